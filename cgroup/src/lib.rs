@@ -1,0 +1,1 @@
+//! cgroup v2: limits to file writes, apply and verify, statistics and pressure.

@@ -1,0 +1,1 @@
+//! berth, for the platform's operator, and berthctl, for who debugs one node.

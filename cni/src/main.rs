@@ -1,0 +1,2 @@
+//! berth-ipam, the CNI IPAM plugin that asks berthd.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The control plane: decides, and orders.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The vocabulary: identities, specs, orders, resources, CPU sets, statuses, reasons.

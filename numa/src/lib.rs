@@ -1,0 +1,1 @@
+//! Topology, and the exact assignment of CPUs and memory nodes.

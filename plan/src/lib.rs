@@ -1,0 +1,1 @@
+//! Order admission, and the node's next step, as pure functions.
