@@ -1,1 +1,46 @@
-//! The vocabulary: identities, specs, orders, resources, CPU sets, statuses, reasons.
+//! The vocabulary of Berth: identities, specs, orders, resources, CPU sets, statuses, reasons.
+//!
+//! Everything that crosses a boundary (wire, ledger, YAML) is parsed into these types once, at that boundary,
+//! and is valid from then on: a [`PodId`] is two DNS labels, a [`CpuSet`] holds no CPU above [`CpuSet::MAX_CPU`],
+//! a [`Limits`] has passed [`Limits::validate`]. Start with [`PodRequest`] (what a platform asks for),
+//! [`PodSpec`] (what a node is told, with nothing left to choose) and [`Order`].
+//!
+//! This crate does no I/O, reads no clock, and is not `Serialize`: wire and disk have types of their own.
+#![forbid(unsafe_code)]
+
+mod cpuset;
+mod id;
+mod image;
+mod limits;
+mod net;
+mod order;
+mod pod;
+mod quantity;
+mod reason;
+mod request;
+mod status;
+mod ulimit;
+
+pub use cpuset::{CpuSet, MemSet, ParseSetError};
+pub use id::{
+    Attempt, ContainerName, Generation, Incarnation, InvalidName, NodeName, OrderId, PodId, PoolName, Seq,
+    Term,
+};
+pub use image::{Digest, ImageName, InvalidImage};
+pub use limits::{
+    AppClass, CpuMax, CpuWeight, HugetlbLimit, InvalidLimits, IoLimit, IoWeight, Limits, MemoryLimits,
+    SwapLimit,
+};
+pub use net::{AddressGrant, Cidr, InvalidCidr};
+pub use order::{Disk, EvictDisposition, NodeOrder, NodeVerb, Order, PodOrder, PodVerb, Target};
+pub use pod::{
+    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, InvalidSpec, MAX_CONTAINERS, PodSpec,
+    RecoveryPolicy, RestartPolicy, RunState, User,
+};
+pub use quantity::{Bytes, InvalidQuantity, MilliCpu};
+pub use reason::{Failure, Refusal};
+pub use request::{ContainerRequest, CpuRequest, PodRequest};
+pub use status::{
+    Applied, ContainerPhase, ContainerStatus, Control, ControlValue, Outcome, PodPhase, PodStatus,
+};
+pub use ulimit::{InvalidUlimit, Rlimit, Ulimit};

@@ -1,0 +1,149 @@
+//! Orders: the one thing that upstream tells a node to do.
+
+use crate::{
+    CpuSet, Digest, Generation, ImageName, Incarnation, MemSet, OrderId, PodId, PodSpec, PoolName, Seq, Term,
+};
+
+/// One order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its identity; the same id again is the same order.
+    pub id: OrderId,
+    /// The term of the control plane that gave it.
+    pub term: Term,
+    /// Why, for people.
+    pub reason: String,
+    /// How long the node may take, from receipt on its monotonic clock, milliseconds.
+    pub deadline_ms: u64,
+    /// To what, and what to do.
+    pub target: Target,
+}
+
+/// What an order is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One pod.
+    Pod(PodOrder),
+    /// The node itself.
+    Node(NodeOrder),
+}
+
+/// An order for one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodOrder {
+    /// Which.
+    pub pod: PodId,
+    /// Its placement.
+    pub incarnation: Incarnation,
+    /// Revision of its spec.
+    pub generation: Generation,
+    /// Its place among the identity's orders.
+    pub seq: Seq,
+    /// What to do.
+    pub verb: PodVerb,
+}
+
+/// What a freshly placed pod finds on its system disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Disk {
+    /// The image, fresh.
+    Fresh,
+    /// What an earlier incarnation on this node was told to keep.
+    Kept {
+        /// Which one.
+        incarnation: Incarnation,
+    },
+}
+
+/// What becomes of an evicted pod's disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EvictDisposition {
+    /// They stay for a later incarnation.
+    Keep,
+    /// They go.
+    Release,
+}
+
+/// What to do with a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodVerb {
+    /// Run it by this spec, from now on.
+    Run {
+        /// The charter-to-be.
+        spec: Box<PodSpec>,
+        /// What is on its system disks.
+        disk: Disk,
+    },
+    /// Stop its containers and keep everything; survives a reboot.
+    Stop {
+        /// Between SIGTERM and SIGKILL, milliseconds.
+        grace_ms: u64,
+    },
+    /// Start it again after a stop.
+    Start,
+    /// Stop it and take it off this node.
+    Evict {
+        /// Between SIGTERM and SIGKILL, milliseconds.
+        grace_ms: u64,
+        /// What becomes of its disks.
+        disposition: EvictDisposition,
+    },
+    /// Give up what was kept of it: disks and assignment. It must not run here.
+    Release,
+}
+
+impl PodVerb {
+    /// The verb's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Run { .. } => "Run",
+            Self::Stop { .. } => "Stop",
+            Self::Start => "Start",
+            Self::Evict { .. } => "Evict",
+            Self::Release => "Release",
+        }
+    }
+}
+
+/// An order for the node itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeOrder {
+    /// What to do.
+    pub verb: NodeVerb,
+}
+
+/// What to do on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeVerb {
+    /// These are the CPUs and memory nodes of a shared pool from now on: all its members are rewritten.
+    SetSharedCpus {
+        /// Which pool.
+        pool: PoolName,
+        /// Its CPUs, at least one.
+        cpus: CpuSet,
+        /// Its memory nodes, at least one.
+        mems: MemSet,
+        /// Revision of the pool; an older one changes nothing.
+        generation: Generation,
+    },
+    /// Have this image here.
+    PullImage {
+        /// Where from.
+        image: ImageName,
+        /// What it must be.
+        digest: Option<Digest>,
+    },
+    /// Look at everything again and report it whole.
+    Inspect,
+}
+
+impl NodeVerb {
+    /// The verb's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SetSharedCpus { .. } => "SetSharedCpus",
+            Self::PullImage { .. } => "PullImage",
+            Self::Inspect => "Inspect",
+        }
+    }
+}

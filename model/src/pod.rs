@@ -1,0 +1,449 @@
+//! What a node is told to run: nothing in it is left to choose.
+
+use crate::{
+    AddressGrant, AppClass, ContainerName, CpuSet, Digest, ImageName, InvalidLimits, InvalidUlimit, Limits,
+    MemSet, PoolName, Ulimit,
+};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// One environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EnvVar {
+    /// Not empty, without `=` and NUL.
+    pub name: String,
+    /// Without NUL.
+    pub value: String,
+}
+
+/// Who a container's first process runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum User {
+    /// By number, whatever the image's user database says.
+    Id {
+        /// User id.
+        uid: u32,
+        /// Group id; the image's group of that user when absent.
+        gid: Option<u32>,
+    },
+    /// By a name from the image's `/etc/passwd`.
+    Name(String),
+}
+
+/// One container of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Unique in the pod.
+    pub name: ContainerName,
+    /// Where the image comes from.
+    pub image: ImageName,
+    /// The exact image; resolved from `image` at the first pull when absent, and kept in the charter from then on.
+    pub digest: Option<Digest>,
+    /// Replaces the image's entry point when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments when not empty.
+    pub args: Vec<String>,
+    /// Added to the image's environment; a later entry of the same name wins.
+    pub env: Vec<EnvVar>,
+    /// Replaces the image's working directory; absolute.
+    pub working_dir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<User>,
+    /// What the container alone is held to.
+    pub limits: Limits,
+    /// A part of the pod's exclusive CPUs; all of them when absent.
+    pub cpus: Option<CpuSet>,
+    /// A part of the pod's memory nodes; all of them when absent.
+    pub mems: Option<MemSet>,
+    /// Resource limits of the container's processes.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// The CPUs and memory nodes of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CpuBinding {
+    /// These, and nobody else's.
+    Exclusive {
+        /// At least one.
+        cpus: CpuSet,
+        /// At least one.
+        mems: MemSet,
+    },
+    /// Those of a pool on the node, whatever they are at the time.
+    Shared {
+        /// The pool, set by a `SetSharedCpus` order.
+        pool: PoolName,
+    },
+}
+
+/// When a container that has died is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum RestartPolicy {
+    /// However it ended.
+    #[default]
+    Always,
+    /// Only if its exit code was not 0.
+    OnFailure,
+    /// Not by itself.
+    Never,
+}
+
+/// What a restarted container finds on its system disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum DiskPolicy {
+    /// What it left there.
+    #[default]
+    Reuse,
+    /// The image, fresh.
+    Rebuild,
+}
+
+/// What a pod needs after a host reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum RecoveryPolicy {
+    /// Nothing beyond the host: it comes back at once.
+    #[default]
+    Offline,
+    /// The control plane's word.
+    Confirmed,
+}
+
+/// Whether a charter's pod is meant to run. A stop survives a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum RunState {
+    /// It is.
+    #[default]
+    Running,
+    /// It was stopped by order.
+    Stopped,
+}
+
+/// What `/etc/resolv.conf` says in the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
+pub struct DnsConfig {
+    /// Name servers, at most three (resolv.conf(5), MAXNS).
+    pub servers: Vec<IpAddr>,
+    /// Search list.
+    pub searches: Vec<String>,
+    /// Options such as `ndots:2`.
+    pub options: Vec<String>,
+}
+
+/// The exact spec of a pod, as it stands in an order and in a charter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSpec {
+    /// A DNS label.
+    pub hostname: String,
+    /// What kind of application it is.
+    pub class: AppClass,
+    /// Recovered first after a reboot when higher.
+    pub priority: u32,
+    /// At least one.
+    pub containers: Vec<ContainerSpec>,
+    /// Where it runs.
+    pub cpu: CpuBinding,
+    /// What all its containers together are held to.
+    pub limits: Limits,
+    /// Its address; without one it has the loopback device only.
+    pub address: Option<AddressGrant>,
+    /// Its name service.
+    pub dns: DnsConfig,
+    /// When dead containers are started again.
+    pub restart: RestartPolicy,
+    /// What they find then.
+    pub disk: DiskPolicy,
+    /// What a reboot needs.
+    pub recovery: RecoveryPolicy,
+    /// How long a container has between SIGTERM and SIGKILL where an order does not say, milliseconds.
+    pub stop_grace_ms: u64,
+}
+
+/// Why a spec was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSpec {
+    /// A pod without containers.
+    #[error("pod has no container")]
+    NoContainer,
+    /// More containers than a pod may have.
+    #[error("pod has {0} containers, at most 64 are possible")]
+    TooManyContainers(usize),
+    /// Two containers of one name.
+    #[error("container name {0} is given twice")]
+    DuplicateContainer(ContainerName),
+    /// The host name is no DNS label.
+    #[error("hostname {0:?} is no DNS label")]
+    Hostname(String),
+    /// An exclusive binding to nothing.
+    #[error("exclusive binding names no {0}")]
+    EmptyBinding(&'static str),
+    /// A container of a pod on shared CPUs asks for CPUs of its own.
+    #[error("container {0} asks for CPUs of its own, but the pod runs on shared ones")]
+    CpusWithoutExclusive(ContainerName),
+    /// A container asks for CPUs or memory nodes that are not its pod's.
+    #[error("container {container} asks for {what} {asked}, the pod has {granted}")]
+    OutsidePod {
+        /// Which container.
+        container: ContainerName,
+        /// `cpus` or `mems`.
+        what: &'static str,
+        /// What it asks for.
+        asked: String,
+        /// What its pod has.
+        granted: String,
+    },
+    /// An environment variable that no process could have.
+    #[error("container {container}: environment variable {name:?} is empty or holds = or NUL")]
+    Env {
+        /// Which container.
+        container: ContainerName,
+        /// The variable's name.
+        name: String,
+    },
+    /// A string that holds NUL, which no argument can.
+    #[error("container {container}: {what} holds a NUL byte")]
+    Nul {
+        /// Which container.
+        container: ContainerName,
+        /// Where.
+        what: &'static str,
+    },
+    /// A working directory that is no clean absolute path.
+    #[error("container {container}: working directory {path:?} is no absolute path without . and ..")]
+    WorkingDir {
+        /// Which container.
+        container: ContainerName,
+        /// The path.
+        path: String,
+    },
+    /// Limits that make no sense.
+    #[error("limits of {of}")]
+    Limits {
+        /// The pod, or a container.
+        of: String,
+        /// Why.
+        source: InvalidLimits,
+    },
+    /// Ulimits that make no sense.
+    #[error("ulimits of container {container}")]
+    Ulimits {
+        /// Which container.
+        container: ContainerName,
+        /// Why.
+        source: InvalidUlimit,
+    },
+    /// Name service that resolv.conf cannot say.
+    #[error("dns: {0}")]
+    Dns(String),
+    /// A gateway outside the address's network.
+    #[error("gateway {gateway} is not in the network of {address}")]
+    Gateway {
+        /// The gateway.
+        gateway: IpAddr,
+        /// The address.
+        address: String,
+    },
+    /// Image name and digest disagree.
+    #[error("container {container}: image {image} and digest {digest} name different images")]
+    DigestMismatch {
+        /// Which container.
+        container: ContainerName,
+        /// The name.
+        image: String,
+        /// The digest.
+        digest: Digest,
+    },
+}
+
+/// Most containers of one pod: a bound for the daemon's memory, far above any real pod.
+pub const MAX_CONTAINERS: usize = 64;
+
+impl PodSpec {
+    /// Checks what no single field can know.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn validate(&self) -> Result<(), InvalidSpec> {
+        if ContainerName::new(self.hostname.as_str()).is_err() {
+            return Err(InvalidSpec::Hostname(self.hostname.clone()));
+        }
+        self.validate_containers()?;
+        self.validate_binding()?;
+        self.limits.validate().map_err(|source| InvalidSpec::Limits {
+            of: "the pod".to_owned(),
+            source,
+        })?;
+        self.dns.validate()?;
+        self.validate_gateway()
+    }
+
+    fn validate_containers(&self) -> Result<(), InvalidSpec> {
+        if self.containers.is_empty() {
+            return Err(InvalidSpec::NoContainer);
+        }
+        if self.containers.len() > MAX_CONTAINERS {
+            return Err(InvalidSpec::TooManyContainers(self.containers.len()));
+        }
+        let mut names = BTreeSet::new();
+        for container in &self.containers {
+            if !names.insert(&container.name) {
+                return Err(InvalidSpec::DuplicateContainer(container.name.clone()));
+            }
+            container.validate()?;
+        }
+        Ok(())
+    }
+
+    fn validate_binding(&self) -> Result<(), InvalidSpec> {
+        match &self.cpu {
+            CpuBinding::Exclusive { cpus, mems } => {
+                if cpus.is_empty() {
+                    return Err(InvalidSpec::EmptyBinding("CPU"));
+                }
+                if mems.is_empty() {
+                    return Err(InvalidSpec::EmptyBinding("memory node"));
+                }
+                self.containers
+                    .iter()
+                    .try_for_each(|container| container.validate_inside(cpus, mems))
+            }
+            CpuBinding::Shared { .. } => {
+                let pinned =
+                    |container: &&ContainerSpec| container.cpus.is_some() || container.mems.is_some();
+                match self.containers.iter().find(pinned) {
+                    Some(container) => Err(InvalidSpec::CpusWithoutExclusive(container.name.clone())),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn validate_gateway(&self) -> Result<(), InvalidSpec> {
+        let Some(AddressGrant {
+            address,
+            gateway: Some(gateway),
+            ..
+        }) = &self.address
+        else {
+            return Ok(());
+        };
+        if address.contains(*gateway) && address.address() != *gateway {
+            return Ok(());
+        }
+        Err(InvalidSpec::Gateway {
+            gateway: *gateway,
+            address: address.to_string(),
+        })
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &ContainerName) -> Option<&ContainerSpec> {
+        self.containers.iter().find(|container| container.name == *name)
+    }
+}
+
+impl ContainerSpec {
+    fn validate(&self) -> Result<(), InvalidSpec> {
+        let container = || self.name.clone();
+        for EnvVar { name, value } in &self.env {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(InvalidSpec::Env {
+                    container: container(),
+                    name: name.clone(),
+                });
+            }
+        }
+        for (what, texts) in [("command", &self.command), ("argument", &self.args)] {
+            if texts.iter().any(|text| text.contains('\0')) {
+                return Err(InvalidSpec::Nul {
+                    container: container(),
+                    what,
+                });
+            }
+        }
+        if let Some(path) = self
+            .working_dir
+            .as_ref()
+            .filter(|path| !is_clean_absolute_path(path))
+        {
+            return Err(InvalidSpec::WorkingDir {
+                container: container(),
+                path: path.clone(),
+            });
+        }
+        self.validate_digest()?;
+        self.limits.validate().map_err(|source| InvalidSpec::Limits {
+            of: format!("container {}", self.name),
+            source,
+        })?;
+        Ulimit::validate_all(&self.ulimits).map_err(|source| InvalidSpec::Ulimits {
+            container: container(),
+            source,
+        })
+    }
+
+    fn validate_digest(&self) -> Result<(), InvalidSpec> {
+        match (self.image.digest(), &self.digest) {
+            (Some(named), Some(given)) if named != given => Err(InvalidSpec::DigestMismatch {
+                container: self.name.clone(),
+                image: self.image.to_string(),
+                digest: given.clone(),
+            }),
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
+
+    fn validate_inside(&self, cpus: &CpuSet, mems: &MemSet) -> Result<(), InvalidSpec> {
+        let outside = |what, asked: String, granted: String| {
+            Err(InvalidSpec::OutsidePod {
+                container: self.name.clone(),
+                what,
+                asked,
+                granted,
+            })
+        };
+        if let Some(asked) = self
+            .cpus
+            .as_ref()
+            .filter(|asked| asked.is_empty() || !asked.is_subset(cpus))
+        {
+            return outside("cpus", asked.to_string(), cpus.to_string());
+        }
+        if let Some(asked) = self
+            .mems
+            .as_ref()
+            .filter(|asked| asked.is_empty() || !asked.is_subset(mems))
+        {
+            return outside("mems", asked.to_string(), mems.to_string());
+        }
+        Ok(())
+    }
+}
+
+impl DnsConfig {
+    /// The most name servers that a resolver reads (resolv.conf(5), MAXNS).
+    pub const MAX_SERVERS: usize = 3;
+
+    fn validate(&self) -> Result<(), InvalidSpec> {
+        if self.servers.len() > Self::MAX_SERVERS {
+            return Err(InvalidSpec::Dns(format!(
+                "{} servers, a resolver reads three",
+                self.servers.len()
+            )));
+        }
+        // A line break would smuggle in another directive.
+        let word = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        match self.searches.iter().chain(&self.options).find(|text| !word(text)) {
+            Some(text) => Err(InvalidSpec::Dns(format!("{text:?} is no printable word"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a path is absolute and has no empty, `.` or `..` component, NUL or line break.
+pub(crate) fn is_clean_absolute_path(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else {
+        return false;
+    };
+    let clean = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(|c: char| c.is_control());
+    rest.is_empty() || rest.split('/').all(clean)
+}

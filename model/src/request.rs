@@ -1,0 +1,101 @@
+//! What a platform asks for; placement turns it into a [`PodSpec`](crate::PodSpec).
+
+use crate::{
+    AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Limits, MemSet, MilliCpu, NodeName, PodId,
+    PoolName, RecoveryPolicy, RestartPolicy, Ulimit, User,
+};
+use crate::{Bytes, ContainerName, Digest};
+use std::collections::BTreeMap;
+
+/// How a pod wants its CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CpuRequest {
+    /// So many for itself alone, on the best memory node.
+    Exclusive {
+        /// At least one.
+        count: u32,
+    },
+    /// Exactly these for itself alone.
+    Exact {
+        /// At least one.
+        cpus: CpuSet,
+        /// The memory nodes to go with them; those of the CPUs when absent.
+        mems: Option<MemSet>,
+    },
+    /// A pool shared with others, of which it expects to use so much.
+    Shared {
+        /// Name of the pool on the node.
+        pool: PoolName,
+        /// What is reserved for it in the pool's accounts.
+        request: MilliCpu,
+    },
+}
+
+/// One container of a requested pod. See [`ContainerSpec`](crate::ContainerSpec) for the fields of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRequest {
+    /// Unique in the pod.
+    pub name: ContainerName,
+    /// Where the image comes from.
+    pub image: ImageName,
+    /// The exact image, if the platform pins it.
+    pub digest: Option<Digest>,
+    /// Replaces the image's entry point when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments when not empty.
+    pub args: Vec<String>,
+    /// Added to the image's environment.
+    pub env: Vec<EnvVar>,
+    /// Replaces the image's working directory.
+    pub working_dir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<User>,
+    /// What the container alone is held to.
+    pub limits: Limits,
+    /// So many of the pod's exclusive CPUs for this container alone; it may use all of them when absent.
+    pub exclusive_cpus: Option<u32>,
+    /// Resource limits of the container's processes.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// A pod as a platform submits it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodRequest {
+    /// Who it is.
+    pub pod: PodId,
+    /// The pod's name when absent.
+    pub hostname: Option<String>,
+    /// What kind of application it is; decides the CPU weight where `limits` names none.
+    pub class: AppClass,
+    /// Placed and recovered first when higher.
+    pub priority: u32,
+    /// At least one.
+    pub containers: Vec<ContainerRequest>,
+    /// How it wants its CPUs.
+    pub cpu: CpuRequest,
+    /// What is reserved for it on the node; its `memory.max` when absent.
+    pub memory_request: Option<Bytes>,
+    /// What all its containers together are held to.
+    pub limits: Limits,
+    /// Where its address comes from; without one it has the loopback device only.
+    pub address_pool: Option<PoolName>,
+    /// Only this node will do.
+    pub node: Option<NodeName>,
+    /// Only nodes that carry all these labels will do.
+    pub node_labels: BTreeMap<String, String>,
+    /// Its name service.
+    pub dns: DnsConfig,
+    /// When dead containers are started again.
+    pub restart: RestartPolicy,
+    /// What they find then.
+    pub disk: DiskPolicy,
+    /// What a reboot needs.
+    pub recovery: RecoveryPolicy,
+    /// How long a container has between SIGTERM and SIGKILL where an order does not say, milliseconds.
+    pub stop_grace_ms: u64,
+}
+
+impl PodRequest {
+    /// The default of [`PodRequest::stop_grace_ms`]; Kubernetes has the same.
+    pub const DEFAULT_STOP_GRACE_MS: u64 = 30_000;
+}
