@@ -1,0 +1,21 @@
+//! Generates the wire's code from `berth/v1/*.proto` with protox, so that no `protoc` is needed for ours.
+
+use std::error::Error;
+
+const FILES: [&str; 6] = [
+    "berth/v1/types.proto",
+    "berth/v1/order.proto",
+    "berth/v1/node_link.proto",
+    "berth/v1/platform.proto",
+    "berth/v1/node.proto",
+    "berth/v1/ledger.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in FILES {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, ["."])?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
