@@ -1,0 +1,72 @@
+//! Proof, held as a value, that an effect is covered. The fields are private to the ledger: nobody else can make one.
+
+use berth_model::{OrderId, PodId};
+use std::collections::BTreeSet;
+
+/// An open order of this pod, durably accepted: covers stopping what is live.
+#[derive(Debug)]
+pub struct OrderWarrant {
+    pub(in crate::ledger) order: OrderId,
+    pub(in crate::ledger) pod: PodId,
+}
+
+/// A charter, and fresh proof that these containers are dead: covers them and nothing else.
+#[derive(Debug)]
+pub struct CharterWarrant {
+    pub(in crate::ledger) pod: PodId,
+    pub(in crate::ledger) dead: BTreeSet<String>,
+}
+
+/// What permits an effect on something that may hold a life or a disk.
+#[derive(Debug)]
+pub enum Warrant {
+    /// An open order.
+    Order(OrderWarrant),
+    /// A charter, over the dead.
+    Charter(CharterWarrant),
+}
+
+/// Containers and sandboxes of one pod that were just proven dead: no task, and a cgroup that is gone or unpopulated.
+/// Only [`crate::runtime`] can make one, by looking.
+#[derive(Debug)]
+pub struct DeathProof {
+    pod: PodId,
+    ids: BTreeSet<String>,
+}
+
+impl DeathProof {
+    pub(in crate::runtime) fn new(pod: PodId, ids: BTreeSet<String>) -> Self {
+        Self { pod, ids }
+    }
+}
+
+impl CharterWarrant {
+    pub(in crate::ledger) fn new(proof: DeathProof) -> Self {
+        Self {
+            pod: proof.pod,
+            dead: proof.ids,
+        }
+    }
+
+    /// Whether `id` is among the proven dead.
+    pub fn covers(&self, id: &str) -> bool {
+        self.dead.contains(id)
+    }
+
+    /// Whose.
+    pub fn pod(&self) -> &PodId {
+        &self.pod
+    }
+}
+
+impl OrderWarrant {
+    /// The order that covers the effect.
+    pub fn order(&self) -> &OrderId {
+        &self.order
+    }
+
+    /// Whose.
+    pub fn pod(&self) -> &PodId {
+        &self.pod
+    }
+}

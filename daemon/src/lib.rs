@@ -1,0 +1,17 @@
+//! The node agent: carries out orders, keeps what it was told to keep, reports facts. It decides nothing.
+//!
+//! An order's way through here: [`link`] (stream from upstream) → `berth_plan::admit` → [`ledger`] (durable) → ack →
+//! [`pod`] (one task a pod: observe, `berth_plan::next_step`, one effect, again) → [`runtime`] and [`node`] (the effects).
+//! [`network`] answers the CNI plugin from the ledger, [`api`] answers `berthctl`.
+//!
+//! What must not happen here: an effect on something live without an [`ledger::OrderWarrant`], which only the ledger
+//! can mint; a choice; a wait for upstream in the way of a pod.
+
+pub mod api;
+pub mod config;
+pub mod ledger;
+pub mod link;
+pub mod network;
+pub mod node;
+pub mod pod;
+pub mod runtime;

@@ -1,0 +1,180 @@
+//! Effects on containerd, systemd and the kernel, typed by warrant, and the look at what is there.
+//!
+//! [`Runtime`] is what a pod's task needs; [`crate::pod`] owns the trait's meaning, the real one here talks CRI and
+//! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
+
+use crate::ledger::{DeathProof, OrderWarrant, Warrant};
+use berth_model::{
+    Attempt, ContainerName, CpuSet, Digest, ImageName, Incarnation, MemSet, PodId, PodSpec, PodStatus,
+};
+use berth_plan::{Observed, PodRecord};
+use std::collections::BTreeSet;
+use std::future::Future;
+
+/// A pod as it is ordered: the charter's spec, and the CPUs and memory nodes with any shared pool resolved.
+#[derive(Debug, Clone)]
+pub struct Ordered {
+    /// Which.
+    pub pod: PodId,
+    /// Its placement; CRI's pod uid is derived from both.
+    pub incarnation: Incarnation,
+    /// The exact spec.
+    pub spec: PodSpec,
+    /// Exclusive ones, or the shared pool's at the moment.
+    pub cpus: CpuSet,
+    /// Likewise.
+    pub mems: MemSet,
+}
+
+/// Why an effect did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// Trying again may help: the runtime does not answer, or is busy.
+    #[error("{what}: {why}")]
+    Transient {
+        /// What we tried, with the id.
+        what: String,
+        /// What was said.
+        why: String,
+    },
+    /// Trying again will not help.
+    #[error("{what}: {why}")]
+    Permanent {
+        /// What we tried, with the id.
+        what: String,
+        /// What was said.
+        why: String,
+    },
+}
+
+/// Everything that a pod's task can do, and see.
+pub trait Runtime: Send + Sync + 'static {
+    /// Looks at everything of one pod: CRI, containerd's containers, tasks and snapshots, cgroups, images.
+    fn observe(
+        &self,
+        record: &PodRecord,
+        ordered: Option<&Ordered>,
+    ) -> impl Future<Output = Result<Observed, RuntimeError>> + Send;
+
+    /// The pod as it is reported: from the same look, with every control read back.
+    fn status(
+        &self,
+        record: &PodRecord,
+        ordered: Option<&Ordered>,
+        observed: &Observed,
+    ) -> impl Future<Output = PodStatus> + Send;
+
+    /// Looks again, and proves these containers and sandboxes dead, or says which is not.
+    fn prove_dead(
+        &self,
+        pod: &PodId,
+        ids: BTreeSet<String>,
+    ) -> impl Future<Output = Result<DeathProof, RuntimeError>> + Send;
+
+    /// Pulls the image unless it is here; answers its digest.
+    fn ensure_image(
+        &self,
+        image: &ImageName,
+        digest: Option<&Digest>,
+    ) -> impl Future<Output = Result<Digest, RuntimeError>> + Send;
+
+    /// Makes the pod's slice and holds it to the pod's limits; writes them again if they drifted.
+    fn ensure_slice(&self, ordered: &Ordered) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Makes the sandbox; answers its id.
+    fn run_sandbox(
+        &self,
+        ordered: &Ordered,
+        attempt: Attempt,
+    ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
+
+    /// Makes a container, not started; answers its id and its snapshot's key.
+    fn create_container(
+        &self,
+        ordered: &Ordered,
+        sandbox_id: &str,
+        container: &ContainerName,
+        attempt: Attempt,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
+
+    /// Hands the disk `key` to the created container `to_id`, detaching it from the dead `from_id` first.
+    /// `proof` shows that `from_id` is dead. Each half is idempotent; what was done is read back.
+    fn adopt_disk(
+        &self,
+        proof: Option<&DeathProof>,
+        from_id: Option<&str>,
+        to_id: &str,
+        key: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Takes the disk `key` off the dead `from_id`, and pins it.
+    fn detach_disk(
+        &self,
+        proof: &DeathProof,
+        from_id: &str,
+        key: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Writes ulimits into a created container's spec.
+    fn amend_spec(
+        &self,
+        ordered: &Ordered,
+        container: &ContainerName,
+        id: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Starts a created container.
+    fn start_container(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Writes a running container's controls to its scope: unit properties, and files where systemd models nothing.
+    fn update_resources(
+        &self,
+        ordered: &Ordered,
+        container: &ContainerName,
+        id: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// SIGTERM, and SIGKILL after the grace.
+    fn stop_container(
+        &self,
+        warrant: &OrderWarrant,
+        id: &str,
+        grace_ms: u64,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Removes a container and the disk that it names.
+    fn remove_container(
+        &self,
+        warrant: &Warrant,
+        id: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Stops a sandbox and whatever is inside.
+    fn stop_sandbox(
+        &self,
+        warrant: &Warrant,
+        id: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Removes a sandbox and whatever is inside.
+    fn remove_sandbox(
+        &self,
+        warrant: &Warrant,
+        id: &str,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Stops and removes the pod's slice.
+    fn remove_slice(
+        &self,
+        warrant: &Warrant,
+        pod: &PodId,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Removes kept snapshots.
+    fn release_disks(
+        &self,
+        warrant: &OrderWarrant,
+        keys: &[String],
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+}

@@ -1,0 +1,152 @@
+//! The one thing to do next.
+
+use berth_model::{Attempt, ContainerName, Digest, Failure, ImageName, OrderId};
+
+/// What permits an effect on something that may hold a life or a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Cover {
+    /// An open order: may stop what is live.
+    Order(OrderId),
+    /// The charter: only what is freshly proven dead, every container inside included.
+    Charter,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// Look again at this time at the latest, on the node's monotonic clock, milliseconds;
+    /// none: at the next event or periodic look.
+    pub until_ms: Option<u64>,
+    /// What for, for people.
+    pub why: String,
+}
+
+/// One step. Every step is idempotent: doing it again after a crash does no harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Pull an image, or find it here, and note its digest in the ledger.
+    EnsureImage {
+        /// Whose.
+        container: ContainerName,
+        /// Where from.
+        image: ImageName,
+        /// What it must be.
+        digest: Option<Digest>,
+    },
+    /// Make the pod's slice and hold it to the pod's limits.
+    EnsureSlice,
+    /// Make the sandbox. The ledger notes the attempt first.
+    RunSandbox {
+        /// Which of the pod's successive sandboxes.
+        attempt: Attempt,
+    },
+    /// Make a container in the sandbox, not started. The ledger notes the attempt first.
+    CreateContainer {
+        /// The sandbox's id.
+        sandbox_id: String,
+        /// Which.
+        container: ContainerName,
+        /// Which of its successors.
+        attempt: Attempt,
+    },
+    /// Hand a system disk to the new attempt, detaching it from the old one first.
+    AdoptSystemDisk {
+        /// Which container.
+        container: ContainerName,
+        /// The runtime's id of the dead holder; none when only a snapshot was kept.
+        from_id: Option<String>,
+        /// The runtime's id of the heir, created and not started.
+        to_id: String,
+        /// The snapshot's key.
+        key: String,
+    },
+    /// Take a system disk off the container that names it, so that removing the container leaves it.
+    DetachSystemDisk {
+        /// Which container.
+        container: ContainerName,
+        /// The runtime's id of the dead holder.
+        from_id: String,
+        /// The snapshot's key.
+        key: String,
+    },
+    /// Write into a created container's spec what CRI cannot say (ulimits).
+    AmendSpec {
+        /// Which.
+        container: ContainerName,
+        /// The runtime's id.
+        id: String,
+    },
+    /// Start a created container.
+    StartContainer {
+        /// Which.
+        container: ContainerName,
+        /// The runtime's id.
+        id: String,
+    },
+    /// Write the ordered limits of a running container to its cgroup, again if something overwrote them.
+    UpdateResources {
+        /// Which; none for the pod's slice.
+        container: Option<ContainerName>,
+        /// The runtime's id; empty for the slice.
+        id: String,
+    },
+    /// SIGTERM, and SIGKILL after the grace. Only an order covers this.
+    StopContainer {
+        /// The runtime's id.
+        id: String,
+        /// Between the two signals, milliseconds.
+        grace_ms: u64,
+        /// The order that covers it.
+        order: OrderId,
+    },
+    /// Remove a container that is dead, with the disk it names.
+    RemoveContainer {
+        /// The runtime's id.
+        id: String,
+        /// What permits it.
+        cover: Cover,
+    },
+    /// Stop a sandbox: its pause task and network, and whatever is inside.
+    StopSandbox {
+        /// The runtime's id.
+        id: String,
+        /// What permits it.
+        cover: Cover,
+    },
+    /// Remove a stopped sandbox, and whatever is inside.
+    RemoveSandbox {
+        /// The runtime's id.
+        id: String,
+        /// What permits it.
+        cover: Cover,
+    },
+    /// Stop and remove the pod's slice.
+    RemoveSlice {
+        /// What permits it.
+        cover: Cover,
+    },
+    /// Remove snapshots that were kept.
+    ReleaseDisks {
+        /// Their keys.
+        keys: Vec<String>,
+        /// The order that gives them up.
+        order: OrderId,
+    },
+    /// End the address grant and drop the charter: the pod is off the node.
+    EndGrant {
+        /// The order that says so.
+        order: OrderId,
+    },
+    /// The world is as the record says; an open order is done, or has failed as said.
+    Settled {
+        /// What an undone Run failed by.
+        failure: Option<Failure>,
+    },
+    /// Nothing can be done now.
+    Wait(Wait),
+    /// The open order cannot be carried out.
+    Refuse {
+        /// Why.
+        why: Failure,
+    },
+}
