@@ -4,4 +4,4 @@
 
 mod warrant;
 
-pub use warrant::{CharterWarrant, DeathProof, OrderWarrant, Warrant};
+pub use warrant::{CharterWarrant, OrderWarrant, Warrant};

@@ -1,5 +1,6 @@
 //! Proof, held as a value, that an effect is covered. The fields are private to the ledger: nobody else can make one.
 
+use crate::runtime::DeathProof;
 use berth_model::{OrderId, PodId};
 use std::collections::BTreeSet;
 
@@ -24,20 +25,6 @@ pub enum Warrant {
     Order(OrderWarrant),
     /// A charter, over the dead.
     Charter(CharterWarrant),
-}
-
-/// Containers and sandboxes of one pod that were just proven dead: no task, and a cgroup that is gone or unpopulated.
-/// Only [`crate::runtime`] can make one, by looking.
-#[derive(Debug)]
-pub struct DeathProof {
-    pod: PodId,
-    ids: BTreeSet<String>,
-}
-
-impl DeathProof {
-    pub(in crate::runtime) fn new(pod: PodId, ids: BTreeSet<String>) -> Self {
-        Self { pod, ids }
-    }
 }
 
 impl CharterWarrant {

@@ -3,7 +3,11 @@
 //! [`Runtime`] is what a pod's task needs; [`crate::pod`] owns the trait's meaning, the real one here talks CRI and
 //! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
 
-use crate::ledger::{DeathProof, OrderWarrant, Warrant};
+mod proof;
+
+pub use proof::DeathProof;
+
+use crate::ledger::{OrderWarrant, Warrant};
 use berth_model::{
     Attempt, ContainerName, CpuSet, Digest, ImageName, Incarnation, MemSet, PodId, PodSpec, PodStatus,
 };
