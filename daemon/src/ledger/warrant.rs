@@ -29,10 +29,8 @@ pub enum Warrant {
 
 impl CharterWarrant {
     pub(in crate::ledger) fn new(proof: DeathProof) -> Self {
-        Self {
-            pod: proof.pod,
-            dead: proof.ids,
-        }
+        let (pod, dead) = proof.into_parts();
+        Self { pod, dead }
     }
 
     /// Whether `id` is among the proven dead.
