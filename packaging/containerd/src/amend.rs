@@ -227,8 +227,12 @@ BinaryName = "/usr/local/bin/runc"
     }
 
     /// As `containerd config default` prints it: every key there, empty.
-    const DUMPED: &str =
-        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"\"\n";
+    const DUMPED: &str = r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "registry.example/pause:3.8"
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = ""
+"#;
 
     #[test]
     fn every_configuration_is_given_back_as_it_was() {
