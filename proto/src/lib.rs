@@ -1,10 +1,32 @@
 //! The wire: `berth/v1/*.proto`, the code generated from it, and conversions to and from the model.
 //!
-//! Conversions from the wire are `TryFrom` and are the one place where foreign input becomes [`berth_model`] values;
-//! conversions to the wire are `From` and cannot fail. There is no logic here.
+//! Conversions from the wire are the one place where foreign input becomes [`berth_model`] values; they fail with
+//! [`InvalidMessage`], which names the field. Conversions to the wire are `From` and cannot fail. There is no logic here.
+#![forbid(unsafe_code)]
+
+mod error;
+mod limits;
+mod order;
+mod pod;
+mod reason;
+mod request;
+mod status;
+
+pub use error::InvalidMessage;
+pub use limits::{limits_from, ulimits_from};
+pub use order::Addressed;
+pub use pod::{class_from, disk_from, pod_from, recovery_from, restart_from, run_state_from};
+pub use reason::failure_from;
+pub use request::DEFAULT_POOL;
 
 /// Generated from `berth/v1/*.proto`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications, unreachable_pub)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    unused_qualifications,
+    unreachable_pub
+)]
 pub mod v1 {
     tonic::include_proto!("berth.v1");
 }

@@ -1,0 +1,333 @@
+//! What goes over the wire comes back as it went; what is malformed is refused by the name of its field.
+
+use berth_model::{
+    AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
+    CpuWeight, Disk, EnvVar, EvictDisposition, Failure, Generation, HugetlbLimit, Incarnation, IoLimit,
+    IoWeight, Limits, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodSpec, PodStatus, PodVerb, Rlimit,
+    Seq, SwapLimit, Target, Term, Ulimit, User,
+};
+use berth_proto::{Addressed, failure_from, v1};
+use proptest::prelude::*;
+use prost::Message;
+
+fn limits() -> Limits {
+    let io = |mount_point: &str| IoLimit {
+        mount_point: mount_point.to_owned(),
+        read_bytes_per_sec: Some(1),
+        write_bytes_per_sec: Some(2),
+        read_ops_per_sec: None,
+        write_ops_per_sec: Some(4),
+        weight: Some(IoWeight::new(300).unwrap()),
+    };
+    let mut limits = Limits {
+        cpu_weight: Some(CpuWeight::new(250).unwrap()),
+        cpu_max: Some(CpuMax {
+            quota_us: 50_000,
+            period_us: 100_000,
+        }),
+        swap_max: Some(SwapLimit(Bytes(0))),
+        pids_max: Some(77),
+        io: vec![io("/"), io("/data")],
+        hugetlb: vec![HugetlbLimit {
+            page_size: Bytes(2 << 20),
+            max: Bytes(4 << 20),
+        }],
+        ..Limits::default()
+    };
+    limits.memory.max = Some(Bytes(64 << 20));
+    limits.memory.low = Some(Bytes(1 << 20));
+    limits
+}
+
+fn container(name: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: name.parse().unwrap(),
+        image: "registry.example/shop/web:1".parse().unwrap(),
+        digest: Some(format!("sha256:{}", "0a".repeat(32)).parse().unwrap()),
+        command: vec!["/bin/web".to_owned()],
+        args: vec!["--port=80".to_owned(), String::new()],
+        env: vec![EnvVar {
+            name: "A".to_owned(),
+            value: "b=c".to_owned(),
+        }],
+        working_dir: Some("/srv".to_owned()),
+        user: Some(User::Id {
+            uid: 33,
+            gid: Some(33),
+        }),
+        limits: limits(),
+        cpus: Some("0".parse().unwrap()),
+        mems: None,
+        ulimits: vec![Ulimit {
+            rlimit: Rlimit::Nofile,
+            soft: 10,
+            hard: Ulimit::UNLIMITED,
+        }],
+    }
+}
+
+fn spec() -> PodSpec {
+    PodSpec {
+        hostname: "web".to_owned(),
+        class: berth_model::AppClass::Batch,
+        priority: 7,
+        containers: vec![container("web"), container("side")],
+        cpu: CpuBinding::Exclusive {
+            cpus: "0-1".parse().unwrap(),
+            mems: "0".parse().unwrap(),
+        },
+        limits: limits(),
+        address: Some(AddressGrant {
+            pool: "blue".parse().unwrap(),
+            address: "10.0.0.7/24".parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+        }),
+        dns: berth_model::DnsConfig {
+            servers: vec!["10.0.0.2".parse().unwrap()],
+            searches: vec!["example".to_owned()],
+            options: vec!["ndots:2".to_owned()],
+        },
+        restart: berth_model::RestartPolicy::OnFailure,
+        disk: berth_model::DiskPolicy::Rebuild,
+        recovery: berth_model::RecoveryPolicy::Confirmed,
+        stop_grace_ms: 5_000,
+    }
+}
+
+fn addressed(target: Target) -> Addressed {
+    Addressed {
+        node: "node-1".parse().unwrap(),
+        order: Order {
+            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            term: Term(3),
+            reason: "because".to_owned(),
+            deadline_ms: 60_000,
+            target,
+        },
+    }
+}
+
+fn pod_order(verb: PodVerb) -> Addressed {
+    addressed(Target::Pod(PodOrder {
+        pod: "shop/web".parse().unwrap(),
+        incarnation: Incarnation(1),
+        generation: Generation(2),
+        seq: Seq(3),
+        verb,
+    }))
+}
+
+fn every_order() -> Vec<Addressed> {
+    let node = |verb| addressed(Target::Node(NodeOrder { verb }));
+    let evict = |disposition| {
+        pod_order(PodVerb::Evict {
+            grace_ms: 9,
+            disposition,
+        })
+    };
+    vec![
+        pod_order(PodVerb::Run {
+            spec: Box::new(spec()),
+            disk: Disk::Fresh,
+        }),
+        pod_order(PodVerb::Run {
+            spec: Box::new(spec()),
+            disk: Disk::Kept {
+                incarnation: Incarnation(4),
+            },
+        }),
+        pod_order(PodVerb::Stop { grace_ms: 1 }),
+        pod_order(PodVerb::Start),
+        evict(EvictDisposition::Keep),
+        evict(EvictDisposition::Release),
+        pod_order(PodVerb::Release),
+        node(NodeVerb::SetSharedCpus {
+            pool: "default".parse().unwrap(),
+            cpus: "0-3".parse().unwrap(),
+            mems: "0-1".parse().unwrap(),
+            generation: Generation(8),
+        }),
+        node(NodeVerb::PullImage {
+            image: "registry.example/shop/web:1".parse().unwrap(),
+            digest: None,
+        }),
+        node(NodeVerb::Inspect),
+    ]
+}
+
+#[test]
+fn orders_come_back_as_they_went() {
+    for order in every_order() {
+        let bytes = v1::Order::from(&order).encode_to_vec();
+        let back = Addressed::try_from(v1::Order::decode(bytes.as_slice()).unwrap()).unwrap();
+        assert_eq!(back, order);
+    }
+}
+
+#[test]
+fn statuses_come_back_as_they_went() {
+    let phases = [
+        ContainerPhase::Absent,
+        ContainerPhase::Created,
+        ContainerPhase::Running {
+            started_at_ns: 5,
+            pid: 6,
+        },
+        ContainerPhase::Exited {
+            code: 137,
+            finished_at_ns: 7,
+            reason: "OOMKilled".to_owned(),
+        },
+        ContainerPhase::Unknown,
+    ];
+    let containers = phases.into_iter().map(|phase| ContainerStatus {
+        name: "web".parse().unwrap(),
+        id: Some("abc".to_owned()),
+        attempt: Attempt(2),
+        image_digest: None,
+        phase,
+        applied: Some(berth_model::Applied {
+            cgroup: "berth.slice".to_owned(),
+            controls: vec![berth_model::Control {
+                file: "pids.max".to_owned(),
+                ordered: "77".to_owned(),
+                read: berth_model::ControlValue::Text("77".to_owned()),
+            }],
+        }),
+    });
+    let status = PodStatus {
+        pod: "shop/web".parse().unwrap(),
+        incarnation: Incarnation(1),
+        generation: Generation(2),
+        phase: PodPhase::Degraded,
+        message: "m".to_owned(),
+        sandbox_id: Some("s".to_owned()),
+        address: spec().address,
+        containers: containers.collect(),
+        applied: None,
+        open_order: None,
+    };
+    assert_eq!(PodStatus::try_from(v1::PodStatus::from(&status)).unwrap(), status);
+}
+
+#[test]
+fn failures_come_back_as_they_went() {
+    let text = || "x".to_owned();
+    let failures = [
+        Failure::DeadlineExceeded {
+            deadline_ms: 5,
+            last: text(),
+        },
+        Failure::Image {
+            image: text(),
+            why: text(),
+        },
+        Failure::WrongDigest {
+            image: text(),
+            found: text(),
+            ordered: text(),
+        },
+        Failure::Effect {
+            step: text(),
+            why: text(),
+        },
+        Failure::Superseded {
+            by: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+        },
+    ];
+    for failure in failures {
+        assert_eq!(failure_from(&(&failure).into()), failure);
+    }
+    let newer = v1::Reason {
+        code: "Newer".to_owned(),
+        message: "said".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        failure_from(&newer),
+        Failure::Effect {
+            step: "Newer".to_owned(),
+            why: "said".to_owned()
+        }
+    );
+}
+
+/// Spoils a good Run order, and expects an error that names the field and says why.
+fn check(spoil: impl FnOnce(&mut v1::Order, &mut v1::PodSpec), expected: &str) {
+    let mut wire = v1::Order::from(&every_order()[0]);
+    let mut spec = v1::PodSpec::from(&spec());
+    spoil(&mut wire, &mut spec);
+    if let Some(v1::order::Target::Pod(order)) = &mut wire.target
+        && let Some(v1::pod_order::Verb::Run(run)) = &mut order.verb
+    {
+        run.spec = Some(spec);
+    }
+    let said = Addressed::try_from(wire).unwrap_err().chain();
+    assert!(said.contains(expected), "{said:?} does not contain {expected:?}");
+}
+
+#[test]
+fn malformed_orders_are_refused_by_the_name_of_the_field() {
+    check(
+        |order, _| order.id = "x".to_owned(),
+        "id: order id \"x\" is no ULID",
+    );
+    check(
+        |order, _| order.node = "Node".to_owned(),
+        "node: name \"Node\" is no DNS label",
+    );
+    check(|order, _| order.target = None, "target: is missing");
+    check(|_, spec| spec.cpu = None, "pod.run.spec.cpu: is missing");
+    check(|_, spec| spec.class = 99, "pod.run.spec.class: 99 is unknown");
+    check(
+        |_, spec| spec.containers.clear(),
+        "pod.run.spec: pod has no container",
+    );
+    check(
+        |_, spec| spec.containers[1].name = "web".to_owned(),
+        "name web is given twice",
+    );
+    check(
+        |_, spec| spec.containers[1].image = "web".to_owned(),
+        "containers[1].image: image \"web\"",
+    );
+    check(
+        |_, spec| spec.containers[0].cpus = Some("5".to_owned()),
+        "asks for cpus 5, the pod has 0-1",
+    );
+    check(
+        |_, spec| spec.containers[0].ulimits[0].hard = 1,
+        "containers[0].ulimits: ulimit nofile: soft 10 is above hard 1",
+    );
+    check(
+        |_, spec| spec.limits.as_mut().unwrap().io[1].weight = Some(0),
+        "pod.run.spec.limits.io[1].weight: io weight 0",
+    );
+    check(
+        |_, spec| spec.limits.as_mut().unwrap().memory_low_bytes = Some(u64::MAX),
+        "memory.low",
+    );
+    check(
+        |_, spec| spec.address.as_mut().unwrap().address = "10.0.0.7".to_owned(),
+        "address.address:",
+    );
+    check(
+        |_, spec| spec.hostname = "a.b".to_owned(),
+        "hostname \"a.b\" is no DNS label",
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(wire) = v1::Order::decode(bytes.as_slice()) {
+            let _ = Addressed::try_from(wire);
+        }
+        if let Ok(wire) = v1::PodStatus::decode(bytes.as_slice()) {
+            let _ = PodStatus::try_from(wire);
+        }
+        if let Ok(wire) = v1::PodRequest::decode(bytes.as_slice()) {
+            let _ = berth_model::PodRequest::try_from(wire);
+        }
+    }
+}
