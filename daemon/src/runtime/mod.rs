@@ -49,6 +49,16 @@ pub enum RuntimeError {
         /// What was said.
         why: String,
     },
+    /// The name stands for another image than the one ordered. Trying again will not help.
+    #[error("image {image} is {found}, ordered was {ordered}")]
+    WrongDigest {
+        /// Its name.
+        image: String,
+        /// What the registry has.
+        found: String,
+        /// What was ordered.
+        ordered: String,
+    },
 }
 
 /// Everything that a pod's task can do, and see.
