@@ -1,7 +1,16 @@
 //! Order admission: one synchronous function.
+//!
+//! A newer order of a pod replaces an open one, which then ends as superseded: upstream's last word is what counts,
+//! and an order that waits behind another could only delay it.
+
+mod host;
+mod pod;
 
 use crate::{PodRecord, SharedPool};
-use berth_model::{Bytes, CpuSet, Digest, ImageName, MemSet, Order, Outcome, PodId, PoolName, Refusal, Term};
+use berth_model::{
+    Bytes, CpuSet, Digest, Generation, ImageName, MemSet, NodeVerb, Order, OrderId, Outcome, PodId, PoolName,
+    Refusal, Target, Term,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the ledger says, as far as admission needs it.
@@ -47,14 +56,23 @@ pub struct HostView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
     /// It is written to the ledger as said, and then acknowledged.
-    Accept(Change),
+    Accept(Accepted),
     /// The same order again: its outcome, if it has ended.
     Already(Option<Outcome>),
     /// It changes nothing.
     Refuse(Refusal),
 }
 
-/// What accepting an order writes to the ledger, beside the order itself and its term.
+/// What accepting an order writes, beside the order itself and its term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// What changes.
+    pub change: Change,
+    /// The open order that it replaces; it ends with [`Failure::Superseded`](berth_model::Failure::Superseded).
+    pub superseded: Option<OrderId>,
+}
+
+/// What accepting an order changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The pod's record becomes this.
@@ -74,6 +92,108 @@ pub enum Change {
 
 /// Answers an order. `now_ms` is the node's monotonic clock.
 pub fn admit(ledger: &LedgerView<'_>, host: &HostView, order: &Order, now_ms: u64) -> Admission {
-    let _ = (ledger, host, order, now_ms);
-    Admission::Refuse(Refusal::Unsupported("admission".to_owned()))
+    // The same order again changes nothing, so it is answered before anything could refuse it: after a change of
+    // leadership it comes with a newer term, and before it could reach a retired leader with an older one.
+    if let Some(known) = &ledger.known {
+        return match same_content(known.order, order) {
+            true => Admission::Already(known.outcome.cloned()),
+            false => Admission::Refuse(Refusal::ChangedContent(order.id.clone())),
+        };
+    }
+    match decide(ledger, host, order, now_ms) {
+        Ok(accepted) => Admission::Accept(accepted),
+        Err(refusal) => Admission::Refuse(refusal),
+    }
+}
+
+/// The term is whose word it is, not what is said.
+fn same_content(known: &Order, given: &Order) -> bool {
+    known.target == given.target && known.deadline_ms == given.deadline_ms
+}
+
+fn decide(ledger: &LedgerView<'_>, host: &HostView, order: &Order, now_ms: u64) -> Result<Accepted, Refusal> {
+    if order.term < ledger.term {
+        return Err(Refusal::StaleTerm {
+            given: order.term,
+            seen: ledger.term,
+        });
+    }
+    if order.deadline_ms == 0 {
+        return Err(Refusal::Expired { deadline_ms: 0 });
+    }
+    match &order.target {
+        Target::Pod(target) => {
+            let deadline_at_ms = now_ms.saturating_add(order.deadline_ms);
+            pod::decide(ledger, host, &order.id, target, deadline_at_ms)
+        }
+        Target::Node(target) => {
+            let change = match &target.verb {
+                NodeVerb::SetSharedCpus {
+                    pool,
+                    cpus,
+                    mems,
+                    generation,
+                } => {
+                    let pool = SharedPool {
+                        name: pool.clone(),
+                        cpus: cpus.clone(),
+                        mems: mems.clone(),
+                        generation: *generation,
+                    };
+                    Change::Pool(check_pool(ledger, host, pool)?)
+                }
+                NodeVerb::PullImage { image, digest } => Change::Pull {
+                    image: image.clone(),
+                    digest: digest.clone(),
+                },
+                NodeVerb::Inspect => Change::Inspect,
+            };
+            Ok(Accepted {
+                change,
+                superseded: None,
+            })
+        }
+    }
+}
+
+fn check_pool(ledger: &LedgerView<'_>, host: &HostView, pool: SharedPool) -> Result<SharedPool, Refusal> {
+    if pool.cpus.is_empty() || pool.mems.is_empty() {
+        return Err(Refusal::Invalid(format!(
+            "pool {} needs at least one CPU and one memory node",
+            pool.name
+        )));
+    }
+    let known = ledger
+        .pools
+        .get(&pool.name)
+        .map_or(Generation(0), |known| known.generation);
+    if pool.generation <= known {
+        return Err(Refusal::StaleGeneration {
+            given: pool.generation,
+            known,
+        });
+    }
+    host::check_cpus(host, &pool.cpus, &pool.mems)?;
+    for other in ledger.pools.values().filter(|other| other.name != pool.name) {
+        conflict(&pool.cpus, &other.cpus, || format!("pool {}", other.name))?;
+    }
+    for record in ledger.pods.values() {
+        if let Some(cpus) = pod::exclusive_cpus(record) {
+            conflict(&pool.cpus, cpus, || format!("pod {}", record.pod))?;
+        }
+    }
+    Ok(pool)
+}
+
+/// Refuses CPUs that someone else has.
+fn conflict(wanted: &CpuSet, theirs: &CpuSet, holder: impl FnOnce() -> String) -> Result<(), Refusal> {
+    let cpus = wanted.intersection(theirs);
+    if cpus.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::CpuConflict {
+            cpus,
+            holder: holder(),
+        })
+    }
 }

@@ -1,12 +1,94 @@
 //! The node's next step for one pod.
 
-use crate::{Observed, PodRecord, Step, Wait};
+mod leave;
+mod restart;
+mod run;
+
+use crate::{Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
+use berth_model::{Failure, PodVerb, RunState};
 
 /// What the pod needs next, given its record and what was seen.
 pub fn next_step(record: &PodRecord, observed: &Observed) -> Step {
-    let _ = (record, observed);
+    let step = wanted(record, observed);
+    match late(record, observed, &step) {
+        Some(why) => Step::Refuse { why },
+        None => step,
+    }
+}
+
+fn wanted(record: &PodRecord, observed: &Observed) -> Step {
+    let Some(charter) = &record.charter else {
+        return absent(record);
+    };
+    if let Some(leaving) = &charter.leaving {
+        return leave::next(record, leaving, observed);
+    }
+    match charter.run_state {
+        RunState::Running => run::next(record, charter, observed),
+        RunState::Stopped => stop(record, observed),
+    }
+}
+
+/// A Run or Start whose time is up. What stops or leaves is never abandoned half-way, and neither is undoing a Run.
+fn late(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Failure> {
+    let open = record.open.as_ref()?;
+    let can_be_late = match open.verb {
+        PodVerb::Run { .. } | PodVerb::Start => open.failure.is_none(),
+        PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => false,
+    };
+    let ends = matches!(step, Step::Settled | Step::Refuse { .. });
+    if !can_be_late || ends || observed.now_ms < open.deadline_at_ms {
+        return None;
+    }
+    let deadline_ms = open.deadline_at_ms;
+    Some(Failure::DeadlineExceeded {
+        deadline_ms,
+        last: step.describe(),
+    })
+}
+
+/// A pod that is not on this node: all that is left to do is to release what was kept of it.
+fn absent(record: &PodRecord) -> Step {
+    match &record.open {
+        Some(open) if matches!(open.verb, PodVerb::Release) && !record.kept.is_empty() => {
+            Step::ReleaseDisks {
+                keys: record.kept.iter().map(|kept| kept.key.clone()).collect(),
+                order: open.id.clone(),
+            }
+        }
+        Some(_) | None => Step::Settled,
+    }
+}
+
+/// A pod that was stopped by order: its containers stay, dead, and with them their disks; so does its sandbox,
+/// and with it its address.
+fn stop(record: &PodRecord, observed: &Observed) -> Step {
+    let Some(live) = observed.containers.iter().find(|container| may_live(container)) else {
+        return Step::Settled;
+    };
+    match record.open.as_ref().map(|open| (&open.id, &open.verb)) {
+        Some((order, PodVerb::Stop { grace_ms })) => Step::StopContainer {
+            id: live.id.clone(),
+            grace_ms: *grace_ms,
+            order: order.clone(),
+        },
+        Some(_) | None => wait(format!(
+            "container {} lives, and no order covers stopping it",
+            live.id
+        )),
+    }
+}
+
+pub(crate) fn may_live(container: &ObservedContainer) -> bool {
+    match container.liveness {
+        Liveness::Dead => false,
+        Liveness::Live | Liveness::Unknown => true,
+    }
+}
+
+fn wait(why: impl Into<String>) -> Step {
     Step::Wait(Wait {
         until_ms: None,
-        why: "not decided".to_owned(),
+        why: why.into(),
     })
 }

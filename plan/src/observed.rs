@@ -1,7 +1,7 @@
 //! What was seen when the daemon looked: at CRI, at containerd's own records, at tasks, cgroups and images.
 
 use berth_model::{Attempt, ContainerName, Digest, Incarnation};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything seen of one pod in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -14,8 +14,9 @@ pub struct Observed {
     pub images: BTreeMap<ContainerName, ImageState>,
     /// The pod's slice.
     pub slice: SliceState,
-    /// Keys of snapshots that belong to the pod and that no container names.
-    pub loose_disks: Vec<String>,
+    /// Runtime ids of containers whose controls were written in this look already (the empty id is the slice):
+    /// values are written once a look, and what still differs then is reported.
+    pub rewritten: BTreeSet<String>,
     /// When, on the node's monotonic clock, milliseconds.
     pub now_ms: u64,
 }

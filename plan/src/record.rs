@@ -21,6 +21,8 @@ pub struct PodRecord {
     pub charter: Option<Charter>,
     /// Of the newest sandbox that was asked for.
     pub sandbox_attempt: Attempt,
+    /// The sandbox that was stopped to be replaced: a stop leaves no trace that could be seen.
+    pub stopped_sandbox: Option<Attempt>,
     /// What is known of each container beyond its spec.
     pub containers: BTreeMap<ContainerName, ContainerRecord>,
     /// The order being carried out.
@@ -47,8 +49,6 @@ pub struct Leaving {
     pub grace_ms: u64,
     /// What becomes of its disks.
     pub disposition: EvictDisposition,
-    /// Why, when it leaves because its Run could not be carried out: Run either gets there or is undone.
-    pub failure: Option<Failure>,
 }
 
 /// What is known of one container beyond its spec.
@@ -56,22 +56,14 @@ pub struct Leaving {
 pub struct ContainerRecord {
     /// Of the newest container that was asked for.
     pub attempt: Attempt,
+    /// What `attempt` was when an order last said that it must run: a dead container up to here is started again
+    /// whatever the restart policy says, and back-off counts from here.
+    pub ordered: Attempt,
     /// What its image name was resolved to, once; the same image comes back from then on.
     pub digest: Option<Digest>,
-    /// Its system disk, once there is one worth keeping.
-    pub disk: Option<SystemDisk>,
-}
-
-/// A container's writable layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SystemDisk {
-    /// The snapshot's key.
-    pub key: String,
-    /// The attempt that holds it.
-    pub owner: Attempt,
-    /// The attempt that it is being handed to: written before the first half of the adoption,
-    /// and made owner after the last.
-    pub heir: Option<Attempt>,
+    /// The key of the snapshot that is its system disk, once there is one worth keeping.
+    /// Which container names it at the moment is seen, not remembered: so no crash can make the two disagree.
+    pub disk: Option<String>,
 }
 
 /// The system disk of an evicted incarnation.
@@ -94,8 +86,11 @@ pub struct OpenOrder {
     pub id: OrderId,
     /// What it wants.
     pub verb: PodVerb,
-    /// When it fails, on the node's monotonic clock, milliseconds.
+    /// When it fails, on the node's monotonic clock, milliseconds. Only Run and Start can be late: what stops or
+    /// leaves is not abandoned half-way.
     pub deadline_at_ms: u64,
+    /// Why it will have failed once it is undone: a Run either gets there or is undone.
+    pub failure: Option<Failure>,
 }
 
 /// A pool of CPUs that several pods share.
@@ -109,4 +104,30 @@ pub struct SharedPool {
     pub mems: MemSet,
     /// Its revision.
     pub generation: Generation,
+}
+
+impl PodRecord {
+    /// The key of `container`'s system disk.
+    pub fn disk(&self, container: &ContainerName) -> Option<&str> {
+        self.containers.get(container)?.disk.as_deref()
+    }
+
+    /// Whether `key` is the system disk of one of the pod's containers.
+    pub fn owns_disk(&self, key: &str) -> bool {
+        self.containers
+            .values()
+            .any(|container| container.disk.as_deref() == Some(key))
+    }
+
+    /// Whether `key` must outlive the pod's leaving, as `leaving` has it.
+    pub(crate) fn survives(&self, key: &str, leaving: &Leaving) -> bool {
+        let undone = self.open.as_ref().is_some_and(|open| open.failure.is_some());
+        let kept_before = self.kept.iter().any(|kept| kept.key == key);
+        match (undone, leaving.disposition) {
+            // Undoing a Run gives back what it began with, and nothing else.
+            (true, EvictDisposition::Keep | EvictDisposition::Release) => kept_before,
+            (false, EvictDisposition::Keep) => self.owns_disk(key) || kept_before,
+            (false, EvictDisposition::Release) => false,
+        }
+    }
 }

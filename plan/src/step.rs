@@ -53,7 +53,7 @@ pub enum Step {
     AdoptSystemDisk {
         /// Which container.
         container: ContainerName,
-        /// The runtime's id of the dead holder; none when only a snapshot was kept.
+        /// The runtime's id of the dead holder; none when no container names the disk.
         from_id: Option<String>,
         /// The runtime's id of the heir, created and not started.
         to_id: String,
@@ -137,11 +137,8 @@ pub enum Step {
         /// The order that says so.
         order: OrderId,
     },
-    /// The world is as the record says; an open order is done, or has failed as said.
-    Settled {
-        /// What an undone Run failed by.
-        failure: Option<Failure>,
-    },
+    /// The world is as the record says; an open order is done, or its Run is undone.
+    Settled,
     /// Nothing can be done now.
     Wait(Wait),
     /// The open order cannot be carried out.
@@ -149,4 +146,56 @@ pub enum Step {
         /// Why.
         why: Failure,
     },
+}
+
+impl Step {
+    /// The step in a few words, for people and logs.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::EnsureImage { container, image, .. } => {
+                format!("pull image {image} of container {container}")
+            }
+            Self::EnsureSlice => "make the pod's slice".to_owned(),
+            Self::RunSandbox { attempt } => format!("make sandbox, attempt {attempt}"),
+            Self::CreateContainer {
+                container, attempt, ..
+            } => {
+                format!("make container {container}, attempt {attempt}")
+            }
+            Self::AdoptSystemDisk {
+                container,
+                key,
+                to_id,
+                ..
+            } => {
+                format!("hand system disk {key} of container {container} to {to_id}")
+            }
+            Self::DetachSystemDisk {
+                container,
+                key,
+                from_id,
+            } => {
+                format!("take system disk {key} of container {container} off {from_id}")
+            }
+            Self::AmendSpec { container, .. } => format!("write ulimits of container {container}"),
+            Self::StartContainer { container, .. } => format!("start container {container}"),
+            Self::UpdateResources {
+                container: Some(container),
+                ..
+            } => {
+                format!("write limits of container {container}")
+            }
+            Self::UpdateResources { container: None, .. } => "write limits of the pod's slice".to_owned(),
+            Self::StopContainer { id, .. } => format!("stop container {id}"),
+            Self::RemoveContainer { id, .. } => format!("remove container {id}"),
+            Self::StopSandbox { id, .. } => format!("stop sandbox {id}"),
+            Self::RemoveSandbox { id, .. } => format!("remove sandbox {id}"),
+            Self::RemoveSlice { .. } => "remove the pod's slice".to_owned(),
+            Self::ReleaseDisks { keys, .. } => format!("remove disks {}", keys.join(", ")),
+            Self::EndGrant { .. } => "end the address grant".to_owned(),
+            Self::Settled => "nothing".to_owned(),
+            Self::Wait(wait) => format!("wait: {}", wait.why),
+            Self::Refuse { why } => format!("give up: {why}"),
+        }
+    }
 }

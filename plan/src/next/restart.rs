@@ -1,0 +1,98 @@
+//! Whether and when a container that has died is started again.
+
+use crate::{ContainerRecord, Step, TaskState, Wait};
+use berth_model::RestartPolicy;
+
+/// The first restart waits this long after the exit; each further one twice as long (kubelet: 10 s).
+const BACK_OFF_MS: u64 = 10_000;
+/// And never longer than this (kubelet: 5 min).
+const BACK_OFF_CAP_MS: u64 = 300_000;
+
+/// What becomes of a dead container.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It is started now.
+    Now,
+    /// It is started later.
+    Later(Wait),
+    /// It stays as it is.
+    No,
+}
+
+/// Decides for a container that is proven dead.
+pub(super) fn again(policy: RestartPolicy, known: &ContainerRecord, state: &TaskState, now_ms: u64) -> Again {
+    // Dead since before an order last said that it must run, or never started at all.
+    if known.attempt <= known.ordered {
+        return Again::Now;
+    }
+    let (code, ago_ms) = match state {
+        TaskState::Exited { code, ago_ms } => (*code, *ago_ms),
+        TaskState::Created | TaskState::Running | TaskState::Unknown => return Again::Now,
+    };
+    let wanted = match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
+    };
+    if !wanted {
+        return Again::No;
+    }
+    let delay_ms = back_off_ms(known.attempt.0 - known.ordered.0);
+    match delay_ms.checked_sub(ago_ms).filter(|left| *left > 0) {
+        Some(left_ms) => Again::Later(Wait {
+            until_ms: Some(now_ms.saturating_add(left_ms)),
+            why: format!("exited with code {code}, restart after {delay_ms} ms"),
+        }),
+        None => Again::Now,
+    }
+}
+
+/// 10 s, 20 s, 40 s … 300 s, by how many attempts were made since an order last said that it must run.
+fn back_off_ms(attempts: u32) -> u64 {
+    let doublings = attempts.saturating_sub(1).min(16);
+    (BACK_OFF_MS << doublings).min(BACK_OFF_CAP_MS)
+}
+
+impl From<Wait> for Step {
+    fn from(wait: Wait) -> Self {
+        Self::Wait(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_model::Attempt;
+
+    fn check(policy: RestartPolicy, attempts: [u32; 2], state: TaskState, expected: Option<u64>) {
+        let [ordered, attempt] = attempts.map(Attempt);
+        let known = ContainerRecord {
+            attempt,
+            ordered,
+            ..ContainerRecord::default()
+        };
+        let said = match again(policy, &known, &state, 1_000_000) {
+            Again::Now => Some(0),
+            Again::Later(wait) => wait.until_ms.map(|until| until - 1_000_000),
+            Again::No => None,
+        };
+        assert_eq!(said, expected, "{policy:?} {attempts:?} {state:?}");
+    }
+
+    #[test]
+    fn restarts() {
+        use RestartPolicy::{Always, Never, OnFailure};
+        let exited = |code, ago_ms| TaskState::Exited { code, ago_ms };
+        check(Always, [0, 1], exited(0, 0), Some(10_000));
+        check(Always, [0, 1], exited(0, 9_999), Some(1));
+        check(Always, [0, 1], exited(0, 10_000), Some(0));
+        check(Always, [0, 2], exited(1, 0), Some(20_000));
+        check(Always, [0, 6], exited(1, 0), Some(300_000));
+        check(Always, [0, u32::MAX], exited(1, 0), Some(300_000));
+        check(Always, [4, 5], exited(1, 0), Some(10_000));
+        check(OnFailure, [0, 1], exited(0, 60_000), None);
+        check(OnFailure, [0, 1], exited(255, 60_000), Some(0));
+        check(Never, [0, 1], exited(1, 60_000), None);
+        check(Never, [1, 1], exited(1, 0), Some(0));
+    }
+}

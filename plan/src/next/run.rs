@@ -1,0 +1,359 @@
+//! The way to running, and staying there.
+
+use super::restart::{Again, again};
+use super::{may_live, wait};
+use crate::{
+    Charter, Controls, Cover, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
+    SliceState, Step, TaskState, Wait,
+};
+use berth_model::{Attempt, ContainerSpec, DiskPolicy, Failure};
+
+/// What one container needs.
+enum Need {
+    /// Nothing: it runs.
+    Nothing,
+    /// Nothing: it has ended, and is not started again.
+    Finished,
+    /// It has ended, and is started again later.
+    Later(Wait),
+    /// A new attempt.
+    Attempt,
+    /// Its attempt is created and not started.
+    Start,
+    /// It cannot be known.
+    Unknown,
+}
+
+/// The next step of a pod that is meant to run.
+pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -> Step {
+    let needs: Vec<_> = charter
+        .spec
+        .containers
+        .iter()
+        .map(|spec| (spec, need(record, charter, observed, spec)))
+        .collect();
+    if let Some((spec, _)) = needs.iter().find(|(_, need)| matches!(need, Need::Unknown)) {
+        return wait(format!(
+            "it cannot be known whether container {} lives",
+            spec.name
+        ));
+    }
+    let busy = |need: &Need| matches!(need, Need::Attempt | Need::Start);
+    if needs.iter().any(|(_, need)| busy(need)) {
+        let wanting: Vec<_> = needs
+            .iter()
+            .filter(|(_, need)| matches!(need, Need::Attempt))
+            .map(|(spec, _)| *spec)
+            .collect();
+        return ensure_images(record, observed, &wanting)
+            .or_else(|| ensure_slice(observed))
+            .or_else(|| ensure_sandbox(record, observed))
+            .or_else(|| {
+                needs
+                    .iter()
+                    .find_map(|(spec, need)| advance(record, charter, observed, spec, need))
+            })
+            .unwrap_or_else(|| wait("a container waits for its sandbox"));
+    }
+    rewrite_controls(record, charter, observed)
+        .or_else(|| clean_up(record, observed))
+        .unwrap_or_else(|| settle(record, charter, observed, &needs))
+}
+
+/// The sandbox that new containers go into: the newest, if it is ready.
+fn home<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSandbox> {
+    newest_sandbox(record, observed).filter(|sandbox| sandbox.ready)
+}
+
+fn newest_sandbox<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSandbox> {
+    let ours = observed
+        .sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.incarnation == record.incarnation);
+    ours.max_by_key(|sandbox| sandbox.attempt)
+}
+
+/// The newest attempt of a container, if the runtime has it.
+fn current<'a>(
+    record: &PodRecord,
+    observed: &'a Observed,
+    spec: &ContainerSpec,
+) -> Option<&'a ObservedContainer> {
+    let attempt = record.containers.get(&spec.name)?.attempt;
+    observed.containers.iter().find(|container| {
+        container.name == spec.name
+            && container.incarnation == record.incarnation
+            && container.attempt == attempt
+    })
+}
+
+fn need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
+    let known = record.containers.get(&spec.name).cloned().unwrap_or_default();
+    let Some(container) = current(record, observed, spec) else {
+        return absent_need(record, observed, spec);
+    };
+    match container.liveness {
+        Liveness::Unknown => Need::Unknown,
+        Liveness::Live => Need::Nothing,
+        Liveness::Dead => match &container.state {
+            // Only a created container can be started, and only in the sandbox that it was created in.
+            TaskState::Created => {
+                let at_home = home(record, observed).is_some_and(|home| home.id == container.sandbox_id);
+                if at_home { Need::Start } else { Need::Attempt }
+            }
+            state @ (TaskState::Running | TaskState::Exited { .. } | TaskState::Unknown) => {
+                match again(charter.spec.restart, &known, state, observed.now_ms) {
+                    Again::Now => Need::Attempt,
+                    Again::Later(wait) => Need::Later(wait),
+                    Again::No => Need::Finished,
+                }
+            }
+        },
+    }
+}
+
+/// The newest attempt is not there. An older one that may live must not get a rival.
+fn absent_need(record: &PodRecord, observed: &Observed, spec: &ContainerSpec) -> Need {
+    let ours = |container: &&ObservedContainer| {
+        container.name == spec.name && container.incarnation == record.incarnation
+    };
+    match observed.containers.iter().filter(ours).any(may_live) {
+        true => Need::Unknown,
+        false => Need::Attempt,
+    }
+}
+
+fn ensure_images(record: &PodRecord, observed: &Observed, wanting: &[&ContainerSpec]) -> Option<Step> {
+    wanting.iter().find_map(|spec| {
+        let known = record
+            .containers
+            .get(&spec.name)
+            .and_then(|known| known.digest.clone());
+        let ordered = spec.digest.clone().or_else(|| spec.image.digest().cloned());
+        let wanted = known.clone().or(ordered);
+        let here = match observed.images.get(&spec.name) {
+            Some(ImageState::Present { digest }) => wanted.as_ref().is_none_or(|wanted| wanted == digest),
+            Some(ImageState::Absent) | None => false,
+        };
+        // Until the digest is noted the image is not settled, even if it is here.
+        (!here || known.is_none()).then(|| Step::EnsureImage {
+            container: spec.name.clone(),
+            image: spec.image.clone(),
+            digest: wanted,
+        })
+    })
+}
+
+fn ensure_slice(observed: &Observed) -> Option<Step> {
+    match &observed.slice {
+        SliceState::Absent => Some(Step::EnsureSlice),
+        SliceState::Present {
+            controls: Controls::Absent,
+            ..
+        } => Some(Step::EnsureSlice),
+        SliceState::Present {
+            controls: Controls::InOrder | Controls::Drifted(_),
+            ..
+        } => None,
+    }
+}
+
+/// A sandbox that has ended is replaced once everything in it is proven dead: stopped first, so that its network
+/// lets go of the address, and removed last, since it may still hold the disks.
+fn ensure_sandbox(record: &PodRecord, observed: &Observed) -> Option<Step> {
+    let next = Step::RunSandbox {
+        attempt: record.sandbox_attempt.next(),
+    };
+    let Some(newest) = newest_sandbox(record, observed) else {
+        return Some(next);
+    };
+    if newest.ready && newest.attempt == record.sandbox_attempt {
+        return None;
+    }
+    if newest.ready {
+        // Made by an attempt that the ledger has passed: its name is known, so nothing else can be in it.
+        return Some(next);
+    }
+    if let Some(live) = observed.containers.iter().find(|container| may_live(container)) {
+        return Some(wait(format!(
+            "the sandbox has ended, and container {} may live",
+            live.id
+        )));
+    }
+    match record.stopped_sandbox == Some(newest.attempt) {
+        true => Some(next),
+        false => Some(Step::StopSandbox {
+            id: newest.id.clone(),
+            cover: Cover::Charter,
+        }),
+    }
+}
+
+fn advance(
+    record: &PodRecord,
+    charter: &Charter,
+    observed: &Observed,
+    spec: &ContainerSpec,
+    need: &Need,
+) -> Option<Step> {
+    match need {
+        Need::Nothing | Need::Finished | Need::Later(_) | Need::Unknown => None,
+        Need::Attempt => {
+            let attempt = record
+                .containers
+                .get(&spec.name)
+                .map_or(Attempt(0), |known| known.attempt);
+            Some(Step::CreateContainer {
+                sandbox_id: home(record, observed)?.id.clone(),
+                container: spec.name.clone(),
+                attempt: attempt.next(),
+            })
+        }
+        Need::Start => Some(start(record, charter, observed, current(record, observed, spec)?)),
+    }
+}
+
+/// A created container gets its disk, then what CRI cannot say, then it starts.
+fn start(record: &PodRecord, charter: &Charter, observed: &Observed, container: &ObservedContainer) -> Step {
+    let disk = record
+        .disk(&container.name)
+        .filter(|_| charter.spec.disk == DiskPolicy::Reuse);
+    if let Some(key) = disk.filter(|key| container.disk_key.as_deref() != Some(key)) {
+        let holder = observed
+            .containers
+            .iter()
+            .find(|other| other.disk_key.as_deref() == Some(key));
+        return match holder {
+            Some(holder) if may_live(holder) => wait(format!(
+                "container {} may live, and holds the system disk {key}",
+                holder.id
+            )),
+            Some(_) | None => Step::AdoptSystemDisk {
+                container: container.name.clone(),
+                from_id: holder.map(|holder| holder.id.clone()),
+                to_id: container.id.clone(),
+                key: key.to_owned(),
+            },
+        };
+    }
+    let (name, id) = (container.name.clone(), container.id.clone());
+    match container.amended {
+        false => Step::AmendSpec { container: name, id },
+        true => Step::StartContainer { container: name, id },
+    }
+}
+
+/// Our own values, where something else overwrote them: once a look.
+fn rewrite_controls(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
+    let slice_drifted = matches!(
+        &observed.slice,
+        SliceState::Present {
+            controls: Controls::Drifted(_) | Controls::Absent,
+            ..
+        }
+    );
+    if slice_drifted && !observed.rewritten.contains("") {
+        return Some(Step::UpdateResources {
+            container: None,
+            id: String::new(),
+        });
+    }
+    charter.spec.containers.iter().find_map(|spec| {
+        let container = current(record, observed, spec)?;
+        let drifted =
+            container.liveness == Liveness::Live && matches!(container.controls, Controls::Drifted(_));
+        (drifted && !observed.rewritten.contains(&container.id)).then(|| Step::UpdateResources {
+            container: Some(spec.name.clone()),
+            id: container.id.clone(),
+        })
+    })
+}
+
+/// Dead attempts that nobody needs any more, and sandboxes that were replaced.
+fn clean_up(record: &PodRecord, observed: &Observed) -> Option<Step> {
+    let newest = |container: &ObservedContainer| {
+        container.incarnation == record.incarnation
+            && record
+                .containers
+                .get(&container.name)
+                .is_some_and(|known| known.attempt == container.attempt)
+    };
+    let holds_disk = |container: &ObservedContainer| {
+        container
+            .disk_key
+            .as_ref()
+            .is_some_and(|key| record.owns_disk(key) || is_kept(record, key))
+    };
+    let superfluous = observed
+        .containers
+        .iter()
+        .find(|container| !newest(container) && !may_live(container) && !holds_disk(container));
+    if let Some(container) = superfluous {
+        return Some(Step::RemoveContainer {
+            id: container.id.clone(),
+            cover: Cover::Charter,
+        });
+    }
+    let replaced = observed.sandboxes.iter().find(|sandbox| {
+        let inside = observed
+            .containers
+            .iter()
+            .any(|container| container.sandbox_id == sandbox.id);
+        let is_home = newest_sandbox(record, observed).is_some_and(|newest| newest.id == sandbox.id);
+        !is_home && !inside && sandbox.liveness == Liveness::Dead && !sandbox.ready
+    })?;
+    Some(Step::RemoveSandbox {
+        id: replaced.id.clone(),
+        cover: Cover::Charter,
+    })
+}
+
+fn is_kept(record: &PodRecord, key: &str) -> bool {
+    record.kept.iter().any(|kept| kept.key == key)
+}
+
+/// Nothing is left to do: an open order is done if what it wanted is so, controls included.
+fn settle(
+    record: &PodRecord,
+    charter: &Charter,
+    observed: &Observed,
+    needs: &[(&ContainerSpec, Need)],
+) -> Step {
+    if record.open.is_some() {
+        return match still_drifted(record, charter, observed) {
+            Some(what) => Step::Refuse {
+                why: Failure::Effect {
+                    step: "write limits".to_owned(),
+                    why: format!("the kernel does not keep {what}"),
+                },
+            },
+            None => Step::Settled,
+        };
+    }
+    let waits = needs.iter().filter_map(|(_, need)| match need {
+        Need::Later(wait) => Some(wait),
+        Need::Nothing | Need::Finished | Need::Attempt | Need::Start | Need::Unknown => None,
+    });
+    match waits.min_by_key(|wait| wait.until_ms) {
+        Some(soonest) => Step::Wait(soonest.clone()),
+        None => Step::Settled,
+    }
+}
+
+fn still_drifted(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<String> {
+    if let SliceState::Present {
+        controls: Controls::Drifted(files),
+        ..
+    } = &observed.slice
+    {
+        return Some(format!("{} of the pod's slice", files.join(", ")));
+    }
+    charter
+        .spec
+        .containers
+        .iter()
+        .find_map(|spec| match &current(record, observed, spec)?.controls {
+            Controls::Drifted(files) => Some(format!("{} of container {}", files.join(", "), spec.name)),
+            Controls::InOrder | Controls::Absent => None,
+        })
+}

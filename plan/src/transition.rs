@@ -1,0 +1,203 @@
+//! What the ledger writes around each step. Pure, so that the daemon only stores what these return.
+
+use crate::{Charter, KeptDisk, Leaving, Observed, OpenOrder, PodRecord, Step};
+use berth_model::{Digest, DiskPolicy, EvictDisposition, Failure, OrderId, Outcome, PodVerb};
+
+/// What a step's effect brought to light, beside having happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing more.
+    Happened,
+    /// An image name was resolved.
+    Resolved(Digest),
+}
+
+/// What the ledger must say before the step's effect; none when it says so already.
+pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<PodRecord> {
+    let mut next = record.clone();
+    match step {
+        Step::RunSandbox { attempt } => next.sandbox_attempt = *attempt,
+        Step::CreateContainer {
+            container, attempt, ..
+        } => {
+            next.containers.entry(container.clone()).or_default().attempt = *attempt;
+        }
+        // What a container writes is worth keeping from its first instruction on, and not before.
+        Step::StartContainer { container, id } => {
+            let keeps = record
+                .charter
+                .as_ref()
+                .is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
+            let seen = observed.containers.iter().find(|seen| seen.id == *id);
+            let known = next.containers.entry(container.clone()).or_default();
+            if keeps && known.disk.is_none() {
+                known.disk = seen.and_then(|seen| seen.disk_key.clone());
+            }
+        }
+        Step::EnsureImage { .. }
+        | Step::EnsureSlice
+        | Step::AdoptSystemDisk { .. }
+        | Step::DetachSystemDisk { .. }
+        | Step::AmendSpec { .. }
+        | Step::UpdateResources { .. }
+        | Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::StopSandbox { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveSlice { .. }
+        | Step::ReleaseDisks { .. }
+        | Step::EndGrant { .. }
+        | Step::Settled
+        | Step::Wait(_)
+        | Step::Refuse { .. } => {}
+    }
+    (next != *record).then_some(next)
+}
+
+/// What the ledger must say after the step's effect; none when it says so already.
+pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effect) -> Option<PodRecord> {
+    let mut next = record.clone();
+    match step {
+        Step::EnsureImage { container, .. } => {
+            if let Effect::Resolved(digest) = effect {
+                next.containers.entry(container.clone()).or_default().digest = Some(digest.clone());
+            }
+        }
+        Step::StopSandbox { id, .. } => {
+            let stopped = observed.sandboxes.iter().find(|sandbox| sandbox.id == *id);
+            next.stopped_sandbox = stopped.map(|sandbox| sandbox.attempt).or(record.stopped_sandbox);
+        }
+        Step::ReleaseDisks { keys, .. } => next.kept.retain(|kept| !keys.contains(&kept.key)),
+        Step::EndGrant { .. } => end_grant(&mut next),
+        Step::EnsureSlice
+        | Step::RunSandbox { .. }
+        | Step::CreateContainer { .. }
+        | Step::AdoptSystemDisk { .. }
+        | Step::DetachSystemDisk { .. }
+        | Step::AmendSpec { .. }
+        | Step::StartContainer { .. }
+        | Step::UpdateResources { .. }
+        | Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveSlice { .. }
+        | Step::Settled
+        | Step::Wait(_)
+        | Step::Refuse { .. } => {}
+    }
+    (next != *record).then_some(next)
+}
+
+/// The charter goes; disks that survive are noted as kept.
+fn end_grant(record: &mut PodRecord) {
+    let leaving = record
+        .charter
+        .as_ref()
+        .and_then(|charter| charter.leaving.clone());
+    let disks = record.containers.iter().filter_map(|(container, known)| {
+        let key = known.disk.clone()?;
+        let survives = leaving
+            .as_ref()
+            .is_some_and(|leaving| record.survives(&key, leaving));
+        let (incarnation, digest) = (record.incarnation, known.digest.clone());
+        survives.then(|| KeptDisk {
+            incarnation,
+            container: container.clone(),
+            key,
+            digest,
+        })
+    });
+    let disks: Vec<_> = disks.collect();
+    record
+        .kept
+        .retain(|kept| disks.iter().all(|disk| disk.key != kept.key));
+    record.kept.extend(disks);
+    record.containers.clear();
+    record.charter = None;
+    record.stopped_sandbox = None;
+}
+
+/// What the ledger says once a pod's open order has ended, or has to be undone first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concluded {
+    /// The pod's record from now on.
+    pub record: PodRecord,
+    /// The order that has ended, and how; none while it is being undone.
+    pub ended: Option<(OrderId, Outcome)>,
+}
+
+/// What [`Step::Settled`] and [`Step::Refuse`] mean for the open order; none for other steps, or without one.
+pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
+    let open = record.open.as_ref()?;
+    match step {
+        Step::Settled => {
+            let outcome = match &open.failure {
+                Some(failure) => Outcome::Failed(failure.clone()),
+                None => Outcome::Done,
+            };
+            let ended = Some((open.id.clone(), outcome));
+            Some(Concluded {
+                record: PodRecord {
+                    open: None,
+                    ..record.clone()
+                },
+                ended,
+            })
+        }
+        Step::Refuse { why } => give_up(record, why.clone()),
+        Step::EnsureImage { .. }
+        | Step::EnsureSlice
+        | Step::RunSandbox { .. }
+        | Step::CreateContainer { .. }
+        | Step::AdoptSystemDisk { .. }
+        | Step::DetachSystemDisk { .. }
+        | Step::AmendSpec { .. }
+        | Step::StartContainer { .. }
+        | Step::UpdateResources { .. }
+        | Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::StopSandbox { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveSlice { .. }
+        | Step::ReleaseDisks { .. }
+        | Step::EndGrant { .. }
+        | Step::Wait(_) => None,
+    }
+}
+
+/// The open order cannot be carried out, because of `why`. A Run is undone: the pod leaves under the same order, which
+/// has failed once nothing is left. What stops or leaves goes on: giving up would leave it half-way.
+pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
+    let open = record.open.as_ref()?;
+    let mut next = record.clone();
+    match &open.verb {
+        PodVerb::Run { .. } if open.failure.is_none() => {
+            let charter = next.charter.as_mut()?;
+            undo(charter);
+            next.open = Some(OpenOrder {
+                failure: Some(why),
+                ..open.clone()
+            });
+            Some(Concluded {
+                record: next,
+                ended: None,
+            })
+        }
+        PodVerb::Start => {
+            next.open = None;
+            Some(Concluded {
+                record: next,
+                ended: Some((open.id.clone(), Outcome::Failed(why))),
+            })
+        }
+        PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => None,
+    }
+}
+
+fn undo(charter: &mut Charter) {
+    let grace_ms = charter.spec.stop_grace_ms;
+    charter.leaving = Some(Leaving {
+        grace_ms,
+        disposition: EvictDisposition::Release,
+    });
+}
