@@ -44,11 +44,7 @@ fn parse_list(list: &str, max: u32) -> Result<BTreeSet<u32>, ParseSetError> {
     for part in trimmed.split(',').map(str::trim) {
         let (first, last) = parse_range(part, list)?;
         if last > max {
-            return Err(ParseSetError::TooHigh {
-                number: last,
-                list: list.to_owned(),
-                max,
-            });
+            return Err(ParseSetError::TooHigh { number: last, list: list.to_owned(), max });
         }
         members.extend(first..=last);
     }
@@ -56,10 +52,7 @@ fn parse_list(list: &str, max: u32) -> Result<BTreeSet<u32>, ParseSetError> {
 }
 
 fn parse_range(part: &str, list: &str) -> Result<(u32, u32), ParseSetError> {
-    let not_a_range = || ParseSetError::NotARange {
-        part: part.to_owned(),
-        list: list.to_owned(),
-    };
+    let not_a_range = || ParseSetError::NotARange { part: part.to_owned(), list: list.to_owned() };
     // `u32::from_str` accepts a leading plus, the kernel does not.
     let number = |text: &str| {
         text.bytes()
@@ -73,10 +66,7 @@ fn parse_range(part: &str, list: &str) -> Result<(u32, u32), ParseSetError> {
         None => (number(part)?, number(part)?),
     };
     if last < first {
-        return Err(ParseSetError::Backwards {
-            part: part.to_owned(),
-            list: list.to_owned(),
-        });
+        return Err(ParseSetError::Backwards { part: part.to_owned(), list: list.to_owned() });
     }
     Ok((first, last))
 }
@@ -203,11 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(list: &str, expected: Option<&str>) {
-        assert_eq!(
-            list.parse::<CpuSet>().ok().map(|set| set.to_string()).as_deref(),
-            expected,
-            "{list:?}"
-        );
+        assert_eq!(list.parse::<CpuSet>().ok().map(|set| set.to_string()).as_deref(), expected, "{list:?}");
     }
 
     #[test]

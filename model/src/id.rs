@@ -37,9 +37,7 @@ fn check_label(text: &str) -> Result<(), InvalidName> {
     let edge = |byte: u8| byte != b'-';
     let bytes = text.as_bytes();
     let valid = bytes.iter().copied().all(inner) && edge(bytes[0]) && edge(bytes[bytes.len() - 1]);
-    valid
-        .then_some(())
-        .ok_or_else(|| InvalidName::NotALabel(text.to_owned()))
+    valid.then_some(()).ok_or_else(|| InvalidName::NotALabel(text.to_owned()))
 }
 
 macro_rules! label {
@@ -132,9 +130,8 @@ impl fmt::Display for PodId {
 impl FromStr for PodId {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let (namespace, name) = text
-            .split_once('/')
-            .ok_or_else(|| InvalidName::NotAnIdentity(text.to_owned()))?;
+        let (namespace, name) =
+            text.split_once('/').ok_or_else(|| InvalidName::NotAnIdentity(text.to_owned()))?;
         Self::new(namespace, name)
     }
 }
@@ -202,11 +199,7 @@ impl OrderId {
         // The first character carries three bits: 26 × 5 is 130, a ULID has 128.
         let valid =
             text.len() == 26 && text.bytes().all(crockford) && matches!(text.as_bytes()[0], b'0'..=b'7');
-        if valid {
-            Ok(Self(text))
-        } else {
-            Err(InvalidName::NotAUlid(text))
-        }
+        if valid { Ok(Self(text)) } else { Err(InvalidName::NotAUlid(text)) }
     }
 
     /// The id as text.
@@ -263,12 +256,9 @@ mod tests {
     #[test]
     fn ulids() {
         assert!(OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").is_ok());
-        for bad in [
-            "",
-            "01ARZ3NDEKTSV4RRFFQ69G5FA",
-            "81ARZ3NDEKTSV4RRFFQ69G5FAV",
-            "01ARZ3NDEKTSV4RRFFQ69G5FAU",
-        ] {
+        for bad in
+            ["", "01ARZ3NDEKTSV4RRFFQ69G5FA", "81ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAU"]
+        {
             assert!(OrderId::new(bad).is_err(), "{bad:?}");
         }
     }

@@ -29,14 +29,9 @@ impl FromStr for Digest {
     type Err = InvalidImage;
     fn from_str(text: &str) -> Result<Self, InvalidImage> {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let valid = text
-            .strip_prefix("sha256:")
-            .is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex));
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidImage::NotADigest(text.to_owned()))
-        }
+        let valid =
+            text.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex));
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidImage::NotADigest(text.to_owned())) }
     }
 }
 
@@ -74,11 +69,7 @@ impl ImageName {
     /// The same repository at exactly `digest`.
     #[must_use]
     pub fn pinned(&self, digest: Digest) -> Self {
-        Self {
-            repository: self.repository.clone(),
-            tag: None,
-            digest: Some(digest),
-        }
+        Self { repository: self.repository.clone(), tag: None, digest: Some(digest) }
     }
 }
 
@@ -111,10 +102,7 @@ fn is_tag(text: &str) -> bool {
     let byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     (1..=128).contains(&text.len())
         && text.bytes().all(byte)
-        && text
-            .as_bytes()
-            .first()
-            .is_some_and(|first| first.is_ascii_alphanumeric() || *first == b'_')
+        && text.as_bytes().first().is_some_and(|first| first.is_ascii_alphanumeric() || *first == b'_')
 }
 
 impl FromStr for ImageName {
@@ -128,21 +116,14 @@ impl FromStr for ImageName {
         };
         let after_slash = name.rfind('/').ok_or_else(not_a_name)?;
         let (repository, tag) = match name[after_slash..].find(':') {
-            Some(colon) => (
-                &name[..after_slash + colon],
-                Some(&name[after_slash + colon + 1..]),
-            ),
+            Some(colon) => (&name[..after_slash + colon], Some(&name[after_slash + colon + 1..])),
             None => (name, None),
         };
         let named = tag.is_some() || digest.is_some();
         if !named || !is_repository(repository) || !tag.is_none_or(is_tag) {
             return Err(not_a_name());
         }
-        Ok(Self {
-            repository: repository.to_owned(),
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { repository: repository.to_owned(), tag: tag.map(str::to_owned), digest })
     }
 }
 

@@ -61,12 +61,7 @@ pub enum AppClass {
 
 impl AppClass {
     /// All classes, most important first.
-    pub const ALL: [Self; 4] = [
-        Self::LatencyCritical,
-        Self::Standard,
-        Self::Batch,
-        Self::BestEffort,
-    ];
+    pub const ALL: [Self; 4] = [Self::LatencyCritical, Self::Standard, Self::Batch, Self::BestEffort];
 
     /// The CPU weight of a pod of this class that names none itself. `Standard` is the kernel's own default;
     /// the steps of ten keep a class from being starved by the one below under any load.
@@ -273,9 +268,7 @@ impl Limits {
             && (CpuMax::MIN_US..=CpuMax::MAX_PERIOD_US).contains(&period_us)
             // The kernel's bound on quota: it must fit in 44 bits of microseconds (`max_cfs_runtime`).
             && quota_us < 1 << 44;
-        valid
-            .then_some(())
-            .ok_or(InvalidLimits::CpuMax { quota_us, period_us })
+        valid.then_some(()).ok_or(InvalidLimits::CpuMax { quota_us, period_us })
     }
 
     fn validate_io(&self) -> Result<(), InvalidLimits> {
@@ -283,18 +276,11 @@ impl Limits {
             if !crate::pod::is_clean_absolute_path(&io.mount_point) {
                 return Err(InvalidLimits::MountPoint(io.mount_point.clone()));
             }
-            if self.io[..index]
-                .iter()
-                .any(|other| other.mount_point == io.mount_point)
-            {
+            if self.io[..index].iter().any(|other| other.mount_point == io.mount_point) {
                 return Err(InvalidLimits::Twice(io.mount_point.clone()));
             }
-            let rates = [
-                io.read_bytes_per_sec,
-                io.write_bytes_per_sec,
-                io.read_ops_per_sec,
-                io.write_ops_per_sec,
-            ];
+            let rates =
+                [io.read_bytes_per_sec, io.write_bytes_per_sec, io.read_ops_per_sec, io.write_ops_per_sec];
             if rates.contains(&Some(0)) {
                 return Err(InvalidLimits::Zero("a rate in io.max"));
             }
@@ -308,15 +294,9 @@ impl Limits {
                 return Err(InvalidLimits::PageSize(huge.page_size));
             }
             if !huge.max.0.is_multiple_of(huge.page_size.0) {
-                return Err(InvalidLimits::NotWholePages {
-                    max: huge.max,
-                    page_size: huge.page_size,
-                });
+                return Err(InvalidLimits::NotWholePages { max: huge.max, page_size: huge.page_size });
             }
-            if self.hugetlb[..index]
-                .iter()
-                .any(|other| other.page_size == huge.page_size)
-            {
+            if self.hugetlb[..index].iter().any(|other| other.page_size == huge.page_size) {
                 return Err(InvalidLimits::Twice(format!("hugetlb.{}", huge.page_size)));
             }
         }
@@ -329,25 +309,12 @@ impl MemoryLimits {
         if self.max == Some(Bytes(0)) {
             return Err(InvalidLimits::Zero("memory.max"));
         }
-        let set = [
-            ("min", self.min),
-            ("low", self.low),
-            ("high", self.high),
-            ("max", self.max),
-        ];
-        let given: Vec<_> = set
-            .into_iter()
-            .filter_map(|(name, bytes)| Some((name, bytes?)))
-            .collect();
+        let set = [("min", self.min), ("low", self.low), ("high", self.high), ("max", self.max)];
+        let given: Vec<_> = set.into_iter().filter_map(|(name, bytes)| Some((name, bytes?))).collect();
         for pair in given.windows(2) {
             let [(lower, lower_bytes), (upper, upper_bytes)] = [pair[0], pair[1]];
             if lower_bytes > upper_bytes {
-                return Err(InvalidLimits::MemoryOrder {
-                    lower,
-                    lower_bytes,
-                    upper,
-                    upper_bytes,
-                });
+                return Err(InvalidLimits::MemoryOrder { lower, lower_bytes, upper, upper_bytes });
             }
         }
         Ok(())
@@ -369,15 +336,8 @@ mod tests {
     }
 
     fn check(limits: &Limits, expected: &str) {
-        let said = limits
-            .validate()
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default();
-        assert!(
-            said.contains(expected) && said.is_empty() == expected.is_empty(),
-            "{limits:?}: {said:?}"
-        );
+        let said = limits.validate().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{limits:?}: {said:?}");
     }
 
     #[test]
@@ -393,10 +353,7 @@ mod tests {
         };
         check(&Limits::default(), "");
         check(&memory(Some(1), Some(1), Some(2), Some(3)), "");
-        check(
-            &memory(Some(4), None, None, Some(3)),
-            "memory.min is 4 and above memory.max",
-        );
+        check(&memory(Some(4), None, None, Some(3)), "memory.min is 4 and above memory.max");
         check(&memory(None, None, None, Some(0)), "memory.max is 0");
         let cpu_max = |quota_us, period_us| Limits {
             cpu_max: Some(CpuMax { quota_us, period_us }),
@@ -405,18 +362,9 @@ mod tests {
         check(&cpu_max(50_000, 100_000), "");
         check(&cpu_max(999, 100_000), "cpu quota");
         check(&cpu_max(50_000, 1_000_001), "cpu quota");
-        check(
-            &Limits {
-                pids_max: Some(0),
-                ..Limits::default()
-            },
-            "pids.max is 0",
-        );
+        check(&Limits { pids_max: Some(0), ..Limits::default() }, "pids.max is 0");
         let huge = |size, max| Limits {
-            hugetlb: vec![HugetlbLimit {
-                page_size: Bytes(size),
-                max: Bytes(max),
-            }],
+            hugetlb: vec![HugetlbLimit { page_size: Bytes(size), max: Bytes(max) }],
             ..Limits::default()
         };
         check(&huge(2 << 20, 4 << 20), "");
@@ -430,33 +378,9 @@ mod tests {
             write_ops_per_sec: None,
             weight: None,
         };
-        check(
-            &Limits {
-                io: vec![io("/"), io("/data")],
-                ..Limits::default()
-            },
-            "",
-        );
-        check(
-            &Limits {
-                io: vec![io("/"), io("/")],
-                ..Limits::default()
-            },
-            "limited twice",
-        );
-        check(
-            &Limits {
-                io: vec![io("data")],
-                ..Limits::default()
-            },
-            "no absolute path",
-        );
-        check(
-            &Limits {
-                io: vec![io("/a/../b")],
-                ..Limits::default()
-            },
-            "no absolute path",
-        );
+        check(&Limits { io: vec![io("/"), io("/data")], ..Limits::default() }, "");
+        check(&Limits { io: vec![io("/"), io("/")], ..Limits::default() }, "limited twice");
+        check(&Limits { io: vec![io("data")], ..Limits::default() }, "no absolute path");
+        check(&Limits { io: vec![io("/a/../b")], ..Limits::default() }, "no absolute path");
     }
 }

@@ -31,10 +31,7 @@ impl Cidr {
     pub fn new(address: IpAddr, prefix_len: u8) -> Result<Self, InvalidCidr> {
         let longest = if address.is_ipv4() { 32 } else { 128 };
         if prefix_len > longest {
-            return Err(InvalidCidr::PrefixTooLong(
-                format!("{address}/{prefix_len}"),
-                longest,
-            ));
+            return Err(InvalidCidr::PrefixTooLong(format!("{address}/{prefix_len}"), longest));
         }
         Ok(Self { address, prefix_len })
     }
@@ -103,11 +100,7 @@ mod tests {
     fn networks() {
         let check = |network: &str, address: &str, inside: bool| {
             let network: Cidr = network.parse().unwrap();
-            assert_eq!(
-                network.contains(address.parse().unwrap()),
-                inside,
-                "{address} in {network}"
-            );
+            assert_eq!(network.contains(address.parse().unwrap()), inside, "{address} in {network}");
         };
         check("10.0.0.7/24", "10.0.0.255", true);
         check("10.0.0.7/24", "10.0.1.0", false);
@@ -116,14 +109,7 @@ mod tests {
         check("::/0", "2001:db8::1", true);
         check("2001:db8::/64", "2001:db8::ffff", true);
         check("2001:db8::/64", "10.0.0.1", false);
-        for bad in [
-            "10.0.0.1",
-            "10.0.0.1/33",
-            "::1/129",
-            "10.0.0/8",
-            "10.0.0.1/x",
-            "/8",
-        ] {
+        for bad in ["10.0.0.1", "10.0.0.1/33", "::1/129", "10.0.0/8", "10.0.0.1/x", "/8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad:?}");
         }
     }

@@ -268,10 +268,7 @@ impl PodSpec {
         }
         self.validate_containers()?;
         self.validate_binding()?;
-        self.limits.validate().map_err(|source| InvalidSpec::Limits {
-            of: "the pod".to_owned(),
-            source,
-        })?;
+        self.limits.validate().map_err(|source| InvalidSpec::Limits { of: "the pod".to_owned(), source })?;
         self.dns.validate()?;
         self.validate_gateway()
     }
@@ -302,9 +299,7 @@ impl PodSpec {
                 if mems.is_empty() {
                     return Err(InvalidSpec::EmptyBinding("memory node"));
                 }
-                self.containers
-                    .iter()
-                    .try_for_each(|container| container.validate_inside(cpus, mems))
+                self.containers.iter().try_for_each(|container| container.validate_inside(cpus, mems))
             }
             CpuBinding::Shared { .. } => {
                 let pinned =
@@ -318,21 +313,13 @@ impl PodSpec {
     }
 
     fn validate_gateway(&self) -> Result<(), InvalidSpec> {
-        let Some(AddressGrant {
-            address,
-            gateway: Some(gateway),
-            ..
-        }) = &self.address
-        else {
+        let Some(AddressGrant { address, gateway: Some(gateway), .. }) = &self.address else {
             return Ok(());
         };
         if address.contains(*gateway) && address.address() != *gateway {
             return Ok(());
         }
-        Err(InvalidSpec::Gateway {
-            gateway: *gateway,
-            address: address.to_string(),
-        })
+        Err(InvalidSpec::Gateway { gateway: *gateway, address: address.to_string() })
     }
 
     /// The container of that name.
@@ -346,39 +333,23 @@ impl ContainerSpec {
         let container = || self.name.clone();
         for EnvVar { name, value } in &self.env {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(InvalidSpec::Env {
-                    container: container(),
-                    name: name.clone(),
-                });
+                return Err(InvalidSpec::Env { container: container(), name: name.clone() });
             }
         }
         for (what, texts) in [("command", &self.command), ("argument", &self.args)] {
             if texts.iter().any(|text| text.contains('\0')) {
-                return Err(InvalidSpec::Nul {
-                    container: container(),
-                    what,
-                });
+                return Err(InvalidSpec::Nul { container: container(), what });
             }
         }
-        if let Some(path) = self
-            .working_dir
-            .as_ref()
-            .filter(|path| !is_clean_absolute_path(path))
-        {
-            return Err(InvalidSpec::WorkingDir {
-                container: container(),
-                path: path.clone(),
-            });
+        if let Some(path) = self.working_dir.as_ref().filter(|path| !is_clean_absolute_path(path)) {
+            return Err(InvalidSpec::WorkingDir { container: container(), path: path.clone() });
         }
         self.validate_digest()?;
-        self.limits.validate().map_err(|source| InvalidSpec::Limits {
-            of: format!("container {}", self.name),
-            source,
-        })?;
-        Ulimit::validate_all(&self.ulimits).map_err(|source| InvalidSpec::Ulimits {
-            container: container(),
-            source,
-        })
+        self.limits
+            .validate()
+            .map_err(|source| InvalidSpec::Limits { of: format!("container {}", self.name), source })?;
+        Ulimit::validate_all(&self.ulimits)
+            .map_err(|source| InvalidSpec::Ulimits { container: container(), source })
     }
 
     fn validate_digest(&self) -> Result<(), InvalidSpec> {
@@ -394,25 +365,12 @@ impl ContainerSpec {
 
     fn validate_inside(&self, cpus: &CpuSet, mems: &MemSet) -> Result<(), InvalidSpec> {
         let outside = |what, asked: String, granted: String| {
-            Err(InvalidSpec::OutsidePod {
-                container: self.name.clone(),
-                what,
-                asked,
-                granted,
-            })
+            Err(InvalidSpec::OutsidePod { container: self.name.clone(), what, asked, granted })
         };
-        if let Some(asked) = self
-            .cpus
-            .as_ref()
-            .filter(|asked| asked.is_empty() || !asked.is_subset(cpus))
-        {
+        if let Some(asked) = self.cpus.as_ref().filter(|asked| asked.is_empty() || !asked.is_subset(cpus)) {
             return outside("cpus", asked.to_string(), cpus.to_string());
         }
-        if let Some(asked) = self
-            .mems
-            .as_ref()
-            .filter(|asked| asked.is_empty() || !asked.is_subset(mems))
-        {
+        if let Some(asked) = self.mems.as_ref().filter(|asked| asked.is_empty() || !asked.is_subset(mems)) {
             return outside("mems", asked.to_string(), mems.to_string());
         }
         Ok(())
@@ -425,10 +383,7 @@ impl DnsConfig {
 
     fn validate(&self) -> Result<(), InvalidSpec> {
         if self.servers.len() > Self::MAX_SERVERS {
-            return Err(InvalidSpec::Dns(format!(
-                "{} servers, a resolver reads three",
-                self.servers.len()
-            )));
+            return Err(InvalidSpec::Dns(format!("{} servers, a resolver reads three", self.servers.len())));
         }
         // A line break would smuggle in another directive.
         let word = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());

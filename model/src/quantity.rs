@@ -47,9 +47,7 @@ fn whole_number(digits: &str, text: &str) -> Result<u64, InvalidQuantity> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidQuantity::NotANumber(text.to_owned()));
     }
-    digits
-        .parse()
-        .map_err(|_| InvalidQuantity::Overflow(text.to_owned()))
+    digits.parse().map_err(|_| InvalidQuantity::Overflow(text.to_owned()))
 }
 
 impl FromStr for Bytes {
@@ -61,20 +59,14 @@ impl FromStr for Bytes {
             .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|digits| (digits, *factor)));
         let (digits, factor) = suffixed.unwrap_or((text, 1));
         let number = whole_number(digits, text)?;
-        number
-            .checked_mul(factor)
-            .map(Self)
-            .ok_or_else(|| InvalidQuantity::Overflow(text.to_owned()))
+        number.checked_mul(factor).map(Self).ok_or_else(|| InvalidQuantity::Overflow(text.to_owned()))
     }
 }
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let binary = BYTE_SUFFIXES[..5].iter().rev();
-        match binary
-            .clone()
-            .find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor))
-        {
+        match binary.clone().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {
             Some((suffix, factor)) => write!(f, "{}{suffix}", self.0 / factor),
             None => self.0.fmt(f),
         }
@@ -88,9 +80,7 @@ impl FromStr for MilliCpu {
         let overflow = || InvalidQuantity::Overflow(text.to_owned());
         let milli = match text.strip_suffix('m') {
             Some(digits) => whole_number(digits, text)?,
-            None => whole_number(text, text)?
-                .checked_mul(1_000)
-                .ok_or_else(overflow)?,
+            None => whole_number(text, text)?.checked_mul(1_000).ok_or_else(overflow)?,
         };
         u32::try_from(milli).map(Self).map_err(|_| overflow())
     }

@@ -6,7 +6,7 @@
 mod host;
 mod pod;
 
-use crate::{PodRecord, SharedPool};
+use crate::{OpenOrder, PodRecord, SharedPool};
 use berth_model::{
     Bytes, CpuSet, Digest, Generation, ImageName, MemSet, NodeVerb, Order, OrderId, Outcome, PodId, PoolName,
     Refusal, Target, Term,
@@ -113,27 +113,25 @@ fn same_content(known: &Order, given: &Order) -> bool {
 
 fn decide(ledger: &LedgerView<'_>, host: &HostView, order: &Order, now_ms: u64) -> Result<Accepted, Refusal> {
     if order.term < ledger.term {
-        return Err(Refusal::StaleTerm {
-            given: order.term,
-            seen: ledger.term,
-        });
+        return Err(Refusal::StaleTerm { given: order.term, seen: ledger.term });
     }
     if order.deadline_ms == 0 {
         return Err(Refusal::Expired { deadline_ms: 0 });
     }
     match &order.target {
         Target::Pod(target) => {
-            let deadline_at_ms = now_ms.saturating_add(order.deadline_ms);
-            pod::decide(ledger, host, &order.id, target, deadline_at_ms)
+            let opened = OpenOrder {
+                id: order.id.clone(),
+                verb: target.verb.clone(),
+                deadline_ms: order.deadline_ms,
+                deadline_at_ms: now_ms.saturating_add(order.deadline_ms),
+                failure: None,
+            };
+            pod::decide(ledger, host, opened, target)
         }
         Target::Node(target) => {
             let change = match &target.verb {
-                NodeVerb::SetSharedCpus {
-                    pool,
-                    cpus,
-                    mems,
-                    generation,
-                } => {
+                NodeVerb::SetSharedCpus { pool, cpus, mems, generation } => {
                     let pool = SharedPool {
                         name: pool.clone(),
                         cpus: cpus.clone(),
@@ -142,16 +140,12 @@ fn decide(ledger: &LedgerView<'_>, host: &HostView, order: &Order, now_ms: u64) 
                     };
                     Change::Pool(check_pool(ledger, host, pool)?)
                 }
-                NodeVerb::PullImage { image, digest } => Change::Pull {
-                    image: image.clone(),
-                    digest: digest.clone(),
-                },
+                NodeVerb::PullImage { image, digest } => {
+                    Change::Pull { image: image.clone(), digest: digest.clone() }
+                }
                 NodeVerb::Inspect => Change::Inspect,
             };
-            Ok(Accepted {
-                change,
-                superseded: None,
-            })
+            Ok(Accepted { change, superseded: None })
         }
     }
 }
@@ -163,15 +157,9 @@ fn check_pool(ledger: &LedgerView<'_>, host: &HostView, pool: SharedPool) -> Res
             pool.name
         )));
     }
-    let known = ledger
-        .pools
-        .get(&pool.name)
-        .map_or(Generation(0), |known| known.generation);
+    let known = ledger.pools.get(&pool.name).map_or(Generation(0), |known| known.generation);
     if pool.generation <= known {
-        return Err(Refusal::StaleGeneration {
-            given: pool.generation,
-            known,
-        });
+        return Err(Refusal::StaleGeneration { given: pool.generation, known });
     }
     host::check_cpus(host, &pool.cpus, &pool.mems)?;
     for other in ledger.pools.values().filter(|other| other.name != pool.name) {
@@ -188,12 +176,5 @@ fn check_pool(ledger: &LedgerView<'_>, host: &HostView, pool: SharedPool) -> Res
 /// Refuses CPUs that someone else has.
 fn conflict(wanted: &CpuSet, theirs: &CpuSet, holder: impl FnOnce() -> String) -> Result<(), Refusal> {
     let cpus = wanted.intersection(theirs);
-    if cpus.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal::CpuConflict {
-            cpus,
-            holder: holder(),
-        })
-    }
+    if cpus.is_empty() { Ok(()) } else { Err(Refusal::CpuConflict { cpus, holder: holder() }) }
 }

@@ -54,10 +54,12 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
         }
         Step::StopSandbox { id, cover } => {
             covered(record, cover)?;
+            dead_sandbox(observed, id, cover)?;
             inside(observed, id).try_for_each(|container| dead(observed, &container.id))
         }
         Step::RemoveSandbox { id, cover } => {
             covered(record, cover)?;
+            dead_sandbox(observed, id, cover)?;
             inside(observed, id).try_for_each(|container| {
                 dead(observed, &container.id)?;
                 keeps_disk(record, container)
@@ -65,10 +67,7 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
         }
         Step::RemoveSlice { cover } => {
             covered(record, cover)?;
-            observed
-                .containers
-                .iter()
-                .try_for_each(|container| dead(observed, &container.id))
+            observed.containers.iter().try_for_each(|container| dead(observed, &container.id))
         }
         Step::ReleaseDisks { order, .. } => releases(record, order),
         Step::EndGrant { order } => {
@@ -101,12 +100,19 @@ fn dead(observed: &Observed, id: &str) -> Result<(), Violation> {
     }
 }
 
+/// A charter covers ending a sandbox only once that is over already.
+fn dead_sandbox(observed: &Observed, id: &str, cover: &Cover) -> Result<(), Violation> {
+    let found = observed.sandboxes.iter().find(|sandbox| sandbox.id == id);
+    let sandbox = found.ok_or_else(|| Violation::NotSeen(id.to_owned()))?;
+    match (cover, sandbox.liveness) {
+        (Cover::Order(_), _) | (Cover::Charter, Liveness::Dead) => Ok(()),
+        (Cover::Charter, Liveness::Live | Liveness::Unknown) => Err(Violation::NotDead(id.to_owned())),
+    }
+}
+
 fn inside<'a>(observed: &'a Observed, sandbox: &str) -> impl Iterator<Item = &'a ObservedContainer> {
     let sandbox = sandbox.to_owned();
-    observed
-        .containers
-        .iter()
-        .filter(move |container| container.sandbox_id == sandbox)
+    observed.containers.iter().filter(move |container| container.sandbox_id == sandbox)
 }
 
 fn covered(record: &PodRecord, cover: &Cover) -> Result<(), Violation> {
@@ -130,9 +136,7 @@ fn stops(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
         PodVerb::Run { .. } => open.failure.is_some(),
         PodVerb::Start | PodVerb::Release => false,
     };
-    stops
-        .then_some(())
-        .ok_or_else(|| Violation::NotCovered(order.clone()))
+    stops.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
 }
 
 fn releases(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
@@ -141,9 +145,7 @@ fn releases(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
         PodVerb::Evict { disposition, .. } => *disposition == EvictDisposition::Release,
         PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Start => false,
     };
-    releases
-        .then_some(())
-        .ok_or_else(|| Violation::NotCovered(order.clone()))
+    releases.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
 }
 
 /// Removing a container removes the disk that its record names at that moment.
@@ -151,17 +153,10 @@ fn keeps_disk(record: &PodRecord, container: &ObservedContainer) -> Result<(), V
     let Some(key) = &container.disk_key else {
         return Ok(());
     };
-    let leaving = record
-        .charter
-        .as_ref()
-        .and_then(|charter| charter.leaving.as_ref());
+    let leaving = record.charter.as_ref().and_then(|charter| charter.leaving.as_ref());
     let kept = match leaving {
         Some(leaving) => record.survives(key, leaving),
         None => record.owns_disk(key) || record.kept.iter().any(|kept| kept.key == *key),
     };
-    if kept {
-        Err(Violation::DiskLost(key.clone()))
-    } else {
-        Ok(())
-    }
+    if kept { Err(Violation::DiskLost(key.clone())) } else { Ok(()) }
 }

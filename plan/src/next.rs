@@ -40,11 +40,7 @@ fn late(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Failure>
     if !can_be_late || ends || observed.now_ms < open.deadline_at_ms {
         return None;
     }
-    let deadline_ms = open.deadline_at_ms;
-    Some(Failure::DeadlineExceeded {
-        deadline_ms,
-        last: step.describe(),
-    })
+    Some(Failure::DeadlineExceeded { deadline_ms: open.deadline_ms, last: step.describe() })
 }
 
 /// A pod that is not on this node: all that is left to do is to release what was kept of it.
@@ -67,15 +63,10 @@ fn stop(record: &PodRecord, observed: &Observed) -> Step {
         return Step::Settled;
     };
     match record.open.as_ref().map(|open| (&open.id, &open.verb)) {
-        Some((order, PodVerb::Stop { grace_ms })) => Step::StopContainer {
-            id: live.id.clone(),
-            grace_ms: *grace_ms,
-            order: order.clone(),
-        },
-        Some(_) | None => wait(format!(
-            "container {} lives, and no order covers stopping it",
-            live.id
-        )),
+        Some((order, PodVerb::Stop { grace_ms })) => {
+            Step::StopContainer { id: live.id.clone(), grace_ms: *grace_ms, order: order.clone() }
+        }
+        Some(_) | None => wait(format!("container {} lives, and no order covers stopping it", live.id)),
     }
 }
 
@@ -87,8 +78,5 @@ pub(crate) fn may_live(container: &ObservedContainer) -> bool {
 }
 
 fn wait(why: impl Into<String>) -> Step {
-    Step::Wait(Wait {
-        until_ms: None,
-        why: why.into(),
-    })
+    Step::Wait(Wait { until_ms: None, why: why.into() })
 }

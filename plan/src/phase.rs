@@ -17,12 +17,7 @@ pub fn phase(record: &PodRecord, observed: &Observed) -> (PodPhase, String) {
     if charter.leaving.is_some() {
         return (PodPhase::Evicting, message);
     }
-    let ours = || {
-        observed
-            .containers
-            .iter()
-            .filter(|container| container.incarnation == record.incarnation)
-    };
+    let ours = || observed.containers.iter().filter(|container| container.incarnation == record.incarnation);
     if ours().any(|container| container.liveness == Liveness::Unknown) {
         return (PodPhase::Unknown, message);
     }

@@ -86,6 +86,8 @@ pub struct OpenOrder {
     pub id: OrderId,
     /// What it wants.
     pub verb: PodVerb,
+    /// How long it may take from receipt, milliseconds.
+    pub deadline_ms: u64,
     /// When it fails, on the node's monotonic clock, milliseconds. Only Run and Start can be late: what stops or
     /// leaves is not abandoned half-way.
     pub deadline_at_ms: u64,
@@ -114,9 +116,7 @@ impl PodRecord {
 
     /// Whether `key` is the system disk of one of the pod's containers.
     pub fn owns_disk(&self, key: &str) -> bool {
-        self.containers
-            .values()
-            .any(|container| container.disk.as_deref() == Some(key))
+        self.containers.values().any(|container| container.disk.as_deref() == Some(key))
     }
 
     /// Whether `key` must outlive the pod's leaving, as `leaving` has it.

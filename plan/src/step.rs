@@ -157,32 +157,18 @@ impl Step {
             }
             Self::EnsureSlice => "make the pod's slice".to_owned(),
             Self::RunSandbox { attempt } => format!("make sandbox, attempt {attempt}"),
-            Self::CreateContainer {
-                container, attempt, ..
-            } => {
+            Self::CreateContainer { container, attempt, .. } => {
                 format!("make container {container}, attempt {attempt}")
             }
-            Self::AdoptSystemDisk {
-                container,
-                key,
-                to_id,
-                ..
-            } => {
+            Self::AdoptSystemDisk { container, key, to_id, .. } => {
                 format!("hand system disk {key} of container {container} to {to_id}")
             }
-            Self::DetachSystemDisk {
-                container,
-                key,
-                from_id,
-            } => {
+            Self::DetachSystemDisk { container, key, from_id } => {
                 format!("take system disk {key} of container {container} off {from_id}")
             }
             Self::AmendSpec { container, .. } => format!("write ulimits of container {container}"),
             Self::StartContainer { container, .. } => format!("start container {container}"),
-            Self::UpdateResources {
-                container: Some(container),
-                ..
-            } => {
+            Self::UpdateResources { container: Some(container), .. } => {
                 format!("write limits of container {container}")
             }
             Self::UpdateResources { container: None, .. } => "write limits of the pod's slice".to_owned(),

@@ -17,17 +17,12 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
     let mut next = record.clone();
     match step {
         Step::RunSandbox { attempt } => next.sandbox_attempt = *attempt,
-        Step::CreateContainer {
-            container, attempt, ..
-        } => {
+        Step::CreateContainer { container, attempt, .. } => {
             next.containers.entry(container.clone()).or_default().attempt = *attempt;
         }
         // What a container writes is worth keeping from its first instruction on, and not before.
         Step::StartContainer { container, id } => {
-            let keeps = record
-                .charter
-                .as_ref()
-                .is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
+            let keeps = record.charter.as_ref().is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
             let seen = observed.containers.iter().find(|seen| seen.id == *id);
             let known = next.containers.entry(container.clone()).or_default();
             if keeps && known.disk.is_none() {
@@ -90,27 +85,15 @@ pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effe
 
 /// The charter goes; disks that survive are noted as kept.
 fn end_grant(record: &mut PodRecord) {
-    let leaving = record
-        .charter
-        .as_ref()
-        .and_then(|charter| charter.leaving.clone());
+    let leaving = record.charter.as_ref().and_then(|charter| charter.leaving.clone());
     let disks = record.containers.iter().filter_map(|(container, known)| {
         let key = known.disk.clone()?;
-        let survives = leaving
-            .as_ref()
-            .is_some_and(|leaving| record.survives(&key, leaving));
+        let survives = leaving.as_ref().is_some_and(|leaving| record.survives(&key, leaving));
         let (incarnation, digest) = (record.incarnation, known.digest.clone());
-        survives.then(|| KeptDisk {
-            incarnation,
-            container: container.clone(),
-            key,
-            digest,
-        })
+        survives.then(|| KeptDisk { incarnation, container: container.clone(), key, digest })
     });
     let disks: Vec<_> = disks.collect();
-    record
-        .kept
-        .retain(|kept| disks.iter().all(|disk| disk.key != kept.key));
+    record.kept.retain(|kept| disks.iter().all(|disk| disk.key != kept.key));
     record.kept.extend(disks);
     record.containers.clear();
     record.charter = None;
@@ -136,13 +119,7 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
                 None => Outcome::Done,
             };
             let ended = Some((open.id.clone(), outcome));
-            Some(Concluded {
-                record: PodRecord {
-                    open: None,
-                    ..record.clone()
-                },
-                ended,
-            })
+            Some(Concluded { record: PodRecord { open: None, ..record.clone() }, ended })
         }
         Step::Refuse { why } => give_up(record, why.clone()),
         Step::EnsureImage { .. }
@@ -174,21 +151,12 @@ pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
         PodVerb::Run { .. } if open.failure.is_none() => {
             let charter = next.charter.as_mut()?;
             undo(charter);
-            next.open = Some(OpenOrder {
-                failure: Some(why),
-                ..open.clone()
-            });
-            Some(Concluded {
-                record: next,
-                ended: None,
-            })
+            next.open = Some(OpenOrder { failure: Some(why), ..open.clone() });
+            Some(Concluded { record: next, ended: None })
         }
         PodVerb::Start => {
             next.open = None;
-            Some(Concluded {
-                record: next,
-                ended: Some((open.id.clone(), Outcome::Failed(why))),
-            })
+            Some(Concluded { record: next, ended: Some((open.id.clone(), Outcome::Failed(why))) })
         }
         PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => None,
     }
@@ -196,8 +164,5 @@ pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
 
 fn undo(charter: &mut Charter) {
     let grace_ms = charter.spec.stop_grace_ms;
-    charter.leaving = Some(Leaving {
-        grace_ms,
-        disposition: EvictDisposition::Release,
-    });
+    charter.leaving = Some(Leaving { grace_ms, disposition: EvictDisposition::Release });
 }

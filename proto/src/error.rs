@@ -13,10 +13,7 @@ pub struct InvalidMessage {
 impl InvalidMessage {
     /// `field` is not acceptable because of `source`.
     pub fn new(field: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self {
-            path: field.into(),
-            source: source.into(),
-        }
+        Self { path: field.into(), source: source.into() }
     }
 
     /// A field that must be there and is not.
@@ -41,11 +38,7 @@ impl InvalidMessage {
 
     /// The path and the whole chain of reasons, in one line.
     pub fn chain(&self) -> String {
-        let mut text = if self.path.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", self.path)
-        };
+        let mut text = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
         let mut next: Option<&dyn Error> = Some(self.source.as_ref());
         let mut separator = "";
         while let Some(error) = next {

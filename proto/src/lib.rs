@@ -20,13 +20,7 @@ pub use reason::failure_from;
 pub use request::DEFAULT_POOL;
 
 /// Generated from `berth/v1/*.proto`.
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    unused_qualifications,
-    unreachable_pub
-)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications, unreachable_pub)]
 pub mod v1 {
     tonic::include_proto!("berth.v1");
 }

@@ -22,22 +22,13 @@ pub fn limits_from(wire: v1::Limits) -> Result<Limits> {
         io: each(wire.io, "io", io_from)?,
         hugetlb: wire.hugetlb.into_iter().map(hugetlb_from).collect(),
     };
-    limits
-        .validate()
-        .map_err(|error| crate::InvalidMessage::new("", error))?;
+    limits.validate().map_err(|error| crate::InvalidMessage::new("", error))?;
     Ok(limits)
 }
 
 fn cpu_max_from(wire: v1::CpuMax) -> CpuMax {
-    let period_us = if wire.period_us == 0 {
-        CpuMax::DEFAULT_PERIOD_US
-    } else {
-        wire.period_us
-    };
-    CpuMax {
-        quota_us: wire.quota_us,
-        period_us,
-    }
+    let period_us = if wire.period_us == 0 { CpuMax::DEFAULT_PERIOD_US } else { wire.period_us };
+    CpuMax { quota_us: wire.quota_us, period_us }
 }
 
 fn io_from(wire: v1::IoLimit) -> Result<IoLimit> {
@@ -52,20 +43,13 @@ fn io_from(wire: v1::IoLimit) -> Result<IoLimit> {
 }
 
 fn hugetlb_from(wire: v1::HugetlbLimit) -> HugetlbLimit {
-    HugetlbLimit {
-        page_size: Bytes(wire.page_size_bytes),
-        max: Bytes(wire.max_bytes),
-    }
+    HugetlbLimit { page_size: Bytes(wire.page_size_bytes), max: Bytes(wire.max_bytes) }
 }
 
 /// A container's ulimits from the wire, checked as a whole.
 pub fn ulimits_from(wire: Vec<v1::Ulimit>) -> Result<Vec<Ulimit>> {
     let ulimits = each(wire, "ulimits", |ulimit| {
-        Ok(Ulimit {
-            rlimit: ulimit.rlimit.parse().at("rlimit")?,
-            soft: ulimit.soft,
-            hard: ulimit.hard,
-        })
+        Ok(Ulimit { rlimit: ulimit.rlimit.parse().at("rlimit")?, soft: ulimit.soft, hard: ulimit.hard })
     })?;
     Ulimit::validate_all(&ulimits).at("ulimits")?;
     Ok(ulimits)
@@ -75,9 +59,7 @@ impl From<&Limits> for v1::Limits {
     fn from(limits: &Limits) -> Self {
         Self {
             cpu_weight: limits.cpu_weight.map(|weight| weight.get().into()),
-            cpu_max: limits
-                .cpu_max
-                .map(|CpuMax { quota_us, period_us }| v1::CpuMax { quota_us, period_us }),
+            cpu_max: limits.cpu_max.map(|CpuMax { quota_us, period_us }| v1::CpuMax { quota_us, period_us }),
             memory_min_bytes: limits.memory.min.map(|bytes| bytes.0),
             memory_low_bytes: limits.memory.low.map(|bytes| bytes.0),
             memory_high_bytes: limits.memory.high.map(|bytes| bytes.0),
@@ -88,10 +70,7 @@ impl From<&Limits> for v1::Limits {
             hugetlb: limits
                 .hugetlb
                 .iter()
-                .map(|huge| v1::HugetlbLimit {
-                    page_size_bytes: huge.page_size.0,
-                    max_bytes: huge.max.0,
-                })
+                .map(|huge| v1::HugetlbLimit { page_size_bytes: huge.page_size.0, max_bytes: huge.max.0 })
                 .collect(),
         }
     }
@@ -112,10 +91,6 @@ impl From<&IoLimit> for v1::IoLimit {
 
 impl From<&Ulimit> for v1::Ulimit {
     fn from(ulimit: &Ulimit) -> Self {
-        Self {
-            rlimit: ulimit.rlimit.name().to_owned(),
-            soft: ulimit.soft,
-            hard: ulimit.hard,
-        }
+        Self { rlimit: ulimit.rlimit.name().to_owned(), soft: ulimit.soft, hard: ulimit.hard }
     }
 }

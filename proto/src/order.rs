@@ -32,10 +32,7 @@ impl TryFrom<v1::Order> for Addressed {
             deadline_ms: wire.deadline_ms,
             target,
         };
-        Ok(Self {
-            node: wire.node.parse().at("node")?,
-            order,
-        })
+        Ok(Self { node: wire.node.parse().at("node")?, order })
     }
 }
 
@@ -55,15 +52,11 @@ fn pod_verb_from(wire: v1::pod_order::Verb) -> Result<PodVerb> {
         Verb::Run(run) => PodVerb::Run {
             spec: Box::new(PodSpec::try_from(required(run.spec, "run.spec")?).at("run.spec")?),
             disk: match run.kept_disk_incarnation {
-                Some(incarnation) => Disk::Kept {
-                    incarnation: Incarnation(incarnation),
-                },
+                Some(incarnation) => Disk::Kept { incarnation: Incarnation(incarnation) },
                 None => Disk::Fresh,
             },
         },
-        Verb::Stop(stop) => PodVerb::Stop {
-            grace_ms: stop.grace_ms,
-        },
+        Verb::Stop(stop) => PodVerb::Stop { grace_ms: stop.grace_ms },
         Verb::Start(_) => PodVerb::Start,
         Verb::Evict(evict) => PodVerb::Evict {
             grace_ms: evict.grace_ms,
@@ -87,11 +80,7 @@ fn node_order_from(wire: v1::NodeOrder) -> Result<NodeOrder> {
         },
         Verb::PullImage(pull) => NodeVerb::PullImage {
             image: pull.image.parse().at("pull_image.image")?,
-            digest: pull
-                .digest
-                .map(|digest| digest.parse())
-                .transpose()
-                .at("pull_image.digest")?,
+            digest: pull.digest.map(|digest| digest.parse()).transpose().at("pull_image.digest")?,
         },
         Verb::Inspect(_) => NodeVerb::Inspect,
     };
@@ -141,13 +130,9 @@ impl From<&PodVerb> for v1::pod_order::Verb {
             }),
             PodVerb::Stop { grace_ms } => Self::Stop(Stop { grace_ms: *grace_ms }),
             PodVerb::Start => Self::Start(Start {}),
-            PodVerb::Evict {
-                grace_ms,
-                disposition,
-            } => Self::Evict(Evict {
-                grace_ms: *grace_ms,
-                release: *disposition == EvictDisposition::Release,
-            }),
+            PodVerb::Evict { grace_ms, disposition } => {
+                Self::Evict(Evict { grace_ms: *grace_ms, release: *disposition == EvictDisposition::Release })
+            }
             PodVerb::Release => Self::Release(Release {}),
         }
     }
@@ -157,12 +142,7 @@ impl From<&NodeOrder> for v1::NodeOrder {
     fn from(order: &NodeOrder) -> Self {
         use v1::node_order::{Inspect, PullImage, SetSharedCpus, Verb};
         let verb = match &order.verb {
-            NodeVerb::SetSharedCpus {
-                pool,
-                cpus,
-                mems,
-                generation,
-            } => Verb::SetSharedCpus(SetSharedCpus {
+            NodeVerb::SetSharedCpus { pool, cpus, mems, generation } => Verb::SetSharedCpus(SetSharedCpus {
                 pool: pool.to_string(),
                 cpus: cpus.to_string(),
                 mems: mems.to_string(),

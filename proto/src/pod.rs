@@ -17,10 +17,7 @@ impl TryFrom<v1::PodRef> for PodId {
 
 impl From<&PodId> for v1::PodRef {
     fn from(pod: &PodId) -> Self {
-        Self {
-            namespace: pod.namespace().to_owned(),
-            name: pod.name().to_owned(),
-        }
+        Self { namespace: pod.namespace().to_owned(), name: pod.name().to_owned() }
     }
 }
 
@@ -66,11 +63,7 @@ impl TryFrom<v1::PodSpec> for PodSpec {
             containers: each(wire.containers, "containers", container_from)?,
             cpu: binding_from(wire.cpu).at("cpu")?,
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
-            address: wire
-                .address
-                .map(AddressGrant::try_from)
-                .transpose()
-                .at("address")?,
+            address: wire.address.map(AddressGrant::try_from).transpose().at("address")?,
             dns: dns_from(wire.dns.unwrap_or_default()).at("dns")?,
             restart: restart_from(wire.restart).at("restart")?,
             disk: disk_from(wire.disk).at("disk")?,
@@ -86,11 +79,7 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
     Ok(ContainerSpec {
         name: wire.name.parse().at("name")?,
         image: wire.image.parse().at("image")?,
-        digest: wire
-            .digest
-            .map(|digest| digest.parse())
-            .transpose()
-            .at("digest")?,
+        digest: wire.digest.map(|digest| digest.parse()).transpose().at("digest")?,
         command: wire.command,
         args: wire.args,
         env: wire.env.into_iter().map(env_from).collect(),
@@ -110,26 +99,18 @@ fn binding_from(wire: Option<v1::CpuBinding>) -> Result<CpuBinding> {
             cpus: wire.cpus.parse().at("exclusive.cpus")?,
             mems: wire.mems.parse().at("exclusive.mems")?,
         }),
-        Some(Binding::Shared(wire)) => Ok(CpuBinding::Shared {
-            pool: wire.pool.parse().at("shared.pool")?,
-        }),
+        Some(Binding::Shared(wire)) => Ok(CpuBinding::Shared { pool: wire.pool.parse().at("shared.pool")? }),
         None => Err(InvalidMessage::new("", "is missing")),
     }
 }
 
 pub(crate) fn env_from(wire: v1::EnvVar) -> EnvVar {
-    EnvVar {
-        name: wire.name,
-        value: wire.value,
-    }
+    EnvVar { name: wire.name, value: wire.value }
 }
 
 pub(crate) fn user_from(wire: v1::User) -> Result<User> {
     match wire.who {
-        Some(v1::user::Who::Id(id)) => Ok(User::Id {
-            uid: id.uid,
-            gid: id.gid,
-        }),
+        Some(v1::user::Who::Id(id)) => Ok(User::Id { uid: id.uid, gid: id.gid }),
         Some(v1::user::Who::Name(name)) if !name.is_empty() => Ok(User::Name(name)),
         Some(v1::user::Who::Name(_)) | None => Err(InvalidMessage::new("", "names nobody")),
     }
@@ -138,9 +119,7 @@ pub(crate) fn user_from(wire: v1::User) -> Result<User> {
 pub(crate) fn dns_from(wire: v1::Dns) -> Result<DnsConfig> {
     Ok(DnsConfig {
         servers: each(wire.servers, "servers", |server| {
-            server
-                .parse()
-                .map_err(|_| InvalidMessage::new("", format!("{server:?} is no IP address")))
+            server.parse().map_err(|_| InvalidMessage::new("", format!("{server:?} is no IP address")))
         })?,
         searches: wire.searches,
         options: wire.options,
@@ -150,10 +129,7 @@ pub(crate) fn dns_from(wire: v1::Dns) -> Result<DnsConfig> {
 impl TryFrom<v1::AddressGrant> for AddressGrant {
     type Error = InvalidMessage;
     fn try_from(wire: v1::AddressGrant) -> Result<Self> {
-        let gateway = wire
-            .gateway
-            .map(|gateway| gateway.parse::<std::net::IpAddr>())
-            .transpose();
+        let gateway = wire.gateway.map(|gateway| gateway.parse::<std::net::IpAddr>()).transpose();
         Ok(Self {
             pool: wire.pool.parse().at("pool")?,
             address: wire.address.parse().at("address")?,
@@ -214,26 +190,18 @@ impl From<&CpuBinding> for v1::CpuBinding {
     fn from(binding: &CpuBinding) -> Self {
         use v1::cpu_binding::Binding;
         let binding = match binding {
-            CpuBinding::Exclusive { cpus, mems } => Binding::Exclusive(v1::ExclusiveCpus {
-                cpus: cpus.to_string(),
-                mems: mems.to_string(),
-            }),
-            CpuBinding::Shared { pool } => Binding::Shared(v1::SharedCpus {
-                pool: pool.to_string(),
-            }),
+            CpuBinding::Exclusive { cpus, mems } => {
+                Binding::Exclusive(v1::ExclusiveCpus { cpus: cpus.to_string(), mems: mems.to_string() })
+            }
+            CpuBinding::Shared { pool } => Binding::Shared(v1::SharedCpus { pool: pool.to_string() }),
         };
-        Self {
-            binding: Some(binding),
-        }
+        Self { binding: Some(binding) }
     }
 }
 
 impl From<&EnvVar> for v1::EnvVar {
     fn from(var: &EnvVar) -> Self {
-        Self {
-            name: var.name.clone(),
-            value: var.value.clone(),
-        }
+        Self { name: var.name.clone(), value: var.value.clone() }
     }
 }
 

@@ -7,11 +7,7 @@ use std::collections::HashMap;
 
 impl From<&Refusal> for v1::Reason {
     fn from(refusal: &Refusal) -> Self {
-        Self {
-            code: refusal.code().to_owned(),
-            message: refusal.to_string(),
-            details: HashMap::new(),
-        }
+        Self { code: refusal.code().to_owned(), message: refusal.to_string(), details: HashMap::new() }
     }
 }
 
@@ -22,16 +18,8 @@ impl From<&Failure> for v1::Reason {
                 vec![("deadline_ms", deadline_ms.to_string()), ("last", last.clone())]
             }
             Failure::Image { image, why } => vec![("image", image.clone()), ("why", why.clone())],
-            Failure::WrongDigest {
-                image,
-                found,
-                ordered,
-            } => {
-                vec![
-                    ("image", image.clone()),
-                    ("found", found.clone()),
-                    ("ordered", ordered.clone()),
-                ]
+            Failure::WrongDigest { image, found, ordered } => {
+                vec![("image", image.clone()), ("found", found.clone()), ("ordered", ordered.clone())]
             }
             Failure::Effect { step, why } => vec![("step", step.clone()), ("why", why.clone())],
             Failure::Superseded { by } => vec![("by", by.to_string())],
@@ -39,10 +27,7 @@ impl From<&Failure> for v1::Reason {
         Self {
             code: failure.code().to_owned(),
             message: failure.to_string(),
-            details: pairs
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
+            details: pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         }
     }
 }
@@ -56,29 +41,18 @@ pub fn failure_from(reason: &v1::Reason) -> Failure {
                 deadline_ms: detail("deadline_ms")?.parse().ok()?,
                 last: detail("last")?,
             },
-            "Image" => Failure::Image {
-                image: detail("image")?,
-                why: detail("why")?,
-            },
+            "Image" => Failure::Image { image: detail("image")?, why: detail("why")? },
             "WrongDigest" => Failure::WrongDigest {
                 image: detail("image")?,
                 found: detail("found")?,
                 ordered: detail("ordered")?,
             },
-            "Effect" => Failure::Effect {
-                step: detail("step")?,
-                why: detail("why")?,
-            },
-            "Superseded" => Failure::Superseded {
-                by: OrderId::new(detail("by")?).ok()?,
-            },
+            "Effect" => Failure::Effect { step: detail("step")?, why: detail("why")? },
+            "Superseded" => Failure::Superseded { by: OrderId::new(detail("by")?).ok()? },
             _ => return None,
         })
     };
-    known().unwrap_or_else(|| Failure::Effect {
-        step: reason.code.clone(),
-        why: reason.message.clone(),
-    })
+    known().unwrap_or_else(|| Failure::Effect { step: reason.code.clone(), why: reason.message.clone() })
 }
 
 impl From<&Outcome> for v1::Outcome {

@@ -27,11 +27,7 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             cpu: cpu_from(wire.cpu).at("cpu")?,
             memory_request: wire.memory_request_bytes.map(Bytes),
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
-            address_pool: wire
-                .address_pool
-                .map(|pool| pool.parse())
-                .transpose()
-                .at("address_pool")?,
+            address_pool: wire.address_pool.map(|pool| pool.parse()).transpose().at("address_pool")?,
             node: wire.node.map(|node| node.parse()).transpose().at("node")?,
             node_labels: wire.node_labels.into_iter().collect(),
             dns: dns_from(wire.dns.unwrap_or_default()).at("dns")?,
@@ -48,17 +44,11 @@ fn check_names(containers: &[ContainerRequest]) -> Result<()> {
         return Err(InvalidMessage::new("containers", "a pod has at least one"));
     }
     if containers.len() > MAX_CONTAINERS {
-        return Err(InvalidMessage::new(
-            "containers",
-            format!("a pod has at most {MAX_CONTAINERS}"),
-        ));
+        return Err(InvalidMessage::new("containers", format!("a pod has at most {MAX_CONTAINERS}")));
     }
     let mut names = BTreeSet::new();
     match containers.iter().find(|container| !names.insert(&container.name)) {
-        Some(twice) => Err(InvalidMessage::new(
-            "containers",
-            format!("name {} is given twice", twice.name),
-        )),
+        Some(twice) => Err(InvalidMessage::new("containers", format!("name {} is given twice", twice.name))),
         None => Ok(()),
     }
 }
@@ -67,11 +57,7 @@ fn container_from(wire: v1::ContainerRequest) -> Result<ContainerRequest> {
     Ok(ContainerRequest {
         name: wire.name.parse().at("name")?,
         image: wire.image.parse().at("image")?,
-        digest: wire
-            .digest
-            .map(|digest| digest.parse())
-            .transpose()
-            .at("digest")?,
+        digest: wire.digest.map(|digest| digest.parse()).transpose().at("digest")?,
         command: wire.command,
         args: wire.args,
         env: wire.env.into_iter().map(env_from).collect(),
@@ -155,13 +141,10 @@ impl From<&CpuRequest> for v1::CpuRequest {
                 cpus: cpus.to_string(),
                 mems: mems.as_ref().map(ToString::to_string),
             }),
-            CpuRequest::Shared { pool, request } => Request::Shared(v1::SharedCpuRequest {
-                pool: pool.to_string(),
-                milli_cpu: request.0,
-            }),
+            CpuRequest::Shared { pool, request } => {
+                Request::Shared(v1::SharedCpuRequest { pool: pool.to_string(), milli_cpu: request.0 })
+            }
         };
-        Self {
-            request: Some(request),
-        }
+        Self { request: Some(request) }
     }
 }

@@ -36,18 +36,10 @@ impl TryFrom<v1::PodStatus> for PodStatus {
             phase: phase_from(wire.phase).at("phase")?,
             message: wire.message,
             sandbox_id: wire.sandbox_id,
-            address: wire
-                .address
-                .map(AddressGrant::try_from)
-                .transpose()
-                .at("address")?,
+            address: wire.address.map(AddressGrant::try_from).transpose().at("address")?,
             containers: each(wire.containers, "containers", container_from)?,
             applied: wire.applied.map(applied_from).transpose().at("applied")?,
-            open_order: wire
-                .open_order
-                .map(|id| id.parse())
-                .transpose()
-                .at("open_order")?,
+            open_order: wire.open_order.map(|id| id.parse()).transpose().at("open_order")?,
         })
     }
 }
@@ -75,10 +67,7 @@ fn phase_from(number: i32) -> Result<PodPhase> {
         Ok(v1::PodPhase::Evicting) => Ok(PodPhase::Evicting),
         Ok(v1::PodPhase::Gone) => Ok(PodPhase::Gone),
         Ok(v1::PodPhase::Unknown | v1::PodPhase::Unspecified) => Ok(PodPhase::Unknown),
-        Err(_) => Err(InvalidMessage::new(
-            "",
-            format!("{number} is unknown to this version"),
-        )),
+        Err(_) => Err(InvalidMessage::new("", format!("{number} is unknown to this version"))),
     }
 }
 
@@ -100,11 +89,7 @@ fn container_from(wire: v1::ContainerStatus) -> Result<ContainerStatus> {
         name: wire.name.parse().at("name")?,
         id: wire.id,
         attempt: Attempt(wire.attempt),
-        image_digest: wire
-            .image_digest
-            .map(|digest| digest.parse())
-            .transpose()
-            .at("image_digest")?,
+        image_digest: wire.image_digest.map(|digest| digest.parse()).transpose().at("image_digest")?,
         phase: container_phase_from(wire.phase),
         applied: wire.applied.map(applied_from).transpose().at("applied")?,
     })
@@ -116,15 +101,10 @@ impl From<&ContainerPhase> for v1::ContainerPhase {
         let phase = match phase {
             ContainerPhase::Absent => Phase::Absent(Absent {}),
             ContainerPhase::Created => Phase::Created(Created {}),
-            ContainerPhase::Running { started_at_ns, pid } => Phase::Running(RunningTask {
-                started_at_ns: *started_at_ns,
-                pid: *pid,
-            }),
-            ContainerPhase::Exited {
-                code,
-                finished_at_ns,
-                reason,
-            } => Phase::Exited(ExitedTask {
+            ContainerPhase::Running { started_at_ns, pid } => {
+                Phase::Running(RunningTask { started_at_ns: *started_at_ns, pid: *pid })
+            }
+            ContainerPhase::Exited { code, finished_at_ns, reason } => Phase::Exited(ExitedTask {
                 code: *code,
                 finished_at_ns: *finished_at_ns,
                 reason: reason.clone(),
@@ -141,10 +121,9 @@ fn container_phase_from(wire: Option<v1::ContainerPhase>) -> ContainerPhase {
     match wire.and_then(|wire| wire.phase) {
         Some(Phase::Absent(_)) => ContainerPhase::Absent,
         Some(Phase::Created(_)) => ContainerPhase::Created,
-        Some(Phase::Running(running)) => ContainerPhase::Running {
-            started_at_ns: running.started_at_ns,
-            pid: running.pid,
-        },
+        Some(Phase::Running(running)) => {
+            ContainerPhase::Running { started_at_ns: running.started_at_ns, pid: running.pid }
+        }
         Some(Phase::Exited(exited)) => ContainerPhase::Exited {
             code: exited.code,
             finished_at_ns: exited.finished_at_ns,
@@ -165,10 +144,7 @@ impl From<&Applied> for v1::Applied {
                 ControlValue::Unreadable(why) => Read::Unreadable(why.clone()),
             }),
         };
-        Self {
-            cgroup: applied.cgroup.clone(),
-            controls: applied.controls.iter().map(control).collect(),
-        }
+        Self { cgroup: applied.cgroup.clone(), controls: applied.controls.iter().map(control).collect() }
     }
 }
 
@@ -179,14 +155,7 @@ fn applied_from(wire: v1::Applied) -> Result<Applied> {
             Read::Text(text) => ControlValue::Text(text),
             Read::Unreadable(why) => ControlValue::Unreadable(why),
         };
-        Ok(Control {
-            file: control.file,
-            ordered: control.ordered,
-            read,
-        })
+        Ok(Control { file: control.file, ordered: control.ordered, read })
     })?;
-    Ok(Applied {
-        cgroup: wire.cgroup,
-        controls,
-    })
+    Ok(Applied { cgroup: wire.cgroup, controls })
 }

@@ -21,17 +21,11 @@ fn limits() -> Limits {
     };
     let mut limits = Limits {
         cpu_weight: Some(CpuWeight::new(250).unwrap()),
-        cpu_max: Some(CpuMax {
-            quota_us: 50_000,
-            period_us: 100_000,
-        }),
+        cpu_max: Some(CpuMax { quota_us: 50_000, period_us: 100_000 }),
         swap_max: Some(SwapLimit(Bytes(0))),
         pids_max: Some(77),
         io: vec![io("/"), io("/data")],
-        hugetlb: vec![HugetlbLimit {
-            page_size: Bytes(2 << 20),
-            max: Bytes(4 << 20),
-        }],
+        hugetlb: vec![HugetlbLimit { page_size: Bytes(2 << 20), max: Bytes(4 << 20) }],
         ..Limits::default()
     };
     limits.memory.max = Some(Bytes(64 << 20));
@@ -46,23 +40,13 @@ fn container(name: &str) -> ContainerSpec {
         digest: Some(format!("sha256:{}", "0a".repeat(32)).parse().unwrap()),
         command: vec!["/bin/web".to_owned()],
         args: vec!["--port=80".to_owned(), String::new()],
-        env: vec![EnvVar {
-            name: "A".to_owned(),
-            value: "b=c".to_owned(),
-        }],
+        env: vec![EnvVar { name: "A".to_owned(), value: "b=c".to_owned() }],
         working_dir: Some("/srv".to_owned()),
-        user: Some(User::Id {
-            uid: 33,
-            gid: Some(33),
-        }),
+        user: Some(User::Id { uid: 33, gid: Some(33) }),
         limits: limits(),
         cpus: Some("0".parse().unwrap()),
         mems: None,
-        ulimits: vec![Ulimit {
-            rlimit: Rlimit::Nofile,
-            soft: 10,
-            hard: Ulimit::UNLIMITED,
-        }],
+        ulimits: vec![Ulimit { rlimit: Rlimit::Nofile, soft: 10, hard: Ulimit::UNLIMITED }],
     }
 }
 
@@ -72,10 +56,7 @@ fn spec() -> PodSpec {
         class: berth_model::AppClass::Batch,
         priority: 7,
         containers: vec![container("web"), container("side")],
-        cpu: CpuBinding::Exclusive {
-            cpus: "0-1".parse().unwrap(),
-            mems: "0".parse().unwrap(),
-        },
+        cpu: CpuBinding::Exclusive { cpus: "0-1".parse().unwrap(), mems: "0".parse().unwrap() },
         limits: limits(),
         address: Some(AddressGrant {
             pool: "blue".parse().unwrap(),
@@ -119,23 +100,10 @@ fn pod_order(verb: PodVerb) -> Addressed {
 
 fn every_order() -> Vec<Addressed> {
     let node = |verb| addressed(Target::Node(NodeOrder { verb }));
-    let evict = |disposition| {
-        pod_order(PodVerb::Evict {
-            grace_ms: 9,
-            disposition,
-        })
-    };
+    let evict = |disposition| pod_order(PodVerb::Evict { grace_ms: 9, disposition });
     vec![
-        pod_order(PodVerb::Run {
-            spec: Box::new(spec()),
-            disk: Disk::Fresh,
-        }),
-        pod_order(PodVerb::Run {
-            spec: Box::new(spec()),
-            disk: Disk::Kept {
-                incarnation: Incarnation(4),
-            },
-        }),
+        pod_order(PodVerb::Run { spec: Box::new(spec()), disk: Disk::Fresh }),
+        pod_order(PodVerb::Run { spec: Box::new(spec()), disk: Disk::Kept { incarnation: Incarnation(4) } }),
         pod_order(PodVerb::Stop { grace_ms: 1 }),
         pod_order(PodVerb::Start),
         evict(EvictDisposition::Keep),
@@ -147,10 +115,7 @@ fn every_order() -> Vec<Addressed> {
             mems: "0-1".parse().unwrap(),
             generation: Generation(8),
         }),
-        node(NodeVerb::PullImage {
-            image: "registry.example/shop/web:1".parse().unwrap(),
-            digest: None,
-        }),
+        node(NodeVerb::PullImage { image: "registry.example/shop/web:1".parse().unwrap(), digest: None }),
         node(NodeVerb::Inspect),
     ]
 }
@@ -169,15 +134,8 @@ fn statuses_come_back_as_they_went() {
     let phases = [
         ContainerPhase::Absent,
         ContainerPhase::Created,
-        ContainerPhase::Running {
-            started_at_ns: 5,
-            pid: 6,
-        },
-        ContainerPhase::Exited {
-            code: 137,
-            finished_at_ns: 7,
-            reason: "OOMKilled".to_owned(),
-        },
+        ContainerPhase::Running { started_at_ns: 5, pid: 6 },
+        ContainerPhase::Exited { code: 137, finished_at_ns: 7, reason: "OOMKilled".to_owned() },
         ContainerPhase::Unknown,
     ];
     let containers = phases.into_iter().map(|phase| ContainerStatus {
@@ -214,42 +172,17 @@ fn statuses_come_back_as_they_went() {
 fn failures_come_back_as_they_went() {
     let text = || "x".to_owned();
     let failures = [
-        Failure::DeadlineExceeded {
-            deadline_ms: 5,
-            last: text(),
-        },
-        Failure::Image {
-            image: text(),
-            why: text(),
-        },
-        Failure::WrongDigest {
-            image: text(),
-            found: text(),
-            ordered: text(),
-        },
-        Failure::Effect {
-            step: text(),
-            why: text(),
-        },
-        Failure::Superseded {
-            by: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
-        },
+        Failure::DeadlineExceeded { deadline_ms: 5, last: text() },
+        Failure::Image { image: text(), why: text() },
+        Failure::WrongDigest { image: text(), found: text(), ordered: text() },
+        Failure::Effect { step: text(), why: text() },
+        Failure::Superseded { by: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap() },
     ];
     for failure in failures {
         assert_eq!(failure_from(&(&failure).into()), failure);
     }
-    let newer = v1::Reason {
-        code: "Newer".to_owned(),
-        message: "said".to_owned(),
-        ..Default::default()
-    };
-    assert_eq!(
-        failure_from(&newer),
-        Failure::Effect {
-            step: "Newer".to_owned(),
-            why: "said".to_owned()
-        }
-    );
+    let newer = v1::Reason { code: "Newer".to_owned(), message: "said".to_owned(), ..Default::default() };
+    assert_eq!(failure_from(&newer), Failure::Effect { step: "Newer".to_owned(), why: "said".to_owned() });
 }
 
 /// Spoils a good Run order, and expects an error that names the field and says why.
@@ -268,33 +201,15 @@ fn check(spoil: impl FnOnce(&mut v1::Order, &mut v1::PodSpec), expected: &str) {
 
 #[test]
 fn malformed_orders_are_refused_by_the_name_of_the_field() {
-    check(
-        |order, _| order.id = "x".to_owned(),
-        "id: order id \"x\" is no ULID",
-    );
-    check(
-        |order, _| order.node = "Node".to_owned(),
-        "node: name \"Node\" is no DNS label",
-    );
+    check(|order, _| order.id = "x".to_owned(), "id: order id \"x\" is no ULID");
+    check(|order, _| order.node = "Node".to_owned(), "node: name \"Node\" is no DNS label");
     check(|order, _| order.target = None, "target: is missing");
     check(|_, spec| spec.cpu = None, "pod.run.spec.cpu: is missing");
     check(|_, spec| spec.class = 99, "pod.run.spec.class: 99 is unknown");
-    check(
-        |_, spec| spec.containers.clear(),
-        "pod.run.spec: pod has no container",
-    );
-    check(
-        |_, spec| spec.containers[1].name = "web".to_owned(),
-        "name web is given twice",
-    );
-    check(
-        |_, spec| spec.containers[1].image = "web".to_owned(),
-        "containers[1].image: image \"web\"",
-    );
-    check(
-        |_, spec| spec.containers[0].cpus = Some("5".to_owned()),
-        "asks for cpus 5, the pod has 0-1",
-    );
+    check(|_, spec| spec.containers.clear(), "pod.run.spec: pod has no container");
+    check(|_, spec| spec.containers[1].name = "web".to_owned(), "name web is given twice");
+    check(|_, spec| spec.containers[1].image = "web".to_owned(), "containers[1].image: image \"web\"");
+    check(|_, spec| spec.containers[0].cpus = Some("5".to_owned()), "asks for cpus 5, the pod has 0-1");
     check(
         |_, spec| spec.containers[0].ulimits[0].hard = 1,
         "containers[0].ulimits: ulimit nofile: soft 10 is above hard 1",
@@ -303,18 +218,9 @@ fn malformed_orders_are_refused_by_the_name_of_the_field() {
         |_, spec| spec.limits.as_mut().unwrap().io[1].weight = Some(0),
         "pod.run.spec.limits.io[1].weight: io weight 0",
     );
-    check(
-        |_, spec| spec.limits.as_mut().unwrap().memory_low_bytes = Some(u64::MAX),
-        "memory.low",
-    );
-    check(
-        |_, spec| spec.address.as_mut().unwrap().address = "10.0.0.7".to_owned(),
-        "address.address:",
-    );
-    check(
-        |_, spec| spec.hostname = "a.b".to_owned(),
-        "hostname \"a.b\" is no DNS label",
-    );
+    check(|_, spec| spec.limits.as_mut().unwrap().memory_low_bytes = Some(u64::MAX), "memory.low");
+    check(|_, spec| spec.address.as_mut().unwrap().address = "10.0.0.7".to_owned(), "address.address:");
+    check(|_, spec| spec.hostname = "a.b".to_owned(), "hostname \"a.b\" is no DNS label");
 }
 
 proptest! {

@@ -7,17 +7,11 @@ use berth_model::{CpuSet, Limits, MemSet, PodSpec, Refusal};
 pub(super) fn check_cpus(host: &HostView, cpus: &CpuSet, mems: &MemSet) -> Result<(), Refusal> {
     let missing = cpus.difference(&host.online_cpus);
     if !missing.is_empty() {
-        return Err(Refusal::NoSuchCpu {
-            cpus: missing,
-            online: host.online_cpus.clone(),
-        });
+        return Err(Refusal::NoSuchCpu { cpus: missing, online: host.online_cpus.clone() });
     }
     let missing = mems.difference(&host.mems);
     if !missing.is_empty() {
-        return Err(Refusal::NoSuchMemoryNode {
-            mems: missing,
-            present: host.mems.clone(),
-        });
+        return Err(Refusal::NoSuchMemoryNode { mems: missing, present: host.mems.clone() });
     }
     Ok(())
 }
@@ -25,19 +19,14 @@ pub(super) fn check_cpus(host: &HostView, cpus: &CpuSet, mems: &MemSet) -> Resul
 /// Everything that the pod's and its containers' limits name must be there.
 pub(super) fn check_limits(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
     let containers = spec.containers.iter().map(|container| &container.limits);
-    std::iter::once(&spec.limits)
-        .chain(containers)
-        .try_for_each(|limits| check_one(host, limits))
+    std::iter::once(&spec.limits).chain(containers).try_for_each(|limits| check_one(host, limits))
 }
 
 fn check_one(host: &HostView, limits: &Limits) -> Result<(), Refusal> {
     for io in &limits.io {
         if !host.mount_points.contains(&io.mount_point) {
             let why = "it is no mount point of a disk on this host".to_owned();
-            return Err(Refusal::NoSuchDevice {
-                mount_point: io.mount_point.clone(),
-                why,
-            });
+            return Err(Refusal::NoSuchDevice { mount_point: io.mount_point.clone(), why });
         }
         if io.weight.is_some() && !host.io_weight {
             return Err(Refusal::Unsupported(format!(
@@ -46,17 +35,11 @@ fn check_one(host: &HostView, limits: &Limits) -> Result<(), Refusal> {
             )));
         }
     }
-    if let Some(huge) = limits
-        .hugetlb
-        .iter()
-        .find(|huge| !host.page_sizes.contains(&huge.page_size))
-    {
+    if let Some(huge) = limits.hugetlb.iter().find(|huge| !host.page_sizes.contains(&huge.page_size)) {
         return Err(Refusal::NoSuchPageSize(huge.page_size));
     }
     if limits.swap_max.is_some() && !host.swap {
-        return Err(Refusal::Unsupported(
-            "memory.swap.max: the kernel accounts no swap".to_owned(),
-        ));
+        return Err(Refusal::Unsupported("memory.swap.max: the kernel accounts no swap".to_owned()));
     }
     Ok(())
 }

@@ -3,19 +3,18 @@
 use super::{Accepted, Change, HostView, LedgerView, conflict, host};
 use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord};
 use berth_model::{
-    Attempt, ContainerName, CpuBinding, CpuSet, Disk, Generation, OrderId, PodOrder, PodSpec, PodVerb,
-    Refusal, RunState,
+    Attempt, ContainerName, CpuBinding, CpuSet, Disk, Generation, PodOrder, PodSpec, PodVerb, Refusal,
+    RunState,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
 
-/// Answers an order for a pod; `deadline_at_ms` is on the node's monotonic clock.
+/// Answers an order for a pod; `opened` is what its record will say of the order.
 pub(super) fn decide(
     ledger: &LedgerView<'_>,
     host: &HostView,
-    id: &OrderId,
+    opened: OpenOrder,
     order: &PodOrder,
-    deadline_at_ms: u64,
 ) -> Result<Accepted, Refusal> {
     let known = ledger.pods.get(&order.pod);
     check_age(known, order)?;
@@ -24,42 +23,23 @@ pub(super) fn decide(
         PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Evict { .. } => change_charter(known, order)?,
         PodVerb::Release => release(known, order)?,
     };
-    let superseded = known
-        .and_then(|known| known.open.as_ref())
-        .map(|open| open.id.clone());
+    let superseded = known.and_then(|known| known.open.as_ref()).map(|open| open.id.clone());
     record.seq = order.seq;
-    record.open = Some(OpenOrder {
-        id: id.clone(),
-        verb: order.verb.clone(),
-        deadline_at_ms,
-        failure: None,
-    });
-    Ok(Accepted {
-        change: Change::Pod(Box::new(record)),
-        superseded,
-    })
+    record.open = Some(opened);
+    Ok(Accepted { change: Change::Pod(Box::new(record)), superseded })
 }
 
 /// The old never wins.
 fn check_age(known: Option<&PodRecord>, order: &PodOrder) -> Result<(), Refusal> {
     let Some(known) = known else { return Ok(()) };
     if order.incarnation < known.incarnation {
-        return Err(Refusal::StaleIncarnation {
-            given: order.incarnation,
-            known: known.incarnation,
-        });
+        return Err(Refusal::StaleIncarnation { given: order.incarnation, known: known.incarnation });
     }
     if order.seq <= known.seq {
-        return Err(Refusal::StaleSeq {
-            given: order.seq,
-            seen: known.seq,
-        });
+        return Err(Refusal::StaleSeq { given: order.seq, seen: known.seq });
     }
     if order.incarnation == known.incarnation && order.generation < known.generation {
-        return Err(Refusal::StaleGeneration {
-            given: order.generation,
-            known: known.generation,
-        });
+        return Err(Refusal::StaleGeneration { given: order.generation, known: known.generation });
     }
     Ok(())
 }
@@ -81,23 +61,14 @@ fn run(
     let containers = spec
         .containers
         .iter()
-        .map(|container| {
-            Ok((
-                container.name.clone(),
-                first_record(&kept, disk, &container.name)?,
-            ))
-        })
+        .map(|container| Ok((container.name.clone(), first_record(&kept, disk, &container.name)?)))
         .collect::<Result<BTreeMap<_, _>, Refusal>>()?;
     Ok(PodRecord {
         pod: order.pod.clone(),
         incarnation: order.incarnation,
         generation: order.generation,
         seq: order.seq,
-        charter: Some(Charter {
-            spec: spec.clone(),
-            run_state: RunState::Running,
-            leaving: None,
-        }),
+        charter: Some(Charter { spec: spec.clone(), run_state: RunState::Running, leaving: None }),
         sandbox_attempt: Attempt(0),
         stopped_sandbox: None,
         containers,
@@ -111,13 +82,8 @@ fn check_vacant(known: Option<&PodRecord>, order: &PodOrder) -> Result<(), Refus
     let Some(known) = known else { return Ok(()) };
     match (&known.charter, order.incarnation == known.incarnation) {
         (Some(_), true) => Err(Refusal::HasCharter(order.pod.clone())),
-        (Some(_), false) => Err(Refusal::IncarnationLives {
-            living: known.incarnation,
-        }),
-        (None, true) => Err(Refusal::StaleIncarnation {
-            given: order.incarnation,
-            known: known.incarnation,
-        }),
+        (Some(_), false) => Err(Refusal::IncarnationLives { living: known.incarnation }),
+        (None, true) => Err(Refusal::StaleIncarnation { given: order.incarnation, known: known.incarnation }),
         (None, false) => Ok(()),
     }
 }
@@ -130,9 +96,7 @@ fn first_record(
     let Disk::Kept { incarnation } = disk else {
         return Ok(ContainerRecord::default());
     };
-    let found = kept
-        .iter()
-        .find(|kept| kept.incarnation == incarnation && kept.container == *container);
+    let found = kept.iter().find(|kept| kept.incarnation == incarnation && kept.container == *container);
     let kept = found.ok_or(Refusal::NoKeptDisk(incarnation))?;
     Ok(ContainerRecord {
         disk: Some(kept.key.clone()),
@@ -176,18 +140,12 @@ fn check_address(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> R
         return Err(Refusal::Unsupported("a pod without an address".to_owned()));
     };
     let holds = |record: &&PodRecord| {
-        let theirs = record
-            .charter
-            .as_ref()
-            .and_then(|charter| charter.spec.address.as_ref());
+        let theirs = record.charter.as_ref().and_then(|charter| charter.spec.address.as_ref());
         record.pod != order.pod
             && theirs.is_some_and(|theirs| theirs.address.address() == grant.address.address())
     };
     match ledger.pods.values().find(holds) {
-        Some(holder) => Err(Refusal::AddressConflict {
-            address: grant.address,
-            holder: holder.pod.clone(),
-        }),
+        Some(holder) => Err(Refusal::AddressConflict { address: grant.address, holder: holder.pod.clone() }),
         None => Ok(()),
     }
 }
@@ -195,31 +153,20 @@ fn check_address(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> R
 /// Stop, Start and Evict need the pod to be here, and act on what it is.
 fn change_charter(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodRecord, Refusal> {
     let absent = || Refusal::NoSuchPod(order.pod.clone());
-    let known = known
-        .filter(|known| known.incarnation == order.incarnation)
-        .ok_or_else(absent)?;
+    let known = known.filter(|known| known.incarnation == order.incarnation).ok_or_else(absent)?;
     let mut record = known.clone();
     let charter = record.charter.as_mut().ok_or_else(absent)?;
     check_generation(order.generation, known.generation)?;
     match &order.verb {
-        PodVerb::Evict {
-            grace_ms,
-            disposition,
-        } => {
-            charter.leaving = Some(Leaving {
-                grace_ms: *grace_ms,
-                disposition: *disposition,
-            });
+        PodVerb::Evict { grace_ms, disposition } => {
+            charter.leaving = Some(Leaving { grace_ms: *grace_ms, disposition: *disposition });
         }
         // Nothing brings a leaving pod back: whoever wants it places it anew.
         PodVerb::Stop { .. } | PodVerb::Start if charter.leaving.is_some() => return Err(absent()),
         PodVerb::Stop { .. } => charter.run_state = RunState::Stopped,
         PodVerb::Start => {
             charter.run_state = RunState::Running;
-            record
-                .containers
-                .values_mut()
-                .for_each(|container| container.ordered = container.attempt);
+            record.containers.values_mut().for_each(|container| container.ordered = container.attempt);
         }
         PodVerb::Run { .. } | PodVerb::Release => {}
     }
@@ -229,9 +176,9 @@ fn change_charter(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodReco
 fn check_generation(given: Generation, known: Generation) -> Result<(), Refusal> {
     match given == known {
         true => Ok(()),
-        false => Err(Refusal::Invalid(format!(
-            "generation {given} is unknown here, the charter's is {known}"
-        ))),
+        false => {
+            Err(Refusal::Invalid(format!("generation {given} is unknown here, the charter's is {known}")))
+        }
     }
 }
 
@@ -239,10 +186,7 @@ fn release(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodRecord, Ref
     let known = known.ok_or_else(|| Refusal::NoSuchPod(order.pod.clone()))?;
     match &known.charter {
         Some(_) => Err(Refusal::StillHere(order.pod.clone())),
-        None => Ok(PodRecord {
-            incarnation: order.incarnation.max(known.incarnation),
-            ..known.clone()
-        }),
+        None => Ok(PodRecord { incarnation: order.incarnation.max(known.incarnation), ..known.clone() }),
     }
 }
 

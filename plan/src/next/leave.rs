@@ -21,20 +21,13 @@ pub(super) fn next(record: &PodRecord, leaving: &Leaving, observed: &Observed) -
 
 fn stop_container(leaving: &Leaving, observed: &Observed, order: &OrderId) -> Option<Step> {
     let live = observed.containers.iter().find(|container| may_live(container))?;
-    Some(Step::StopContainer {
-        id: live.id.clone(),
-        grace_ms: leaving.grace_ms,
-        order: order.clone(),
-    })
+    Some(Step::StopContainer { id: live.id.clone(), grace_ms: leaving.grace_ms, order: order.clone() })
 }
 
 /// Removing a container removes the disk that it names, so a disk that is kept comes off first.
 fn save_disk(record: &PodRecord, leaving: &Leaving, observed: &Observed) -> Option<Step> {
     observed.containers.iter().find_map(|container| {
-        let key = container
-            .disk_key
-            .as_ref()
-            .filter(|key| record.survives(key, leaving))?;
+        let key = container.disk_key.as_ref().filter(|key| record.survives(key, leaving))?;
         Some(Step::DetachSystemDisk {
             container: container.name.clone(),
             from_id: container.id.clone(),
@@ -45,10 +38,7 @@ fn save_disk(record: &PodRecord, leaving: &Leaving, observed: &Observed) -> Opti
 
 fn remove_container(observed: &Observed, order: &OrderId) -> Option<Step> {
     let dead = observed.containers.first()?;
-    Some(Step::RemoveContainer {
-        id: dead.id.clone(),
-        cover: Cover::Order(order.clone()),
-    })
+    Some(Step::RemoveContainer { id: dead.id.clone(), cover: Cover::Order(order.clone()) })
 }
 
 fn remove_sandbox(observed: &Observed, order: &OrderId) -> Option<Step> {
@@ -63,9 +53,7 @@ fn remove_sandbox(observed: &Observed, order: &OrderId) -> Option<Step> {
 fn remove_slice(observed: &Observed, order: &OrderId) -> Option<Step> {
     match observed.slice {
         SliceState::Absent => None,
-        SliceState::Present { .. } => Some(Step::RemoveSlice {
-            cover: Cover::Order(order.clone()),
-        }),
+        SliceState::Present { .. } => Some(Step::RemoveSlice { cover: Cover::Order(order.clone()) }),
     }
 }
 

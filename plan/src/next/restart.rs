@@ -66,11 +66,7 @@ mod tests {
 
     fn check(policy: RestartPolicy, attempts: [u32; 2], state: TaskState, expected: Option<u64>) {
         let [ordered, attempt] = attempts.map(Attempt);
-        let known = ContainerRecord {
-            attempt,
-            ordered,
-            ..ContainerRecord::default()
-        };
+        let known = ContainerRecord { attempt, ordered, ..ContainerRecord::default() };
         let said = match again(policy, &known, &state, 1_000_000) {
             Again::Now => Some(0),
             Again::Later(wait) => wait.until_ms.map(|until| until - 1_000_000),

@@ -26,33 +26,19 @@ enum Need {
 
 /// The next step of a pod that is meant to run.
 pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -> Step {
-    let needs: Vec<_> = charter
-        .spec
-        .containers
-        .iter()
-        .map(|spec| (spec, need(record, charter, observed, spec)))
-        .collect();
+    let needs: Vec<_> =
+        charter.spec.containers.iter().map(|spec| (spec, need(record, charter, observed, spec))).collect();
     if let Some((spec, _)) = needs.iter().find(|(_, need)| matches!(need, Need::Unknown)) {
-        return wait(format!(
-            "it cannot be known whether container {} lives",
-            spec.name
-        ));
+        return wait(format!("it cannot be known whether container {} lives", spec.name));
     }
     let busy = |need: &Need| matches!(need, Need::Attempt | Need::Start);
     if needs.iter().any(|(_, need)| busy(need)) {
-        let wanting: Vec<_> = needs
-            .iter()
-            .filter(|(_, need)| matches!(need, Need::Attempt))
-            .map(|(spec, _)| *spec)
-            .collect();
+        let wanting: Vec<_> =
+            needs.iter().filter(|(_, need)| matches!(need, Need::Attempt)).map(|(spec, _)| *spec).collect();
         return ensure_images(record, observed, &wanting)
             .or_else(|| ensure_slice(observed))
             .or_else(|| ensure_sandbox(record, observed))
-            .or_else(|| {
-                needs
-                    .iter()
-                    .find_map(|(spec, need)| advance(record, charter, observed, spec, need))
-            })
+            .or_else(|| needs.iter().find_map(|(spec, need)| advance(record, charter, observed, spec, need)))
             .unwrap_or_else(|| wait("a container waits for its sandbox"));
     }
     rewrite_controls(record, charter, observed)
@@ -66,10 +52,7 @@ fn home<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSa
 }
 
 fn newest_sandbox<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSandbox> {
-    let ours = observed
-        .sandboxes
-        .iter()
-        .filter(|sandbox| sandbox.incarnation == record.incarnation);
+    let ours = observed.sandboxes.iter().filter(|sandbox| sandbox.incarnation == record.incarnation);
     ours.max_by_key(|sandbox| sandbox.attempt)
 }
 
@@ -125,10 +108,7 @@ fn absent_need(record: &PodRecord, observed: &Observed, spec: &ContainerSpec) ->
 
 fn ensure_images(record: &PodRecord, observed: &Observed, wanting: &[&ContainerSpec]) -> Option<Step> {
     wanting.iter().find_map(|spec| {
-        let known = record
-            .containers
-            .get(&spec.name)
-            .and_then(|known| known.digest.clone());
+        let known = record.containers.get(&spec.name).and_then(|known| known.digest.clone());
         let ordered = spec.digest.clone().or_else(|| spec.image.digest().cloned());
         let wanted = known.clone().or(ordered);
         let here = match observed.images.get(&spec.name) {
@@ -147,45 +127,30 @@ fn ensure_images(record: &PodRecord, observed: &Observed, wanting: &[&ContainerS
 fn ensure_slice(observed: &Observed) -> Option<Step> {
     match &observed.slice {
         SliceState::Absent => Some(Step::EnsureSlice),
-        SliceState::Present {
-            controls: Controls::Absent,
-            ..
-        } => Some(Step::EnsureSlice),
-        SliceState::Present {
-            controls: Controls::InOrder | Controls::Drifted(_),
-            ..
-        } => None,
+        SliceState::Present { controls: Controls::Absent, .. } => Some(Step::EnsureSlice),
+        SliceState::Present { controls: Controls::InOrder | Controls::Drifted(_), .. } => None,
     }
 }
 
 /// A sandbox that has ended is replaced once everything in it is proven dead: stopped first, so that its network
 /// lets go of the address, and removed last, since it may still hold the disks.
 fn ensure_sandbox(record: &PodRecord, observed: &Observed) -> Option<Step> {
-    let next = Step::RunSandbox {
-        attempt: record.sandbox_attempt.next(),
-    };
+    let next = Step::RunSandbox { attempt: record.sandbox_attempt.next() };
     let Some(newest) = newest_sandbox(record, observed) else {
         return Some(next);
     };
-    if newest.ready && newest.attempt == record.sandbox_attempt {
+    if newest.ready {
         return None;
     }
-    if newest.ready {
-        // Made by an attempt that the ledger has passed: its name is known, so nothing else can be in it.
-        return Some(next);
+    if newest.liveness != Liveness::Dead {
+        return Some(wait(format!("sandbox {} is not ready, and not proven dead", newest.id)));
     }
     if let Some(live) = observed.containers.iter().find(|container| may_live(container)) {
-        return Some(wait(format!(
-            "the sandbox has ended, and container {} may live",
-            live.id
-        )));
+        return Some(wait(format!("the sandbox has ended, and container {} may live", live.id)));
     }
     match record.stopped_sandbox == Some(newest.attempt) {
         true => Some(next),
-        false => Some(Step::StopSandbox {
-            id: newest.id.clone(),
-            cover: Cover::Charter,
-        }),
+        false => Some(Step::StopSandbox { id: newest.id.clone(), cover: Cover::Charter }),
     }
 }
 
@@ -199,10 +164,7 @@ fn advance(
     match need {
         Need::Nothing | Need::Finished | Need::Later(_) | Need::Unknown => None,
         Need::Attempt => {
-            let attempt = record
-                .containers
-                .get(&spec.name)
-                .map_or(Attempt(0), |known| known.attempt);
+            let attempt = record.containers.get(&spec.name).map_or(Attempt(0), |known| known.attempt);
             Some(Step::CreateContainer {
                 sandbox_id: home(record, observed)?.id.clone(),
                 container: spec.name.clone(),
@@ -215,19 +177,13 @@ fn advance(
 
 /// A created container gets its disk, then what CRI cannot say, then it starts.
 fn start(record: &PodRecord, charter: &Charter, observed: &Observed, container: &ObservedContainer) -> Step {
-    let disk = record
-        .disk(&container.name)
-        .filter(|_| charter.spec.disk == DiskPolicy::Reuse);
+    let disk = record.disk(&container.name).filter(|_| charter.spec.disk == DiskPolicy::Reuse);
     if let Some(key) = disk.filter(|key| container.disk_key.as_deref() != Some(key)) {
-        let holder = observed
-            .containers
-            .iter()
-            .find(|other| other.disk_key.as_deref() == Some(key));
+        let holder = observed.containers.iter().find(|other| other.disk_key.as_deref() == Some(key));
         return match holder {
-            Some(holder) if may_live(holder) => wait(format!(
-                "container {} may live, and holds the system disk {key}",
-                holder.id
-            )),
+            Some(holder) if may_live(holder) => {
+                wait(format!("container {} may live, and holds the system disk {key}", holder.id))
+            }
             Some(_) | None => Step::AdoptSystemDisk {
                 container: container.name.clone(),
                 from_id: holder.map(|holder| holder.id.clone()),
@@ -247,25 +203,17 @@ fn start(record: &PodRecord, charter: &Charter, observed: &Observed, container: 
 fn rewrite_controls(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
     let slice_drifted = matches!(
         &observed.slice,
-        SliceState::Present {
-            controls: Controls::Drifted(_) | Controls::Absent,
-            ..
-        }
+        SliceState::Present { controls: Controls::Drifted(_) | Controls::Absent, .. }
     );
     if slice_drifted && !observed.rewritten.contains("") {
-        return Some(Step::UpdateResources {
-            container: None,
-            id: String::new(),
-        });
+        return Some(Step::UpdateResources { container: None, id: String::new() });
     }
     charter.spec.containers.iter().find_map(|spec| {
         let container = current(record, observed, spec)?;
         let drifted =
             container.liveness == Liveness::Live && matches!(container.controls, Controls::Drifted(_));
-        (drifted && !observed.rewritten.contains(&container.id)).then(|| Step::UpdateResources {
-            container: Some(spec.name.clone()),
-            id: container.id.clone(),
-        })
+        (drifted && !observed.rewritten.contains(&container.id))
+            .then(|| Step::UpdateResources { container: Some(spec.name.clone()), id: container.id.clone() })
     })
 }
 
@@ -273,39 +221,24 @@ fn rewrite_controls(record: &PodRecord, charter: &Charter, observed: &Observed) 
 fn clean_up(record: &PodRecord, observed: &Observed) -> Option<Step> {
     let newest = |container: &ObservedContainer| {
         container.incarnation == record.incarnation
-            && record
-                .containers
-                .get(&container.name)
-                .is_some_and(|known| known.attempt == container.attempt)
+            && record.containers.get(&container.name).is_some_and(|known| known.attempt == container.attempt)
     };
     let holds_disk = |container: &ObservedContainer| {
-        container
-            .disk_key
-            .as_ref()
-            .is_some_and(|key| record.owns_disk(key) || is_kept(record, key))
+        container.disk_key.as_ref().is_some_and(|key| record.owns_disk(key) || is_kept(record, key))
     };
     let superfluous = observed
         .containers
         .iter()
         .find(|container| !newest(container) && !may_live(container) && !holds_disk(container));
     if let Some(container) = superfluous {
-        return Some(Step::RemoveContainer {
-            id: container.id.clone(),
-            cover: Cover::Charter,
-        });
+        return Some(Step::RemoveContainer { id: container.id.clone(), cover: Cover::Charter });
     }
     let replaced = observed.sandboxes.iter().find(|sandbox| {
-        let inside = observed
-            .containers
-            .iter()
-            .any(|container| container.sandbox_id == sandbox.id);
+        let inside = observed.containers.iter().any(|container| container.sandbox_id == sandbox.id);
         let is_home = newest_sandbox(record, observed).is_some_and(|newest| newest.id == sandbox.id);
         !is_home && !inside && sandbox.liveness == Liveness::Dead && !sandbox.ready
     })?;
-    Some(Step::RemoveSandbox {
-        id: replaced.id.clone(),
-        cover: Cover::Charter,
-    })
+    Some(Step::RemoveSandbox { id: replaced.id.clone(), cover: Cover::Charter })
 }
 
 fn is_kept(record: &PodRecord, key: &str) -> bool {
@@ -341,19 +274,11 @@ fn settle(
 }
 
 fn still_drifted(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<String> {
-    if let SliceState::Present {
-        controls: Controls::Drifted(files),
-        ..
-    } = &observed.slice
-    {
+    if let SliceState::Present { controls: Controls::Drifted(files), .. } = &observed.slice {
         return Some(format!("{} of the pod's slice", files.join(", ")));
     }
-    charter
-        .spec
-        .containers
-        .iter()
-        .find_map(|spec| match &current(record, observed, spec)?.controls {
-            Controls::Drifted(files) => Some(format!("{} of container {}", files.join(", "), spec.name)),
-            Controls::InOrder | Controls::Absent => None,
-        })
+    charter.spec.containers.iter().find_map(|spec| match &current(record, observed, spec)?.controls {
+        Controls::Drifted(files) => Some(format!("{} of container {}", files.join(", "), spec.name)),
+        Controls::InOrder | Controls::Absent => None,
+    })
 }
