@@ -8,10 +8,12 @@
 //! can mint; a choice; a wait for upstream in the way of a pod.
 
 pub mod api;
+pub mod clock;
 pub mod config;
 pub mod ledger;
 pub mod link;
 pub mod network;
 pub mod node;
 pub mod pod;
+pub mod report;
 pub mod runtime;
