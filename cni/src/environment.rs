@@ -11,7 +11,7 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 const INTERFACE_MAX_BYTES: usize = 15;
 /// Longest container id, in bytes. Runtimes use 64; the bound keeps `berthd`'s records small.
 const CONTAINER_ID_MAX_BYTES: usize = 253;
-/// Longest path that the kernel takes, in bytes (PATH_MAX, with its NUL).
+/// Longest path that the kernel takes, in bytes: PATH_MAX less the closing NUL.
 const PATH_MAX_BYTES: usize = 4095;
 
 /// What the caller wants.
