@@ -1,0 +1,2 @@
+//! The lab: QEMU guests, a registry and a control plane in a network namespace of their own.
+fn main() {}

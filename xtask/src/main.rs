@@ -1,0 +1,2 @@
+//! Automation: demo, test, layers, package, lab.
+fn main() {}
