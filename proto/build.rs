@@ -1,6 +1,9 @@
 //! Generates the wire's code from `berth/v1/*.proto` with protox, so that no `protoc` is needed for ours.
 
+use prost::Message;
 use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
 
 const FILES: [&str; 6] = [
     "berth/v1/types.proto",
@@ -16,6 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(FILES, ["."])?;
+    let set = PathBuf::from(env::var("OUT_DIR")?).join("berth.v1.binpb");
+    fs::write(set, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -329,7 +329,11 @@ impl PodSpec {
 }
 
 impl ContainerSpec {
-    fn validate(&self) -> Result<(), InvalidSpec> {
+    /// Checks what no single field can know, and what a pod's other containers and CPUs have no part in.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn validate(&self) -> Result<(), InvalidSpec> {
         let container = || self.name.clone();
         for EnvVar { name, value } in &self.env {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
@@ -381,7 +385,11 @@ impl DnsConfig {
     /// The most name servers that a resolver reads (resolv.conf(5), MAXNS).
     pub const MAX_SERVERS: usize = 3;
 
-    fn validate(&self) -> Result<(), InvalidSpec> {
+    /// Checks that `resolv.conf` can say it.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn validate(&self) -> Result<(), InvalidSpec> {
         if self.servers.len() > Self::MAX_SERVERS {
             return Err(InvalidSpec::Dns(format!("{} servers, a resolver reads three", self.servers.len())));
         }

@@ -19,6 +19,10 @@ pub use pod::{class_from, disk_from, pod_from, recovery_from, restart_from, run_
 pub use reason::failure_from;
 pub use request::DEFAULT_POOL;
 
+/// The compiled `berth/v1/*.proto`, an encoded `google.protobuf.FileDescriptorSet`: for reflection and for generic
+/// renderings of messages.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/berth.v1.binpb"));
+
 /// Generated from `berth/v1/*.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications, unreachable_pub)]
 pub mod v1 {
