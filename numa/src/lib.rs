@@ -12,13 +12,20 @@
 #![forbid(unsafe_code)]
 
 mod assign;
+mod caches;
 mod choose;
+#[cfg(feature = "hwloc")]
+mod hwloc;
 mod memory;
 mod split;
 mod sysfs;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 pub use assign::{Assignment, CpuDemand, Free, NoFit, Sharing, assign};
+#[cfg(feature = "hwloc")]
+pub use hwloc::{HwlocError, from_hwloc, from_hwloc_synthetic, from_hwloc_xml};
 pub use memory::{NoSuchCpus, distance_of, nodes_of};
 pub use split::{CannotSplit, split};
 pub use sysfs::{SysfsError, read_sysfs};

@@ -1,6 +1,7 @@
 //! The topology as the kernel shows it. Source of the files: `Documentation/ABI/stable/sysfs-devices-node`,
 //! `Documentation/admin-guide/cputopology.rst`, `Documentation/ABI/testing/sysfs-devices-system-cpu`.
 
+use crate::caches::{NO_SHARED_CACHE, name_groups_without_cache};
 use crate::topology::{Core, HugePages, InvalidTopology, LOCAL_DISTANCE, MemoryNode, Topology};
 use berth_model::{Bytes, CpuSet, MemSet, ParseSetError};
 use std::collections::BTreeSet;
@@ -140,9 +141,6 @@ fn read_cores(directory: &Path, online: &CpuSet) -> Result<Vec<Core>, SysfsError
     Ok(cores)
 }
 
-/// Stands for "no cache that several cores share", until the socket's number is put in.
-const NO_SHARED_CACHE: u32 = u32::MAX;
-
 fn read_core(cpu: u32, directory: &Path, online: &CpuSet) -> Result<Core, SysfsError> {
     // The old name of the file; `core_cpus_list` is there only since 5.3 and says the same.
     let threads: CpuSet = list(&directory.join("topology/thread_siblings_list"))?;
@@ -174,16 +172,6 @@ fn last_cache(directory: &Path, core: &CpuSet, online: &CpuSet) -> Result<u32, S
         .filter(|(_, sharers)| !sharers.is_subset(core))
         .and_then(|(_, sharers)| sharers.iter().next())
         .unwrap_or(NO_SHARED_CACHE))
-}
-
-/// Cores that share no cache with another count as one group in each socket, named by its lowest CPU.
-fn name_groups_without_cache(cores: &mut [Core]) {
-    let without: Vec<(u32, u32)> =
-        cores.iter().filter(|core| core.l3 == NO_SHARED_CACHE).map(|core| (core.socket, core.id)).collect();
-    for core in cores.iter_mut().filter(|core| core.l3 == NO_SHARED_CACHE) {
-        let lowest = without.iter().find(|(socket, _)| *socket == core.socket);
-        core.l3 = lowest.map_or(core.id, |(_, id)| *id);
-    }
 }
 
 fn read(path: &Path) -> Result<String, SysfsError> {
