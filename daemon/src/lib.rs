@@ -10,10 +10,12 @@
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod host;
 pub mod ledger;
 pub mod link;
 pub mod network;
 pub mod node;
 pub mod pod;
 pub mod report;
+pub mod reports;
 pub mod runtime;

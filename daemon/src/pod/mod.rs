@@ -1,1 +1,189 @@
-//! (being built)
+//! One task a pod: observe, ask `berth_plan::next_step`, do that one thing, look again.
+//!
+//! [`Pods`] owns the tasks; [`Pods::wake`] is how an order, an event or a pool's change reaches one. [`Pods::tend`] is
+//! the loop that keeps them company: hints from the runtime, sweeping, and a sign of life for the watchdog.
+//! Nothing here decides: the plan says what, the ledger says whether, the runtime says what came of it.
+
+mod effect;
+mod node_order;
+mod task;
+mod tend;
+
+#[cfg(test)]
+mod tests;
+
+pub use tend::Beat;
+
+use crate::ledger::Ledger;
+use crate::reports::Reports;
+use crate::runtime::{Ordered, Runtime};
+use berth_model::{Order, PodId, Target};
+use berth_plan::PodRecord;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+
+/// Images pulled at once: more would only share the same disk and network.
+const PULLS: usize = 3;
+/// Sandboxes made at once: each runs CNI plugins, which take the kernel's network lock.
+const SANDBOXES: usize = 8;
+/// Other effects at once: the runtime's own work is bound by the disk.
+const EFFECTS: usize = 16;
+/// Pods looked at at once: a look is some ten calls of the runtime and reads of the kernel.
+const LOOKS: usize = 16;
+
+/// What the tasks work with.
+pub struct Parts<R> {
+    /// The durable record.
+    pub ledger: Ledger,
+    /// The effects.
+    pub runtime: Arc<R>,
+    /// What upstream is told.
+    pub reports: Arc<Reports>,
+}
+
+/// The tasks of all pods, and what they share.
+pub struct Pods<R> {
+    ledger: Ledger,
+    runtime: Arc<R>,
+    reports: Arc<Reports>,
+    places: Places,
+    tasks: Mutex<BTreeMap<PodId, Arc<Handle>>>,
+    draining: watch::Sender<bool>,
+    /// Every task holds a clone; when all are gone the tasks have ended.
+    alive: Mutex<Option<mpsc::Sender<()>>>,
+    all_ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+/// Places for effects that must not be too many at once. Whoever came first goes first, so pods that are taken up
+/// in order of priority also come to running in that order.
+struct Places {
+    pulls: Semaphore,
+    sandboxes: Semaphore,
+    effects: Semaphore,
+    looks: Semaphore,
+}
+
+/// How a task is reached, and how far it is.
+struct Handle {
+    woken: Notify,
+    rounds: watch::Sender<u64>,
+}
+
+impl<R: Runtime> Pods<R> {
+    /// Makes the owner; no task runs before [`Pods::adopt`].
+    pub fn new(parts: Parts<R>) -> Arc<Self> {
+        let (alive, all_ended) = mpsc::channel(1);
+        Arc::new(Self {
+            ledger: parts.ledger,
+            runtime: parts.runtime,
+            reports: parts.reports,
+            places: Places {
+                pulls: Semaphore::new(PULLS),
+                sandboxes: Semaphore::new(SANDBOXES),
+                effects: Semaphore::new(EFFECTS),
+                looks: Semaphore::new(LOOKS),
+            },
+            tasks: Mutex::default(),
+            draining: watch::Sender::new(false),
+            alive: Mutex::new(Some(alive)),
+            all_ended: tokio::sync::Mutex::new(all_ended),
+        })
+    }
+
+    /// Takes up every pod of the ledger where it stands, the most important first, and every open order for the node.
+    /// Answers how many pods that are.
+    pub fn adopt(self: &Arc<Self>) -> usize {
+        let busy = |record: &&PodRecord| is_busy(record);
+        let mut records: Vec<_> =
+            self.ledger.read(|book| book.pods.values().filter(busy).cloned().collect::<Vec<_>>());
+        let priority = |record: &PodRecord| record.charter.as_ref().map_or(0, |charter| charter.spec.priority);
+        records.sort_by_key(|record| std::cmp::Reverse(priority(record)));
+        for record in &records {
+            self.wake(&record.pod);
+        }
+        node_order::resume(self);
+        records.len()
+    }
+
+    /// Has a pod looked at now; starts its task if it has none and there is something to do.
+    pub fn wake(self: &Arc<Self>, pod: &PodId) {
+        let mut tasks = self.lock();
+        if let Some(task) = tasks.get(pod) {
+            task.woken.notify_one();
+            return;
+        }
+        if !self.ledger.read(|book| book.pods.get(pod).is_some_and(is_busy)) {
+            return;
+        }
+        // Without a guard the daemon is draining.
+        let Some(alive) = self.guard() else { return };
+        let handle = Arc::new(Handle { woken: Notify::new(), rounds: watch::Sender::new(0) });
+        tasks.insert(pod.clone(), handle.clone());
+        tokio::spawn(task::run(self.clone(), pod.clone(), handle, alive));
+    }
+
+    /// Has every pod looked at now.
+    pub fn wake_all(&self) {
+        for task in self.lock().values() {
+            task.woken.notify_one();
+        }
+    }
+
+    /// Carries out what an accepted order set in motion.
+    pub fn carry_out(self: &Arc<Self>, order: &Order) {
+        match &order.target {
+            Target::Pod(target) => self.wake(&target.pod),
+            Target::Node(_) => node_order::carry_out(self, &order.id),
+        }
+    }
+
+    /// Has every task end after the step that it is at. Containers are left alone. Answers whether all ended in time.
+    pub async fn drain(&self, within: Duration) -> bool {
+        self.draining.send_replace(true);
+        drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.wake_all();
+        let mut all_ended = self.all_ended.lock().await;
+        tokio::time::timeout(within, all_ended.recv()).await.is_ok()
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    fn guard(&self) -> Option<mpsc::Sender<()>> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The task of a pod ends if nothing is left to do for it, seen under the lock that `wake` takes.
+    fn retire(&self, pod: &PodId) -> bool {
+        let mut tasks = self.lock();
+        let idle = !self.ledger.read(|book| book.pods.get(pod).is_some_and(is_busy));
+        if idle {
+            tasks.remove(pod);
+        }
+        idle
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PodId, Arc<Handle>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pod as it is ordered at the moment; none when it is not on this node.
+    pub fn ordered(&self, record: &PodRecord) -> Option<Ordered> {
+        ordered(&self.ledger, record)
+    }
+}
+
+/// The pod as it is ordered at the moment, its shared pool resolved; none when it is not on this node.
+pub fn ordered(ledger: &Ledger, record: &PodRecord) -> Option<Ordered> {
+    let spec = record.charter.as_ref()?.spec.clone();
+    let (cpus, mems) = ledger.read(|book| book.cpus_of(record))?;
+    Some(Ordered { pod: record.pod.clone(), incarnation: record.incarnation, spec, cpus, mems })
+}
+
+/// Whether there is anything to do or to look after.
+fn is_busy(record: &PodRecord) -> bool {
+    record.charter.is_some() || record.open.is_some()
+}

@@ -1,0 +1,267 @@
+//! What the ledger holds, as rows: versioned protobuf, converted here and nowhere else.
+
+use super::entry::{Attachment, AttachmentKey, Ended, OrderEntry};
+use berth_model::{
+    Attempt, ContainerName, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec,
+    PodVerb, Seq, Target,
+};
+use berth_plan::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, SharedPool};
+use berth_proto::{Addressed, InvalidMessage, failure_from, pod_from, run_state_from, v1};
+use prost::Message;
+use std::collections::BTreeMap;
+
+/// The version that is written, and the only one that is read so far.
+const VERSION: u32 = 1;
+
+/// Why a row is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRow {
+    /// It is no message at all.
+    #[error("the row is damaged")]
+    Damaged(#[from] prost::DecodeError),
+    /// It was written by a newer agent.
+    #[error("the row is of version {0}, this agent knows version {VERSION}")]
+    Version(u32),
+    /// A field makes no sense.
+    #[error("field {}", .0.chain())]
+    Field(InvalidMessage),
+    /// It names an order, or a pool, that the ledger does not have.
+    #[error("it names {0}, which the ledger does not have")]
+    Dangling(String),
+}
+
+impl From<InvalidMessage> for BadRow {
+    fn from(error: InvalidMessage) -> Self {
+        Self::Field(error)
+    }
+}
+
+fn at<T, E>(field: &str, result: Result<T, E>) -> Result<T, BadRow>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    result.map_err(|error| BadRow::Field(InvalidMessage::new(field, error)))
+}
+
+fn same_version(version: u32) -> Result<(), BadRow> {
+    (version == VERSION).then_some(()).ok_or(BadRow::Version(version))
+}
+
+pub(super) fn encode_pod(record: &PodRecord) -> Vec<u8> {
+    v1::LedgerPod {
+        version: VERSION,
+        pod: Some((&record.pod).into()),
+        incarnation: record.incarnation.0,
+        generation: record.generation.0,
+        seq: record.seq.0,
+        charter: record.charter.as_ref().map(charter_row),
+        sandbox_attempt: record.sandbox_attempt.0,
+        stopped_sandbox: record.stopped_sandbox.map(|attempt| attempt.0),
+        containers: record.containers.iter().map(container_row).collect(),
+        open: record.open.as_ref().map(|open| v1::LedgerOpenOrder {
+            id: open.id.to_string(),
+            deadline_at_ms: open.deadline_at_ms,
+            failure: open.failure.as_ref().map(Into::into),
+        }),
+        kept: record.kept.iter().map(kept_row).collect(),
+    }
+    .encode_to_vec()
+}
+
+fn charter_row(charter: &Charter) -> v1::LedgerCharter {
+    v1::LedgerCharter {
+        spec: Some((&charter.spec).into()),
+        run_state: v1::RunState::from(charter.run_state).into(),
+        leaving: charter.leaving.as_ref().map(|leaving| v1::LedgerLeaving {
+            grace_ms: leaving.grace_ms,
+            release: leaving.disposition == EvictDisposition::Release,
+        }),
+    }
+}
+
+fn container_row((name, known): (&ContainerName, &ContainerRecord)) -> v1::LedgerContainer {
+    v1::LedgerContainer {
+        name: name.to_string(),
+        attempt: known.attempt.0,
+        ordered: known.ordered.0,
+        digest: known.digest.as_ref().map(ToString::to_string),
+        disk: known.disk.clone(),
+    }
+}
+
+fn kept_row(kept: &KeptDisk) -> v1::KeptDisk {
+    v1::KeptDisk {
+        incarnation: kept.incarnation.0,
+        container: kept.container.to_string(),
+        disk: kept.key.clone(),
+        digest: kept.digest.as_ref().map(ToString::to_string),
+    }
+}
+
+/// Reads a pod's record; its open order's verb is in the order's own row.
+pub(super) fn decode_pod(
+    bytes: &[u8],
+    orders: &BTreeMap<OrderId, OrderEntry>,
+) -> Result<PodRecord, BadRow> {
+    let row = v1::LedgerPod::decode(bytes)?;
+    same_version(row.version)?;
+    let containers = row.containers.into_iter().map(container_from);
+    let kept = row.kept.into_iter().map(kept_from);
+    Ok(PodRecord {
+        pod: pod_from(row.pod)?,
+        incarnation: Incarnation(row.incarnation),
+        generation: Generation(row.generation),
+        seq: Seq(row.seq),
+        charter: row.charter.map(charter_from).transpose()?,
+        sandbox_attempt: Attempt(row.sandbox_attempt),
+        stopped_sandbox: row.stopped_sandbox.map(Attempt),
+        containers: containers.collect::<Result<_, _>>()?,
+        open: row.open.map(|open| open_from(&open, orders)).transpose()?,
+        kept: kept.collect::<Result<_, _>>()?,
+    })
+}
+
+fn charter_from(row: v1::LedgerCharter) -> Result<Charter, BadRow> {
+    let spec = row.spec.ok_or_else(|| InvalidMessage::missing("charter.spec"))?;
+    Ok(Charter {
+        spec: PodSpec::try_from(spec).map_err(|error| error.within("charter.spec"))?,
+        run_state: run_state_from(row.run_state).map_err(|error| error.within("charter.run_state"))?,
+        leaving: row.leaving.map(|leaving| Leaving {
+            grace_ms: leaving.grace_ms,
+            disposition: match leaving.release {
+                true => EvictDisposition::Release,
+                false => EvictDisposition::Keep,
+            },
+        }),
+    })
+}
+
+fn container_from(row: v1::LedgerContainer) -> Result<(ContainerName, ContainerRecord), BadRow> {
+    let name = at("containers.name", row.name.parse())?;
+    let digest = at("containers.digest", row.digest.map(|digest| digest.parse()).transpose())?;
+    let known = ContainerRecord {
+        attempt: Attempt(row.attempt),
+        ordered: Attempt(row.ordered),
+        digest,
+        disk: row.disk,
+    };
+    Ok((name, known))
+}
+
+fn kept_from(row: v1::KeptDisk) -> Result<KeptDisk, BadRow> {
+    Ok(KeptDisk {
+        incarnation: Incarnation(row.incarnation),
+        container: at("kept.container", row.container.parse())?,
+        key: row.disk,
+        digest: at("kept.digest", row.digest.map(|digest| digest.parse()).transpose())?,
+    })
+}
+
+fn open_from(row: &v1::LedgerOpenOrder, orders: &BTreeMap<OrderId, OrderEntry>) -> Result<OpenOrder, BadRow> {
+    let id: OrderId = at("open.id", row.id.parse())?;
+    let dangling = || BadRow::Dangling(format!("order {id}"));
+    let entry = orders.get(&id).filter(|entry| entry.ended.is_none()).ok_or_else(dangling)?;
+    let verb: &PodVerb = match &entry.addressed.order.target {
+        Target::Pod(order) => &order.verb,
+        Target::Node(_) => return Err(dangling()),
+    };
+    Ok(OpenOrder {
+        verb: verb.clone(),
+        deadline_ms: entry.order().deadline_ms,
+        deadline_at_ms: row.deadline_at_ms,
+        failure: row.failure.as_ref().map(failure_from),
+        id,
+    })
+}
+
+pub(super) fn encode_order(entry: &OrderEntry) -> Vec<u8> {
+    v1::LedgerOrder {
+        version: VERSION,
+        order: Some((&entry.addressed).into()),
+        accepted_at_ms: entry.accepted_at_ms,
+        deadline_at_ms: entry.deadline_at_ms,
+        outcome: entry.ended.as_ref().map(|ended| (&ended.outcome).into()),
+        ended_at_ms: entry.ended.as_ref().map(|ended| ended.at_ms),
+        seen_upstream: entry.ended.as_ref().is_some_and(|ended| ended.seen_upstream),
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_order(bytes: &[u8]) -> Result<OrderEntry, BadRow> {
+    let row = v1::LedgerOrder::decode(bytes)?;
+    same_version(row.version)?;
+    let order = row.order.ok_or_else(|| InvalidMessage::missing("order"))?;
+    let addressed = Addressed::try_from(order).map_err(|error| error.within("order"))?;
+    let ended = row.outcome.map(|outcome| {
+        Ok::<_, BadRow>(Ended {
+            outcome: outcome_from(&outcome)?,
+            at_ms: row.ended_at_ms.unwrap_or_default(),
+            seen_upstream: row.seen_upstream,
+        })
+    });
+    Ok(OrderEntry {
+        addressed,
+        accepted_at_ms: row.accepted_at_ms,
+        deadline_at_ms: row.deadline_at_ms,
+        ended: ended.transpose()?,
+    })
+}
+
+/// A refused order is never written, so a recorded outcome is done or failed.
+fn outcome_from(row: &v1::Outcome) -> Result<Outcome, BadRow> {
+    match &row.outcome {
+        Some(v1::outcome::Outcome::Done(_)) => Ok(Outcome::Done),
+        Some(v1::outcome::Outcome::Failed(reason)) => Ok(Outcome::Failed(failure_from(reason))),
+        Some(v1::outcome::Outcome::Refused(_)) => {
+            at("outcome", Err("is a refusal, and refused orders are not recorded"))
+        }
+        None => Err(InvalidMessage::missing("outcome").into()),
+    }
+}
+
+pub(super) fn encode_pool(pool: &SharedPool) -> Vec<u8> {
+    v1::LedgerPool {
+        version: VERSION,
+        pool: pool.name.to_string(),
+        cpus: pool.cpus.to_string(),
+        mems: pool.mems.to_string(),
+        generation: pool.generation.0,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_pool(bytes: &[u8]) -> Result<SharedPool, BadRow> {
+    let row = v1::LedgerPool::decode(bytes)?;
+    same_version(row.version)?;
+    Ok(SharedPool {
+        name: at("pool", row.pool.parse())?,
+        cpus: at("cpus", row.cpus.parse())?,
+        mems: at("mems", row.mems.parse())?,
+        generation: Generation(row.generation),
+    })
+}
+
+pub(super) fn encode_attachment(attachment: &Attachment) -> Vec<u8> {
+    v1::LedgerAttachment {
+        version: VERSION,
+        sandbox_id: attachment.key.sandbox_id.clone(),
+        interface: attachment.key.interface.clone(),
+        netns: attachment.netns.clone(),
+        pod: Some((&attachment.pod).into()),
+        incarnation: attachment.incarnation.0,
+        attached_at_ms: attachment.attached_at_ms,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_attachment(bytes: &[u8]) -> Result<Attachment, BadRow> {
+    let row = v1::LedgerAttachment::decode(bytes)?;
+    same_version(row.version)?;
+    Ok(Attachment {
+        key: AttachmentKey { sandbox_id: row.sandbox_id, interface: row.interface },
+        netns: row.netns,
+        pod: pod_from(row.pod)?,
+        incarnation: Incarnation(row.incarnation),
+        attached_at_ms: row.attached_at_ms,
+    })
+}

@@ -1,0 +1,258 @@
+//! One step's effect, with the warrant that it takes.
+
+use super::Pods;
+use crate::ledger::{Ending, Look, NotCovered, OrderWarrant, Warrant};
+use crate::node;
+use crate::runtime::{DeathProof, Ordered, Runtime, RuntimeError};
+use berth_model::{ContainerName, Digest, ImageName, OrderId, PodId};
+use berth_plan::{Cover, Effect, Observed, PodRecord, Step};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Does the look's step; answers what came to light.
+pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Result<Effect, RuntimeError> {
+    // The semaphores are never closed.
+    match &look.step {
+        Step::EnsureImage { image, digest, .. } => {
+            return ensure_image(pods, &look.record, image, digest.as_ref()).await.map(Effect::Resolved);
+        }
+        Step::RunSandbox { attempt } => {
+            let _place = pods.places.sandboxes.acquire().await;
+            pods.runtime.run_sandbox(&ordered(pods, &look.record)?, *attempt).await?;
+        }
+        Step::EnsureSlice
+        | Step::CreateContainer { .. }
+        | Step::AdoptSystemDisk { .. }
+        | Step::DetachSystemDisk { .. }
+        | Step::AmendSpec { .. }
+        | Step::StartContainer { .. }
+        | Step::UpdateResources { .. } => {
+            let _place = pods.places.effects.acquire().await;
+            build(pods, look).await?;
+        }
+        // What ends takes no place: a long grace must not hold up a pod that wants to start, and the orders that
+        // end things are few.
+        Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::StopSandbox { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveSlice { .. }
+        | Step::ReleaseDisks { .. } => end(pods, look).await?,
+        // The ledger alone: what `after` says.
+        Step::EndGrant { .. } => {}
+        Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
+    }
+    Ok(Effect::Happened)
+}
+
+/// Pulls, until the order's time is up or another order came. Leaving a pull half-way does no harm.
+async fn ensure_image<R: Runtime>(
+    pods: &Arc<Pods<R>>,
+    record: &PodRecord,
+    image: &ImageName,
+    digest: Option<&Digest>,
+) -> Result<Digest, RuntimeError> {
+    let pull = async {
+        let _place = pods.places.pulls.acquire().await;
+        pods.runtime.ensure_image(image, digest).await
+    };
+    let left = |why: &str| RuntimeError::Transient {
+        what: format!("pull image {image}"),
+        why: why.to_owned(),
+    };
+    tokio::select! {
+        // Not cancel-safe, and need not be: content that was fetched stays, and the next pull goes on from it.
+        pulled = pull => pulled,
+        // Cancel-safe: only looks.
+        () = passed(pods, record) => Err(left("another order came")),
+        // Cancel-safe: a timer holds nothing.
+        () = time_up(record) => Err(left("the order's time is up")),
+    }
+}
+
+/// Returns when an order has changed the pod's record, or the daemon drains.
+async fn passed<R: Runtime>(pods: &Pods<R>, record: &PodRecord) {
+    let (mut changes, mut draining) = (pods.ledger.changes(), pods.draining.subscribe());
+    loop {
+        let seq = pods.ledger.read(|book| book.pods.get(&record.pod).map(|known| known.seq));
+        if seq != Some(record.seq) || pods.is_draining() {
+            return;
+        }
+        let changed = async {
+            tokio::select! {
+                // Cancel-safe: a version that was not seen stays unseen.
+                changed = changes.changed() => changed,
+                // Likewise.
+                changed = draining.changed() => changed,
+            }
+        };
+        if changed.await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn time_up(record: &PodRecord) {
+    match record.open.as_ref().filter(|open| open.failure.is_none()) {
+        Some(open) => {
+            let left_ms = open.deadline_at_ms.saturating_sub(node::monotonic_ms());
+            tokio::time::sleep(Duration::from_millis(left_ms)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Steps that only ever add.
+async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError> {
+    let (runtime, record, pod) = (&pods.runtime, &look.record, &look.record.pod);
+    match &look.step {
+        Step::EnsureSlice | Step::UpdateResources { container: None, .. } => {
+            runtime.ensure_slice(&ordered(pods, record)?).await
+        }
+        Step::CreateContainer { sandbox_id, container, attempt } => {
+            let digest = digest_of(record, container)?;
+            let ordered = ordered(pods, record)?;
+            let made = runtime.create_container(&ordered, sandbox_id, container, *attempt, &digest);
+            made.await.map(drop)
+        }
+        Step::AdoptSystemDisk { from_id, to_id, key, .. } => {
+            let proof = match from_id {
+                Some(from) => Some(prove(pods, pod, [from.clone()]).await?),
+                None => None,
+            };
+            runtime.adopt_disk(proof.as_ref(), from_id.as_deref(), to_id, key).await
+        }
+        Step::DetachSystemDisk { from_id, key, .. } => {
+            let proof = prove(pods, pod, [from_id.clone()]).await?;
+            runtime.detach_disk(&proof, from_id, key).await
+        }
+        Step::AmendSpec { container, id } => {
+            runtime.amend_spec(&ordered(pods, record)?, container, id).await
+        }
+        Step::StartContainer { id, .. } => runtime.start_container(id).await,
+        Step::UpdateResources { container: Some(container), id } => {
+            runtime.update_resources(&ordered(pods, record)?, container, id).await
+        }
+        Step::EnsureImage { .. }
+        | Step::RunSandbox { .. }
+        | Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::StopSandbox { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveSlice { .. }
+        | Step::ReleaseDisks { .. }
+        | Step::EndGrant { .. }
+        | Step::Settled
+        | Step::Wait(_)
+        | Step::Refuse { .. } => Ok(()),
+    }
+}
+
+/// Steps that end something: each takes a warrant.
+async fn end<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError> {
+    let (runtime, observed, pod) = (&pods.runtime, &look.observed, &look.record.pod);
+    match &look.step {
+        Step::StopContainer { id, grace_ms, order } => {
+            let warrant = order_warrant(pods, pod, order, Ending::Life)?;
+            runtime.stop_container(&warrant, id, *grace_ms).await
+        }
+        Step::RemoveContainer { id, cover } => {
+            let warrant = warrant(pods, pod, cover, [id.clone()]).await?;
+            runtime.remove_container(&warrant, id).await
+        }
+        Step::StopSandbox { id, cover } => {
+            let warrant = warrant(pods, pod, cover, with_inside(observed, id)).await?;
+            runtime.stop_sandbox(&warrant, id).await
+        }
+        Step::RemoveSandbox { id, cover } => {
+            let warrant = warrant(pods, pod, cover, with_inside(observed, id)).await?;
+            runtime.remove_sandbox(&warrant, id).await
+        }
+        Step::RemoveSlice { cover } => {
+            let inside = observed.containers.iter().map(|container| container.id.clone());
+            let warrant = warrant(pods, pod, cover, inside).await?;
+            runtime.remove_slice(&warrant, pod).await
+        }
+        Step::ReleaseDisks { keys, order } => {
+            let warrant = order_warrant(pods, pod, order, Ending::Disks)?;
+            runtime.release_disks(&warrant, keys).await
+        }
+        Step::EnsureImage { .. }
+        | Step::EnsureSlice
+        | Step::RunSandbox { .. }
+        | Step::CreateContainer { .. }
+        | Step::AdoptSystemDisk { .. }
+        | Step::DetachSystemDisk { .. }
+        | Step::AmendSpec { .. }
+        | Step::StartContainer { .. }
+        | Step::UpdateResources { .. }
+        | Step::EndGrant { .. }
+        | Step::Settled
+        | Step::Wait(_)
+        | Step::Refuse { .. } => Ok(()),
+    }
+}
+
+/// A sandbox and everything that was seen in it.
+fn with_inside(observed: &Observed, sandbox: &str) -> BTreeSet<String> {
+    let inside = observed.containers.iter().filter(|container| container.sandbox_id == sandbox);
+    inside.map(|container| container.id.clone()).chain([sandbox.to_owned()]).collect()
+}
+
+fn ordered<R: Runtime>(pods: &Pods<R>, record: &PodRecord) -> Result<Ordered, RuntimeError> {
+    pods.ordered(record).ok_or_else(|| RuntimeError::Transient {
+        what: format!("find the CPUs of pod {}", record.pod),
+        why: "its shared CPU pool is not set on this node".to_owned(),
+    })
+}
+
+fn digest_of(record: &PodRecord, container: &ContainerName) -> Result<Digest, RuntimeError> {
+    let digest = record.containers.get(container).and_then(|known| known.digest.clone());
+    digest.ok_or_else(|| RuntimeError::Transient {
+        what: format!("make container {container} of pod {}", record.pod),
+        why: "its image is not resolved yet".to_owned(),
+    })
+}
+
+async fn prove<R: Runtime>(
+    pods: &Pods<R>,
+    pod: &PodId,
+    ids: impl IntoIterator<Item = String>,
+) -> Result<DeathProof, RuntimeError> {
+    pods.runtime.prove_dead(pod, ids.into_iter().collect()).await
+}
+
+async fn warrant<R: Runtime>(
+    pods: &Pods<R>,
+    pod: &PodId,
+    cover: &Cover,
+    ids: impl IntoIterator<Item = String>,
+) -> Result<Warrant, RuntimeError> {
+    match cover {
+        Cover::Order(order) => order_warrant(pods, pod, order, Ending::Remains).map(Warrant::Order),
+        Cover::Charter => {
+            let proof = prove(pods, pod, ids).await?;
+            let minted = pods.ledger.charter_warrant(proof);
+            minted.map(Warrant::Charter).map_err(|error| unwarranted(pod, &error))
+        }
+    }
+}
+
+fn order_warrant<R: Runtime>(
+    pods: &Pods<R>,
+    pod: &PodId,
+    order: &OrderId,
+    ending: Ending,
+) -> Result<OrderWarrant, RuntimeError> {
+    let minted = pods.ledger.order_warrant(pod, order, ending);
+    minted.map_err(|error| unwarranted(pod, &error))
+}
+
+/// An order that came meanwhile has replaced the one that covered the step: the next look finds what it wants.
+fn unwarranted(pod: &PodId, error: &NotCovered) -> RuntimeError {
+    RuntimeError::Transient {
+        what: format!("get a warrant for pod {pod}"),
+        why: error.to_string(),
+    }
+}

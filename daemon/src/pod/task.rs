@@ -1,0 +1,260 @@
+//! The loop of one pod's task. It ends only when nothing of the pod is left to look after, or the daemon drains.
+
+use super::{Handle, Pods, effect};
+use crate::ledger::{LedgerError, Look, Moment, Standing};
+use crate::network;
+use crate::node;
+use crate::reports::Report;
+use crate::runtime::{Runtime, RuntimeError};
+use berth_model::{Failure, PodId, PodPhase, PodStatus};
+use berth_plan::{Observed, PodRecord, Step, check, next_step};
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{debug, error, info, warn};
+
+/// A settled pod is looked at this often: what overwrote a control is mended within this time.
+const LOOK: Duration = Duration::from_secs(30);
+/// After a failed effect the next try waits this long, then twice as long …
+const RETRY: Duration = Duration::from_millis(500);
+/// … and at most this long.
+const RETRY_CAP: Duration = Duration::from_secs(30);
+/// Steps without a rest. The longest way, a replaced pod of 64 containers, has fewer; more would be a loop.
+const MAX_STEPS: usize = 1_000;
+
+/// What a round came to.
+enum Rest {
+    /// Look again after this time, or when woken.
+    For(Duration),
+    /// Something did not work: look again soon, later each time.
+    Retry,
+}
+
+/// Whether the round goes on.
+enum Turn {
+    Again,
+    Rest(Rest),
+}
+
+/// Runs the task of `pod`. The daemon's drain waits for `_alive` to be dropped.
+pub(super) async fn run<R: Runtime>(pods: Arc<Pods<R>>, pod: PodId, handle: Arc<Handle>, _alive: mpsc::Sender<()>) {
+    let mut failures: u32 = 0;
+    loop {
+        let rest = round(&pods, &pod).await;
+        failures = match rest {
+            Rest::For(_) => 0,
+            Rest::Retry => failures.saturating_add(1),
+        };
+        handle.rounds.send_modify(|rounds| *rounds += 1);
+        if pods.is_draining() || pods.retire(&pod) {
+            return;
+        }
+        tokio::select! {
+            // Cancel-safe: a permit that is not taken stays.
+            () = handle.woken.notified() => {}
+            // Cancel-safe: a timer holds nothing.
+            () = tokio::time::sleep(pause(&pod, &rest, failures)) => {}
+        }
+    }
+}
+
+/// How long to rest. Pods that rest for the same time do not wake at the same moment.
+fn pause(pod: &PodId, rest: &Rest, failures: u32) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (pod, failures).hash(&mut hasher);
+    let percent = u32::try_from(hasher.finish() % 21).unwrap_or(0) + 90;
+    match rest {
+        Rest::For(time) if *time < LOOK => *time,
+        Rest::For(time) => *time * percent / 100,
+        Rest::Retry => {
+            let doubled = RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
+            doubled.min(RETRY_CAP) * percent / 100
+        }
+    }
+}
+
+/// Step by step until there is nothing to do now.
+async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId) -> Rest {
+    let mut rewritten = BTreeSet::new();
+    for _ in 0..MAX_STEPS {
+        if pods.is_draining() {
+            return Rest::For(LOOK);
+        }
+        let Some(record) = pods.ledger.pod(pod) else {
+            return Rest::For(LOOK);
+        };
+        let observed = match look(pods, &record, &rewritten).await {
+            Ok(observed) => observed,
+            Err(error) => return unseen(pods, &record, &error),
+        };
+        let step = next_step(&record, &observed);
+        let look = Arc::new(Look { record, observed, step });
+        report(pods, &look).await;
+        match turn(pods, &look).await {
+            Turn::Again => note_rewritten(&mut rewritten, &look.step),
+            Turn::Rest(rest) => return rest,
+        }
+    }
+    error!(%pod, steps = MAX_STEPS, "the pod does not settle");
+    Rest::Retry
+}
+
+/// Controls are written once a look; what still differs then is reported.
+fn note_rewritten(rewritten: &mut BTreeSet<String>, step: &Step) {
+    if let Step::UpdateResources { id, .. } = step {
+        rewritten.insert(id.clone());
+    }
+}
+
+async fn look<R: Runtime>(
+    pods: &Pods<R>,
+    record: &PodRecord,
+    rewritten: &BTreeSet<String>,
+) -> Result<Observed, RuntimeError> {
+    let ordered = pods.ordered(record);
+    // The semaphore is never closed.
+    let _place = pods.places.looks.acquire().await;
+    let mut observed = pods.runtime.observe(record, ordered.as_ref()).await?;
+    observed.rewritten.clone_from(rewritten);
+    observed.now_ms = node::monotonic_ms();
+    Ok(observed)
+}
+
+/// What cannot be seen is reported as unknown, with what was seen last.
+fn unseen<R: Runtime>(pods: &Pods<R>, record: &PodRecord, error: &RuntimeError) -> Rest {
+    warn!(pod = %record.pod, %error, "cannot look at the pod");
+    let last = pods.reports.status(&record.pod).unwrap_or_else(|| PodStatus {
+        pod: record.pod.clone(),
+        incarnation: record.incarnation,
+        generation: record.generation,
+        phase: PodPhase::Unknown,
+        message: String::new(),
+        sandbox_id: None,
+        address: record.charter.as_ref().and_then(|charter| charter.spec.address.clone()),
+        containers: Vec::new(),
+        applied: None,
+        open_order: None,
+    });
+    let status = PodStatus {
+        phase: PodPhase::Unknown,
+        message: error.to_string(),
+        open_order: record.open.as_ref().map(|open| open.id.clone()),
+        ..last
+    };
+    pods.reports.put(&record.pod, Report::Status(Box::new(status)), String::new());
+    Rest::Retry
+}
+
+async fn report<R: Runtime>(pods: &Pods<R>, look: &Look) {
+    let record = &look.record;
+    let report = match &record.charter {
+        None => Report::Gone(record.pod.clone(), record.incarnation),
+        Some(_) => {
+            let ordered = pods.ordered(record);
+            let status = pods.runtime.status(record, ordered.as_ref(), &look.observed).await;
+            Report::Status(Box::new(status))
+        }
+    };
+    pods.reports.put(&record.pod, report, look.step.describe());
+}
+
+async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
+    match &look.step {
+        Step::Settled | Step::Refuse { .. } => settle(pods, look).await,
+        Step::Wait(wait) => {
+            network::reconcile(&pods.ledger, &look.record.pod, &look.observed).await;
+            let until = wait.until_ms.map(|until| until.saturating_sub(look.observed.now_ms));
+            Turn::Rest(Rest::For(until.map_or(LOOK, Duration::from_millis).min(LOOK)))
+        }
+        Step::EnsureImage { .. }
+        | Step::EnsureSlice
+        | Step::RunSandbox { .. }
+        | Step::CreateContainer { .. }
+        | Step::AdoptSystemDisk { .. }
+        | Step::DetachSystemDisk { .. }
+        | Step::AmendSpec { .. }
+        | Step::StartContainer { .. }
+        | Step::UpdateResources { .. }
+        | Step::StopContainer { .. }
+        | Step::RemoveContainer { .. }
+        | Step::StopSandbox { .. }
+        | Step::RemoveSandbox { .. }
+        | Step::RemoveSlice { .. }
+        | Step::ReleaseDisks { .. }
+        | Step::EndGrant { .. } => advance(pods, look).await,
+    }
+}
+
+/// Writes the end of an open order; without one there is nothing to do now.
+async fn settle<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>) -> Turn {
+    if let Step::Refuse { why } = &look.step {
+        warn!(pod = %look.record.pod, %why, "an order cannot be carried out");
+    }
+    match pods.ledger.conclude(look, Moment::now()).await {
+        Ok(true) => Turn::Again,
+        Ok(false) => {
+            network::reconcile(&pods.ledger, &look.record.pod, &look.observed).await;
+            Turn::Rest(Rest::For(LOOK))
+        }
+        Err(error) => unwritten(&look.record.pod, &error),
+    }
+}
+
+fn unwritten(pod: &PodId, error: &LedgerError) -> Turn {
+    error!(%pod, %error, "the ledger cannot be written");
+    Turn::Rest(Rest::Retry)
+}
+
+/// Does one step, with the ledger written before and after it.
+async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
+    let (pod, step) = (&look.record.pod, &look.step);
+    if let Err(violation) = check(&look.record, &look.observed, step) {
+        error!(%pod, step = step.describe(), %violation, "a step that must not be done was planned");
+        return Turn::Rest(Rest::Retry);
+    }
+    match pods.ledger.before(look).await {
+        Ok(Standing::Current) => {}
+        Ok(Standing::Passed) => return Turn::Again,
+        Err(error) => return unwritten(pod, &error),
+    }
+    debug!(%pod, step = step.describe(), "begin");
+    let effect = match effect::perform(pods, look).await {
+        Ok(effect) => effect,
+        Err(error) => return failed(pods, look, &error).await,
+    };
+    info!(%pod, step = step.describe(), "done");
+    match pods.ledger.after(look, effect).await {
+        Ok(Standing::Current | Standing::Passed) => Turn::Again,
+        Err(error) => unwritten(pod, &error),
+    }
+}
+
+/// What may work later is tried again; what cannot work ends a Run or Start, visibly.
+async fn failed<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>, error: &RuntimeError) -> Turn {
+    warn!(pod = %look.record.pod, step = look.step.describe(), %error, "failed");
+    let Some(why) = lasting(&look.step, error) else {
+        return Turn::Rest(Rest::Retry);
+    };
+    match pods.ledger.give_up(look, why, Moment::now()).await {
+        Ok(true) => Turn::Again,
+        Ok(false) => Turn::Rest(Rest::Retry),
+        Err(error) => unwritten(&look.record.pod, &error),
+    }
+}
+
+fn lasting(step: &Step, error: &RuntimeError) -> Option<Failure> {
+    match error {
+        RuntimeError::Transient { .. } => None,
+        RuntimeError::WrongDigest { image, found, ordered } => Some(Failure::WrongDigest {
+            image: image.clone(),
+            found: found.clone(),
+            ordered: ordered.clone(),
+        }),
+        RuntimeError::Permanent { why, .. } => Some(match step {
+            Step::EnsureImage { image, .. } => Failure::Image { image: image.to_string(), why: why.clone() },
+            other => Failure::Effect { step: other.describe(), why: why.clone() },
+        }),
+    }
+}
