@@ -25,6 +25,8 @@ mod pressure;
 mod properties;
 mod runtime;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use apply::{ApplyError, ControlFiles, WriteError, apply, read_back};
