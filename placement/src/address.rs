@@ -113,12 +113,7 @@ impl AddressRange {
         if let Some(gateway) = gateway {
             host("gateway", gateway)?;
         }
-        let range = Self {
-            network,
-            first: begin,
-            last: end,
-            gateway,
-        };
+        let range = Self { network, first: begin, last: end, gateway };
         let (first, last) = (range.first(), range.last());
         if end < begin {
             return Err(InvalidRange::Backwards { first, last });
@@ -151,9 +146,8 @@ impl AddressRange {
 
     /// How many addresses can be assigned; `u64::MAX` when they are more.
     pub fn size(&self) -> u64 {
-        let gateway = self
-            .gateway
-            .is_some_and(|gateway| (self.first..=self.last).contains(&to_number(gateway)));
+        let gateway =
+            self.gateway.is_some_and(|gateway| (self.first..=self.last).contains(&to_number(gateway)));
         let all = (self.last - self.first).saturating_add(1) - u128::from(gateway);
         u64::try_from(all).unwrap_or(u64::MAX)
     }
@@ -166,11 +160,7 @@ impl AddressRange {
     }
 
     fn after(&self, number: u128) -> u128 {
-        if number < self.last {
-            number + 1
-        } else {
-            self.first
-        }
+        if number < self.last { number + 1 } else { self.first }
     }
 }
 
@@ -226,11 +216,7 @@ impl AddressPool {
         }
         let size = self.range.size();
         if self.by_pod.len() as u64 >= size {
-            return Err(NoAddress {
-                size,
-                first: self.range.first(),
-                last: self.range.last(),
-            });
+            return Err(NoAddress { size, first: self.range.first(), last: self.range.last() });
         }
         let mut number = self.next;
         // Ends: at least one address of the range is neither assigned nor the gateway.
@@ -256,16 +242,10 @@ impl AddressPool {
             return Err(TakenAddress::Outside(address));
         }
         if let Some(holder) = self.by_address.get(&address).filter(|holder| *holder != pod) {
-            return Err(TakenAddress::Held {
-                address,
-                holder: holder.clone(),
-            });
+            return Err(TakenAddress::Held { address, holder: holder.clone() });
         }
         if let Some(held) = self.held_by(pod).filter(|held| *held != address) {
-            return Err(TakenAddress::HasAnother {
-                pod: pod.clone(),
-                address: held,
-            });
+            return Err(TakenAddress::HasAnother { pod: pod.clone(), address: held });
         }
         self.by_pod.insert(pod.clone(), address);
         self.by_address.insert(address, pod.clone());

@@ -20,4 +20,5 @@ mod split;
 pub use address::{AddressPool, AddressRange, InvalidRange, NoAddress, TakenAddress};
 pub use explain::{Explanation, NodeRefusal, Predicate};
 pub use node::{NodeView, Readiness, SharedPoolView};
+pub use predicate::memory_demand;
 pub use search::{AssignCpus, CpuAssignment, CpuDemand, CpuPlacement, Placement, Search, Unplaced, place};

@@ -5,11 +5,8 @@ use crate::node::{NodeView, Readiness};
 use berth_model::{Bytes, CpuRequest, CpuSet, Limits, MilliCpu, PodRequest, PoolName};
 
 /// What a pod reserves on its node: `memory_request`, or its `memory.max`, or nothing.
-pub(crate) fn memory_demand(request: &PodRequest) -> Bytes {
-    request
-        .memory_request
-        .or(request.limits.memory.max)
-        .unwrap_or_default()
+pub fn memory_demand(request: &PodRequest) -> Bytes {
+    request.memory_request.or(request.limits.memory.max).unwrap_or_default()
 }
 
 type Verdict = Result<(), String>;
@@ -29,11 +26,7 @@ pub(crate) fn filter(request: &PodRequest, node: &NodeView) -> Result<(), NodeRe
         (Predicate::ExclusiveCpuFit, exclusive_cpu),
     ];
     CHEAPEST_FIRST.iter().try_for_each(|(predicate, ask)| {
-        ask(request, node).map_err(|why| NodeRefusal {
-            node: node.name.clone(),
-            predicate: *predicate,
-            why,
-        })
+        ask(request, node).map_err(|why| NodeRefusal { node: node.name.clone(), predicate: *predicate, why })
     })
 }
 
@@ -52,10 +45,7 @@ fn name(request: &PodRequest, node: &NodeView) -> Verdict {
 }
 
 fn affinity(request: &PodRequest, node: &NodeView) -> Verdict {
-    let missing = request
-        .node_labels
-        .iter()
-        .find(|(key, value)| node.labels.get(*key) != Some(value));
+    let missing = request.node_labels.iter().find(|(key, value)| node.labels.get(*key) != Some(value));
     match missing {
         None => Ok(()),
         Some((key, value)) => Err(match node.labels.get(key) {
@@ -69,10 +59,7 @@ fn pod_count(_: &PodRequest, node: &NodeView) -> Verdict {
     if node.pods < node.max_pods {
         return Ok(());
     }
-    Err(format!(
-        "{} pods are there, at most {} are placed",
-        node.pods, node.max_pods
-    ))
+    Err(format!("{} pods are there, at most {} are placed", node.pods, node.max_pods))
 }
 
 fn memory(request: &PodRequest, node: &NodeView) -> Verdict {
@@ -81,10 +68,7 @@ fn memory(request: &PodRequest, node: &NodeView) -> Verdict {
     if asked == Bytes(0) || asked <= free {
         return Ok(());
     }
-    Err(format!(
-        "the pod asks for {asked} of memory, {free} of {} are free",
-        node.memory_capacity
-    ))
+    Err(format!("the pod asks for {asked} of memory, {free} of {} are free", node.memory_capacity))
 }
 
 fn shared_cpu(request: &PodRequest, node: &NodeView) -> Verdict {
@@ -117,10 +101,7 @@ fn mount_points(request: &PodRequest, node: &NodeView) -> Verdict {
         .flat_map(|limits| &limits.io)
         .find(|io| !node.mount_points.contains(&io.mount_point));
     match missing {
-        Some(io) => Err(format!(
-            "no block device is beneath mount point {}",
-            io.mount_point
-        )),
+        Some(io) => Err(format!("no block device is beneath mount point {}", io.mount_point)),
         None => Ok(()),
     }
 }
@@ -159,9 +140,5 @@ fn exclusive_cpu(request: &PodRequest, node: &NodeView) -> Verdict {
 }
 
 fn display(cpus: &CpuSet) -> String {
-    if cpus.is_empty() {
-        "none".to_owned()
-    } else {
-        cpus.to_string()
-    }
+    if cpus.is_empty() { "none".to_owned() } else { cpus.to_string() }
 }

@@ -3,7 +3,7 @@
 use crate::explain::{Explanation, NodeRefusal, Predicate};
 use crate::node::NodeView;
 use crate::{predicate, score, split};
-use berth_model::{ContainerName, CpuRequest, CpuSet, MemSet, NodeName, PodRequest, PoolName};
+use berth_model::{Bytes, ContainerName, CpuRequest, CpuSet, MemSet, NodeName, PodRequest, PoolName};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
@@ -24,7 +24,12 @@ pub struct Search<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuDemand<'a> {
     /// So many, wherever they are best.
-    Count(u32),
+    Count {
+        /// At least one.
+        count: u32,
+        /// What the pod reserves, to be free on the memory nodes that go with them.
+        memory: Bytes,
+    },
     /// These.
     Exact {
         /// At least one.
@@ -128,23 +133,14 @@ pub fn place(
     }
     let cursor = (start + looked_at).checked_rem(count).unwrap_or(0);
     match choose(feasible, search.seed) {
-        Some(Candidate { node, cpu, .. }) => Ok(Placement {
-            node,
-            cpu,
-            cursor,
-            explanation,
-        }),
+        Some(Candidate { node, cpu, .. }) => Ok(Placement { node, cpu, cursor, explanation }),
         None => Err(Unplaced { explanation, cursor }),
     }
 }
 
 fn fit(request: &PodRequest, node: &NodeView, cpus: &impl AssignCpus) -> Result<Candidate, NodeRefusal> {
     predicate::filter(request, node)?;
-    let numa = |why| NodeRefusal {
-        node: node.name.clone(),
-        predicate: Predicate::NumaFit,
-        why,
-    };
+    let numa = |why| NodeRefusal { node: node.name.clone(), predicate: Predicate::NumaFit, why };
     let demand = match &request.cpu {
         CpuRequest::Shared { pool, .. } => {
             return Ok(Candidate {
@@ -153,31 +149,23 @@ fn fit(request: &PodRequest, node: &NodeView, cpus: &impl AssignCpus) -> Result<
                 score: score::score(request, node, None),
             });
         }
-        CpuRequest::Exclusive { count } => CpuDemand::Count(*count),
-        CpuRequest::Exact { cpus, mems } => CpuDemand::Exact {
-            cpus,
-            mems: mems.as_ref(),
-        },
+        CpuRequest::Exclusive { count } => {
+            CpuDemand::Count { count: *count, memory: predicate::memory_demand(request) }
+        }
+        CpuRequest::Exact { cpus, mems } => CpuDemand::Exact { cpus, mems: mems.as_ref() },
     };
     let assigned = cpus.assign(node, demand).map_err(numa)?;
     let containers = split::split(request, &assigned.cpus).map_err(numa)?;
     Ok(Candidate {
         node: node.name.clone(),
         score: score::score(request, node, Some(&assigned)),
-        cpu: CpuPlacement::Exclusive {
-            cpus: assigned.cpus,
-            mems: assigned.mems,
-            containers,
-        },
+        cpu: CpuPlacement::Exclusive { cpus: assigned.cpus, mems: assigned.mems, containers },
     })
 }
 
 fn choose(feasible: Vec<Candidate>, seed: u64) -> Option<Candidate> {
     let best = feasible.iter().map(|candidate| candidate.score).max()?;
-    let mut ties: Vec<Candidate> = feasible
-        .into_iter()
-        .filter(|candidate| candidate.score == best)
-        .collect();
+    let mut ties: Vec<Candidate> = feasible.into_iter().filter(|candidate| candidate.score == best).collect();
     // The remainder is below the number of ties, which is a usize.
     let index = usize::try_from(seed % ties.len() as u64).unwrap_or_default();
     Some(ties.swap_remove(index))

@@ -7,11 +7,7 @@ use std::collections::BTreeMap;
 /// is left to all others together. Empty when no container asks: all of them share all of the pod's.
 pub(crate) fn split(request: &PodRequest, cpus: &CpuSet) -> Result<BTreeMap<ContainerName, CpuSet>, String> {
     let mut shares = BTreeMap::new();
-    if request
-        .containers
-        .iter()
-        .all(|container| container.exclusive_cpus.is_none())
-    {
+    if request.containers.iter().all(|container| container.exclusive_cpus.is_none()) {
         return Ok(shares);
     }
     let mut left = cpus.clone();

@@ -7,12 +7,7 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 fn range(network: &str, first: &str, last: &str, gateway: &str) -> Result<AddressRange, InvalidRange> {
-    AddressRange::new(
-        network.parse().unwrap(),
-        address(first),
-        address(last),
-        address(gateway),
-    )
+    AddressRange::new(network.parse().unwrap(), address(first), address(last), address(gateway))
 }
 
 fn pod(number: usize) -> PodId {
@@ -30,10 +25,7 @@ fn ranges() {
     };
     check(["10.0.0.0/24", "", "", ""], "10.0.0.1 to 10.0.0.254, 254");
     check(["10.0.0.0/24", "", "", "10.0.0.1"], "10.0.0.1 to 10.0.0.254, 253");
-    check(
-        ["10.0.0.0/24", "10.0.0.10", "10.0.0.19", "10.0.0.1"],
-        "10.0.0.10 to 10.0.0.19, 10",
-    );
+    check(["10.0.0.0/24", "10.0.0.10", "10.0.0.19", "10.0.0.1"], "10.0.0.10 to 10.0.0.19, 10");
     check(["10.0.0.4/31", "", "", ""], "10.0.0.4 to 10.0.0.5, 2");
     check(["10.0.0.4/32", "", "", ""], "10.0.0.4 to 10.0.0.4, 1");
     check(["2001:db8::/126", "", "", ""], "2001:db8::1 to 2001:db8::3, 3");
@@ -78,10 +70,7 @@ fn one_address_for_life() {
     }
     assert_eq!(pool.assign(&pod(5)).unwrap(), first);
     let error = pool.assign(&pod(6)).unwrap_err().to_string();
-    assert!(
-        error.starts_with("all 5 addresses of 10.0.0.1 to 10.0.0.6"),
-        "{error}"
-    );
+    assert!(error.starts_with("all 5 addresses of 10.0.0.1 to 10.0.0.6"), "{error}");
 }
 
 #[test]

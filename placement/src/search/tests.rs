@@ -1,7 +1,7 @@
 use super::*;
 use crate::node::{Readiness, SharedPoolView};
 use berth_model::{
-    AppClass, Bytes, ContainerRequest, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Limits, MilliCpu, PodId,
+    AppClass, ContainerRequest, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Limits, MilliCpu, PodId,
     RecoveryPolicy, RestartPolicy,
 };
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ struct Lowest;
 impl AssignCpus for Lowest {
     fn assign(&self, node: &NodeView, demand: CpuDemand<'_>) -> Result<CpuAssignment, String> {
         let cpus = match demand {
-            CpuDemand::Count(count) => {
+            CpuDemand::Count { count, .. } => {
                 CpuSet::try_from_iter(node.free_cpus.iter().take(count as usize)).unwrap()
             }
             CpuDemand::Exact { cpus, .. } => cpus.clone(),
@@ -36,10 +36,7 @@ impl AssignCpus for Nothing {
 }
 
 fn node(name: &str) -> NodeView {
-    let default = SharedPoolView {
-        cpus: "1-3".parse().unwrap(),
-        requested: MilliCpu(500),
-    };
+    let default = SharedPoolView { cpus: "1-3".parse().unwrap(), requested: MilliCpu(500) };
     NodeView {
         name: NodeName::new(name).unwrap(),
         readiness: Readiness::Ready,
@@ -79,10 +76,7 @@ fn request() -> PodRequest {
         class: AppClass::Standard,
         priority: 0,
         containers: vec![container("web", None)],
-        cpu: CpuRequest::Shared {
-            pool: PoolName::new("default").unwrap(),
-            request: MilliCpu(0),
-        },
+        cpu: CpuRequest::Shared { pool: PoolName::new("default").unwrap(), request: MilliCpu(0) },
         memory_request: None,
         limits: Limits::default(),
         address_pool: None,
@@ -101,12 +95,7 @@ fn exclusive(count: u32) -> CpuRequest {
 }
 
 fn search(nodes: &[NodeView], cursor: usize, enough: usize, seed: u64) -> Search<'_> {
-    Search {
-        nodes,
-        cursor,
-        enough: NonZeroUsize::new(enough).unwrap(),
-        seed,
-    }
+    Search { nodes, cursor, enough: NonZeroUsize::new(enough).unwrap(), seed }
 }
 
 fn check(change: impl FnOnce(&mut PodRequest, &mut NodeView), expected: &str) {
@@ -128,10 +117,7 @@ fn check(change: impl FnOnce(&mut PodRequest, &mut NodeView), expected: &str) {
 #[test]
 fn one_node() {
     check(|_, _| (), "pool default");
-    check(
-        |_, node| node.readiness = Readiness::NotReady { why: "silent".into() },
-        "NodeReady: silent",
-    );
+    check(|_, node| node.readiness = Readiness::NotReady { why: "silent".into() }, "NodeReady: silent");
     check(
         |request, _| request.node = Some(NodeName::new("n2").unwrap()),
         "NodeName: the pod asks for node n2",
@@ -144,10 +130,7 @@ fn one_node() {
         |request, _| drop(request.node_labels.insert("gpu".into(), "yes".into())),
         "NodeAffinity: the pod asks for label gpu=yes, the node has no gpu",
     );
-    check(
-        |_, node| node.pods = 10,
-        "PodCount: 10 pods are there, at most 10 are placed",
-    );
+    check(|_, node| node.pods = 10, "PodCount: 10 pods are there, at most 10 are placed");
     check(
         |request, _| request.memory_request = Some(Bytes((3 << 30) + 1)),
         "MemoryFit: the pod asks for 3221225473 of memory, 3Gi of 4Gi are free",
@@ -165,14 +148,8 @@ fn cpus_of_one_node() {
         pool: PoolName::new(pool).unwrap(),
         request: MilliCpu(milli),
     };
-    let exact = |cpus: &str| CpuRequest::Exact {
-        cpus: cpus.parse().unwrap(),
-        mems: None,
-    };
-    check(
-        |request, _| request.cpu = shared("default", 2_500),
-        "pool default",
-    );
+    let exact = |cpus: &str| CpuRequest::Exact { cpus: cpus.parse().unwrap(), mems: None };
+    check(|request, _| request.cpu = shared("default", 2_500), "pool default");
     check(
         |request, _| request.cpu = shared("default", 2_501),
         "SharedCpuFit: the pod asks for 2501m CPUs of pool default, 2500m of 3000m are free",
@@ -187,10 +164,7 @@ fn cpus_of_one_node() {
         "ExclusiveCpuFit: the pod asks for 3 CPUs of its own, 2 of the free ones (1-3) can be given away",
     );
     check(|request, _| request.cpu = exact("2"), "2 on 0");
-    check(
-        |request, _| request.cpu = exact("0,2"),
-        "ExclusiveCpuFit: CPUs 0 are not free there (free: 1-3)",
-    );
+    check(|request, _| request.cpu = exact("0,2"), "ExclusiveCpuFit: CPUs 0 are not free there (free: 1-3)");
     check(
         |request, node| {
             request.cpu = exclusive(1);
@@ -210,19 +184,13 @@ fn devices_of_one_node() {
         write_ops_per_sec: None,
         weight: None,
     };
-    let huge = |size| HugetlbLimit {
-        page_size: Bytes(size),
-        max: Bytes(size),
-    };
+    let huge = |size| HugetlbLimit { page_size: Bytes(size), max: Bytes(size) };
     check(|request, _| request.limits.io = vec![io("/")], "pool default");
     check(
         |request, _| request.containers[0].limits.io = vec![io("/"), io("/data")],
         "MountPoints: no block device is beneath mount point /data",
     );
-    check(
-        |request, _| request.limits.hugetlb = vec![huge(2 << 20)],
-        "pool default",
-    );
+    check(|request, _| request.limits.hugetlb = vec![huge(2 << 20)], "pool default");
     check(
         |request, _| request.limits.hugetlb = vec![huge(1 << 30)],
         "HugePages: the kernel has no huge pages of 1Gi",
@@ -234,20 +202,12 @@ fn containers_get_their_part() {
     let check = |parts: &[Option<u32>], expected: &str| {
         let mut request = request();
         request.cpu = exclusive(2);
-        request.containers = parts
-            .iter()
-            .enumerate()
-            .map(|(index, part)| container(&format!("c{index}"), *part))
-            .collect();
+        request.containers =
+            parts.iter().enumerate().map(|(index, part)| container(&format!("c{index}"), *part)).collect();
         let said = match place(&request, &search(&[node("n1")], 0, 1, 0), &Lowest) {
-            Ok(Placement {
-                cpu: CpuPlacement::Exclusive { containers, .. },
-                ..
-            }) => containers
-                .iter()
-                .map(|(name, cpus)| format!("{name}={cpus}"))
-                .collect::<Vec<_>>()
-                .join(" "),
+            Ok(Placement { cpu: CpuPlacement::Exclusive { containers, .. }, .. }) => {
+                containers.iter().map(|(name, cpus)| format!("{name}={cpus}")).collect::<Vec<_>>().join(" ")
+            }
             other => other.unwrap_err().explanation.refusals[0].why.clone(),
         };
         assert_eq!(said, expected, "{parts:?}");
@@ -256,18 +216,9 @@ fn containers_get_their_part() {
     check(&[None, None], "");
     check(&[Some(1), None], "c0=1 c1=2");
     check(&[Some(1), Some(1)], "c0=1 c1=2");
-    check(
-        &[Some(2), None],
-        "container c1 is left without a CPU: the others ask for all 2 of the pod",
-    );
-    check(
-        &[Some(1), Some(2)],
-        "container c1 asks for 2 of the pod's 2 CPUs, 1 are left",
-    );
-    check(
-        &[Some(0)],
-        "container c0 asks for 0 of the pod's 2 CPUs, 2 are left",
-    );
+    check(&[Some(2), None], "container c1 is left without a CPU: the others ask for all 2 of the pod");
+    check(&[Some(1), Some(2)], "container c1 asks for 2 of the pod's 2 CPUs, 1 are left");
+    check(&[Some(0)], "container c0 asks for 0 of the pod's 2 CPUs, 2 are left");
 }
 
 #[test]
@@ -286,9 +237,7 @@ fn every_refusal_is_explained() {
     let nobody = place(&request, &search(&[], 7, 1, 0), &Nothing).unwrap_err();
     assert_eq!(nobody.to_string(), "no node will do: there are no nodes");
     let many: Vec<NodeView> = (0..25).map(|number| node(&format!("n{number}"))).collect();
-    let text = place(&request, &search(&many, 0, 1, 0), &Nothing)
-        .unwrap_err()
-        .to_string();
+    let text = place(&request, &search(&many, 0, 1, 0), &Nothing).unwrap_err().to_string();
     assert!(text.ends_with("; and 5 more"), "{text}");
 }
 
@@ -303,35 +252,18 @@ fn the_emptier_and_nearer_wins() {
     for seed in 0..5 {
         let mut shared = request();
         shared.memory_request = Some(Bytes(1 << 20));
-        assert_eq!(
-            place(&shared, &search(&nodes, 0, 3, seed), &Lowest)
-                .unwrap()
-                .node
-                .as_str(),
-            "b-far"
-        );
+        assert_eq!(place(&shared, &search(&nodes, 0, 3, seed), &Lowest).unwrap().node.as_str(), "b-far");
         let mut own = request();
         own.cpu = exclusive(1);
-        assert_eq!(
-            place(&own, &search(&nodes, 0, 3, seed), &Lowest)
-                .unwrap()
-                .node
-                .as_str(),
-            "c"
-        );
+        assert_eq!(place(&own, &search(&nodes, 0, 3, seed), &Lowest).unwrap().node.as_str(), "c");
     }
 }
 
 #[test]
 fn ties_are_broken_by_the_seed() {
     let nodes: Vec<NodeView> = (0..4).map(|number| node(&format!("n{number}"))).collect();
-    let chosen: BTreeSet<NodeName> = (0..4)
-        .map(|seed| {
-            place(&request(), &search(&nodes, 0, 4, seed), &Lowest)
-                .unwrap()
-                .node
-        })
-        .collect();
+    let chosen: BTreeSet<NodeName> =
+        (0..4).map(|seed| place(&request(), &search(&nodes, 0, 4, seed), &Lowest).unwrap().node).collect();
     assert_eq!(chosen.len(), 4);
 }
 

@@ -1,0 +1,330 @@
+//! `NodeLink`: one stream for each node, dialled by the node.
+//!
+//! Entry point: [`LinkService`]. Each link is one task that reads what the node says, one message after the other, and
+//! pumps orders to it. The pump is level-triggered: when woken it asks for all orders that have no outcome and sends
+//! those that this link has not sent yet, so a new link sends all of them again and the node tells the known ones
+//! apart. The task decides nothing.
+
+use crate::core::Core;
+use crate::facts::Facts;
+use crate::flow::Ending;
+use crate::guard::{self, Peer};
+use crate::hub::LinkHandle;
+use crate::pki::Identity;
+use crate::state::Greeting;
+use crate::store::StoreStopped;
+use berth_model::{Incarnation, NodeName, OrderId, PodStatus, Term};
+use berth_proto::v1::node_link_server::NodeLink;
+use berth_proto::v1::{self, control_message, node_message};
+use berth_proto::{InvalidMessage, pod_from};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Messages that wait to be sent on one link; beyond that the pump waits.
+const LINK_QUEUE: usize = 64;
+/// How long a fresh stream may stay silent.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Serves the links of all nodes.
+#[derive(Debug)]
+pub(crate) struct LinkService {
+    core: Arc<Core>,
+    draining: watch::Receiver<bool>,
+}
+
+type Outbound = mpsc::Sender<Result<v1::ControlMessage, Status>>;
+
+impl LinkService {
+    /// Serves until `draining` says true.
+    pub(crate) fn new(core: Arc<Core>, draining: watch::Receiver<bool>) -> Self {
+        Self { core, draining }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeLink for LinkService {
+    type LinkStream = ReceiverStream<Result<v1::ControlMessage, Status>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<v1::NodeMessage>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let Identity::Node(node) = guard::peer(&request, Peer::Node)? else {
+            return Err(Status::permission_denied("only a node may link"));
+        };
+        let (outbound, stream) = mpsc::channel(LINK_QUEUE);
+        let link = Link { core: Arc::clone(&self.core), node, outbound, lease: Duration::ZERO };
+        tokio::spawn(link.serve(request.into_inner(), self.draining.clone()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+struct Link {
+    core: Arc<Core>,
+    node: NodeName,
+    outbound: Outbound,
+    lease: Duration,
+}
+
+/// Why a link ends.
+enum End {
+    /// The node has hung up, or does not read any more.
+    HungUp,
+    /// It is told why.
+    Told(Status),
+}
+
+impl From<StoreStopped> for End {
+    fn from(stopped: StoreStopped) -> Self {
+        Self::Told(Status::unavailable(stopped.to_string()))
+    }
+}
+
+impl From<InvalidMessage> for End {
+    fn from(invalid: InvalidMessage) -> Self {
+        Self::Told(Status::invalid_argument(invalid.chain()))
+    }
+}
+
+impl Link {
+    async fn serve(mut self, mut inbound: Streaming<v1::NodeMessage>, mut draining: watch::Receiver<bool>) {
+        let end = match self.greet(&mut inbound).await {
+            Err(end) => end,
+            Ok(handle) => {
+                tracing::info!(node = %self.node, "the node has connected");
+                // All arms are either a whole side of the link, which ends with it, or a mere notice.
+                let end = tokio::select! {
+                    end = self.read(&mut inbound) => end,
+                    end = self.pump(&handle) => end,
+                    () = handle.replaced.notified() => {
+                        End::Told(Status::aborted("another stream of this node has taken over"))
+                    }
+                    _ = draining.wait_for(|draining| *draining) => {
+                        End::Told(Status::unavailable("the control plane is going down; connect again"))
+                    }
+                };
+                self.core.hub().disconnect(&self.node, &handle);
+                end
+            }
+        };
+        match end {
+            End::HungUp => tracing::info!(node = %self.node, "the node has hung up"),
+            End::Told(status) => {
+                tracing::warn!(node = %self.node, why = status.message(), "the link has ended");
+                // If the node does not read, it will find out by itself.
+                let _ = self.outbound.try_send(Err(status));
+            }
+        }
+    }
+
+    async fn next(
+        &self,
+        inbound: &mut Streaming<v1::NodeMessage>,
+        patience: Duration,
+    ) -> Result<node_message::Message, End> {
+        match tokio::time::timeout(patience, inbound.message()).await {
+            Err(_) => Err(End::Told(Status::deadline_exceeded(format!(
+                "nothing was heard for {} ms",
+                patience.as_millis()
+            )))),
+            Ok(Err(_) | Ok(None)) => Err(End::HungUp),
+            Ok(Ok(Some(message))) => message.message.ok_or_else(|| InvalidMessage::missing("message").into()),
+        }
+    }
+
+    async fn send(&self, message: control_message::Message) -> Result<(), End> {
+        let message = v1::ControlMessage { message: Some(message) };
+        self.outbound.send(Ok(message)).await.map_err(|_| End::HungUp)
+    }
+
+    /// Hello, Welcome. The link is the node's only one from the moment that its Hello is durable.
+    async fn greet(&mut self, inbound: &mut Streaming<v1::NodeMessage>) -> Result<Arc<LinkHandle>, End> {
+        let node_message::Message::Hello(hello) = self.next(inbound, HELLO_TIMEOUT).await? else {
+            return Err(End::Told(Status::invalid_argument("the first message must be a hello")));
+        };
+        if hello.node != self.node.as_str() {
+            return Err(End::Told(Status::permission_denied(format!(
+                "the certificate is of node {}, the hello of {:?}",
+                self.node, hello.node
+            ))));
+        }
+        let greeting = greeting_from(hello)?;
+        let seen: Vec<String> = greeting.outcomes.iter().map(|(id, _)| id.to_string()).collect();
+        let node = self.node.clone();
+        let (welcome, handle) = self
+            .core
+            .act(|tx| {
+                tx.hello(&node, greeting)?;
+                let settings = tx.settings();
+                Ok(v1::Welcome {
+                    term: tx.term(),
+                    heartbeat_ms: settings.heartbeat_ms,
+                    lease_ms: settings.lease_ms,
+                })
+            })
+            .await?
+            .map(|welcome| (welcome, self.core.hub().connect(&self.node)))
+            .map_err(|denied: crate::state::HelloDenied| {
+                End::Told(Status::failed_precondition(denied.to_string()))
+            })?;
+        self.lease = Duration::from_millis(welcome.lease_ms);
+        self.send(control_message::Message::Welcome(welcome)).await?;
+        self.confirm(seen).await?;
+        handle.orders.notify_one();
+        Ok(handle)
+    }
+
+    async fn confirm(&self, order_ids: Vec<String>) -> Result<(), End> {
+        if order_ids.is_empty() {
+            return Ok(());
+        }
+        let seen = v1::OutcomesSeen { order_ids };
+        self.send(control_message::Message::OutcomesSeen(seen)).await
+    }
+
+    async fn pump(&self, handle: &LinkHandle) -> End {
+        let mut sent = BTreeSet::new();
+        loop {
+            handle.orders.notified().await;
+            if let Err(end) = self.send_orders(&mut sent).await {
+                return end;
+            }
+        }
+    }
+
+    async fn send_orders(&self, sent: &mut BTreeSet<OrderId>) -> Result<(), End> {
+        let known = std::mem::take(sent);
+        let node = self.node.clone();
+        let (open, fresh) = self
+            .core
+            .act(move |tx| {
+                let orders = tx.orders_to_send(&node);
+                let open: BTreeSet<OrderId> = orders.iter().map(|(id, _)| id.clone()).collect();
+                let fresh = orders.into_iter().filter(|(id, _)| !known.contains(id));
+                // An order keeps its content for ever and is sent in the term of the sending.
+                let term = Term(tx.term());
+                let fresh: Vec<v1::Order> = fresh
+                    .map(|(_, record)| {
+                        let mut record = record.clone();
+                        record.order.term = term;
+                        record.to_wire()
+                    })
+                    .collect();
+                (open, fresh)
+            })
+            .await?;
+        *sent = open;
+        for order in fresh {
+            self.send(control_message::Message::Order(order)).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, inbound: &mut Streaming<v1::NodeMessage>) -> End {
+        loop {
+            // The lease is renewed by any message; a stream that is silent for so long is dead.
+            let heard = async { self.take_in(self.next(inbound, self.lease).await?).await };
+            if let Err(end) = heard.await {
+                return end;
+            }
+        }
+    }
+
+    async fn take_in(&self, message: node_message::Message) -> Result<(), End> {
+        use node_message::Message;
+        let node = self.node.clone();
+        match message {
+            Message::Hello(_) => Err(End::Told(Status::invalid_argument("hello is said once"))),
+            Message::Heartbeat(_) => Ok(self.core.act(move |tx| tx.heartbeat(&node)).await?),
+            Message::Ack(ack) => self.take_ack(ack).await,
+            Message::Update(update) => {
+                let (id, ending) = update_from(update)?;
+                self.take_ending(id, ending).await
+            }
+            Message::PodStatus(status) => {
+                let status: PodStatus = status.try_into()?;
+                let told = self.core.act(move |tx| {
+                    tx.heartbeat(&node);
+                    tx.pod_status(&node, status);
+                });
+                Ok(told.await?)
+            }
+            Message::Facts(facts) => {
+                let facts: Facts = facts.try_into()?;
+                let told = self.core.act(move |tx| {
+                    tx.heartbeat(&node);
+                    tx.set_facts(&node, facts);
+                });
+                Ok(told.await?)
+            }
+            Message::PodGone(gone) => {
+                let pod = pod_from(gone.pod)?;
+                let incarnation = Incarnation(gone.incarnation);
+                let told = self.core.act(move |tx| {
+                    tx.heartbeat(&node);
+                    tx.pod_gone(&node, &pod, incarnation);
+                });
+                Ok(told.await?)
+            }
+        }
+    }
+
+    async fn take_ack(&self, ack: v1::OrderAck) -> Result<(), End> {
+        use v1::order_ack::Answer;
+        let id = order_id(ack.order_id)?;
+        let node = self.node.clone();
+        match ack.answer.ok_or_else(|| InvalidMessage::missing("answer"))? {
+            Answer::Accepted(_) => {
+                let told = self.core.act(move |tx| {
+                    tx.heartbeat(&node);
+                    tx.acknowledge(&node, &id);
+                });
+                Ok(told.await?)
+            }
+            Answer::Refused(reason) => self.take_ending(id, Ending::Refused(reason.into())).await,
+            Answer::Already(outcome) => self.take_ending(id, outcome.try_into()?).await,
+        }
+    }
+
+    async fn take_ending(&self, id: OrderId, ending: Ending) -> Result<(), End> {
+        match &ending {
+            Ending::Done => tracing::info!(node = %self.node, order = %id, "an order is done"),
+            Ending::Failed(reason) => {
+                tracing::warn!(node = %self.node, order = %id, why = reason.text, "an order has failed");
+            }
+            Ending::Refused(reason) => {
+                tracing::warn!(node = %self.node, order = %id, why = reason.text, "an order was refused");
+            }
+        }
+        let (node, order) = (self.node.clone(), id.clone());
+        let told = self.core.act(move |tx| {
+            tx.heartbeat(&node);
+            tx.end_order(&node, &order, &ending);
+        });
+        told.await?;
+        self.confirm(vec![id.to_string()]).await
+    }
+}
+
+fn order_id(text: String) -> Result<OrderId, InvalidMessage> {
+    OrderId::new(text).map_err(|error| InvalidMessage::new("order_id", error))
+}
+
+fn update_from(update: v1::OrderUpdate) -> Result<(OrderId, Ending), InvalidMessage> {
+    let outcome = update.outcome.ok_or_else(|| InvalidMessage::missing("outcome"))?;
+    Ok((order_id(update.order_id)?, outcome.try_into()?))
+}
+
+fn greeting_from(hello: v1::Hello) -> Result<Greeting, InvalidMessage> {
+    let facts = hello.facts.ok_or_else(|| InvalidMessage::missing("facts"))?;
+    Ok(Greeting {
+        term: hello.term,
+        facts: Facts::try_from(facts).map_err(|error| error.within("facts"))?,
+        pods: hello.pods.into_iter().map(PodStatus::try_from).collect::<Result<_, _>>()?,
+        outcomes: hello.updates.into_iter().map(update_from).collect::<Result<_, _>>()?,
+    })
+}

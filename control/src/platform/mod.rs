@@ -1,0 +1,241 @@
+//! `Platform`: what platforms and operators drive Berth by. Every RPC parses its request whole, then makes one change.
+
+mod pods;
+mod watch;
+
+use crate::core::Core;
+use crate::guard::{self, Peer};
+use crate::state::{Denied, PoolDetail, Tx};
+use crate::store::StoreStopped;
+use berth_model::{CpuSet, NodeName, PoolName};
+use berth_proto::v1;
+use berth_proto::v1::platform_server::Platform;
+use std::fmt::Display;
+use std::sync::Arc;
+use tokio::sync::watch as signal;
+use tonic::{Request, Response, Status};
+use watch::PodStream;
+
+/// Longest reason that a platform may give.
+const MAX_REASON_BYTES: usize = 1_024;
+
+/// Serves platforms.
+#[derive(Debug)]
+pub(crate) struct PlatformService {
+    core: Arc<Core>,
+    draining: signal::Receiver<bool>,
+}
+
+fn invalid(field: &str, error: impl Display) -> Status {
+    Status::invalid_argument(format!("{field}: {error}"))
+}
+
+fn status(denied: &Denied) -> Status {
+    let text = denied.to_string();
+    match denied {
+        Denied::Invalid(_) => Status::invalid_argument(text),
+        Denied::NotFound(_) => Status::not_found(text),
+        Denied::Exists(_) => Status::already_exists(text),
+        Denied::Precondition(_) => Status::failed_precondition(text),
+        Denied::Exhausted(_) => Status::resource_exhausted(text),
+    }
+}
+
+fn node_name(text: String) -> Result<NodeName, Status> {
+    NodeName::new(text).map_err(|error| invalid("node", error))
+}
+
+fn optional_node(text: Option<String>) -> Result<Option<NodeName>, Status> {
+    text.map(node_name).transpose()
+}
+
+/// The reason as it goes into orders; a platform that gives none is named instead.
+fn reason(text: &str, caller: &impl Display) -> Result<String, Status> {
+    if text.len() > MAX_REASON_BYTES {
+        return Err(invalid(
+            "reason",
+            format!("has {} bytes, at most {MAX_REASON_BYTES} are kept", text.len()),
+        ));
+    }
+    Ok(match text.trim() {
+        "" => format!("asked for by {caller}"),
+        given => given.to_owned(),
+    })
+}
+
+impl PlatformService {
+    /// Serves until `draining` says true.
+    pub(crate) fn new(core: Arc<Core>, draining: signal::Receiver<bool>) -> Self {
+        Self { core, draining }
+    }
+
+    async fn look<R: Send + 'static>(&self, look: impl FnOnce(&mut Tx<'_>) -> R) -> Result<R, Status> {
+        let unavailable = |stopped: StoreStopped| Status::unavailable(stopped.to_string());
+        self.core.act(look).await.map_err(unavailable)
+    }
+
+    async fn change<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<R, Denied>,
+    ) -> Result<R, Status> {
+        self.look(change).await?.map_err(|denied| status(&denied))
+    }
+
+    async fn record(&self, node: NodeName) -> Result<Response<v1::NodeRecord>, Status> {
+        let record = self.look({
+            let node = node.clone();
+            move |tx| tx.node_record(&node, tx.now())
+        });
+        let missing = || Status::not_found(format!("there is no node {node}"));
+        record.await?.map(Response::new).ok_or_else(missing)
+    }
+}
+
+#[tonic::async_trait]
+impl Platform for PlatformService {
+    type WatchPodsStream = PodStream;
+
+    async fn submit_pod(&self, request: Request<v1::SubmitPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.submit(request.into_inner()).await
+    }
+
+    async fn get_pod(&self, request: Request<v1::GetPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.get(request.into_inner()).await
+    }
+
+    async fn list_pods(
+        &self,
+        request: Request<v1::ListPodsRequest>,
+    ) -> Result<Response<v1::ListPodsResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.list(request.into_inner()).await
+    }
+
+    async fn watch_pods(&self, request: Request<v1::ListPodsRequest>) -> Result<Response<PodStream>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.watch(request.into_inner()).await
+    }
+
+    async fn evict_pod(&self, request: Request<v1::EvictPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.evict(request.into_inner(), &caller).await
+    }
+
+    async fn release_pod(
+        &self,
+        request: Request<v1::ReleasePodRequest>,
+    ) -> Result<Response<v1::ReleasePodResponse>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.release(request.into_inner(), &caller).await
+    }
+
+    async fn stop_pod(&self, request: Request<v1::StopPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.stop(request.into_inner(), &caller).await
+    }
+
+    async fn start_pod(&self, request: Request<v1::StartPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.start(request.into_inner(), &caller).await
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<v1::ListOrdersRequest>,
+    ) -> Result<Response<v1::ListOrdersResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.orders(request.into_inner()).await
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let nodes = self.look(|tx| {
+            let names = tx.nodes().keys();
+            names.filter_map(|name| tx.node_record(name, tx.now())).collect()
+        });
+        Ok(Response::new(v1::ListNodesResponse { nodes: nodes.await? }))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.record(node_name(request.into_inner().node)?).await
+    }
+
+    async fn set_shared_cpus(
+        &self,
+        request: Request<v1::SetSharedCpusRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let request = request.into_inner();
+        let node = node_name(request.node)?;
+        let pool = PoolName::new(request.pool).map_err(|error| invalid("pool", error))?;
+        let cpus: CpuSet = request.cpus.parse().map_err(|error| invalid("cpus", error))?;
+        let name = node.clone();
+        self.change(move |tx| tx.set_shared_cpus(&name, pool, cpus)).await?;
+        self.record(node).await
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let request = request.into_inner();
+        let node = node_name(request.node)?;
+        let image = request.image.parse().map_err(|error| invalid("image", error))?;
+        let digest = request.digest.map(|digest| digest.parse()).transpose();
+        let digest = digest.map_err(|error| invalid("digest", error))?;
+        let id = self.change(move |tx| tx.pull_image(&node, image, digest)).await?;
+        let order_id = id.to_string();
+        Ok(Response::new(v1::PullImageResponse { order_id }))
+    }
+
+    async fn inspect_node(
+        &self,
+        request: Request<v1::InspectNodeRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let node = node_name(request.into_inner().node)?;
+        let name = node.clone();
+        self.change(move |tx| tx.inspect(&name)).await?;
+        self.record(node).await
+    }
+
+    async fn put_pool(&self, request: Request<v1::AddressPool>) -> Result<Response<v1::AddressPool>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let pool = request.into_inner();
+        let put = self.change(move |tx| tx.put_pool(&pool));
+        put.await.map(Response::new)
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<v1::ListPoolsRequest>,
+    ) -> Result<Response<v1::ListPoolsResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let detail = match request.into_inner().assignments {
+            true => PoolDetail::Assignments,
+            false => PoolDetail::Totals,
+        };
+        let pools = self.look(move |tx| tx.pools_to_wire(detail));
+        pools.await.map(Response::new)
+    }
+
+    async fn delete_pool(
+        &self,
+        request: Request<v1::DeletePoolRequest>,
+    ) -> Result<Response<v1::DeletePoolResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let name = PoolName::new(request.into_inner().name).map_err(|error| invalid("name", error))?;
+        self.change(move |tx| tx.delete_pool(&name)).await?;
+        Ok(Response::new(v1::DeletePoolResponse {}))
+    }
+}

@@ -1,0 +1,356 @@
+//! Giving orders, and what their acknowledgements and outcomes change.
+
+use super::view::default_pool;
+use super::{NodePool, OrderRecord, Progress, Tx};
+use crate::flow::{Consequence, Ending, PodState, Presence, Reason, Standing, after_outcome};
+use berth_model::{
+    CpuSet, EvictDisposition, Generation, MemSet, NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId,
+    PodOrder, PodVerb, PoolName, Target, Term,
+};
+use berth_proto::v1;
+
+/// Ended orders that are remembered of each node, for people to look at.
+const ENDED_ORDERS_KEPT: usize = 200;
+
+impl NodePool {
+    pub(crate) fn to_wire(&self, name: &PoolName) -> v1::SharedPool {
+        v1::SharedPool {
+            pool: name.to_string(),
+            cpus: self.cpus.to_string(),
+            mems: self.mems.to_string(),
+            generation: self.generation.0,
+        }
+    }
+}
+
+/// A change of a shared pool.
+pub(crate) struct PoolChange {
+    pub(crate) pool: PoolName,
+    pub(crate) cpus: CpuSet,
+    pub(crate) mems: MemSet,
+    pub(crate) chosen: Option<CpuSet>,
+}
+
+impl Tx<'_> {
+    fn issue(&mut self, node: &NodeName, order: Order, after: Option<OrderId>) -> OrderId {
+        let id = order.id.clone();
+        let progress = match after {
+            Some(after) => Progress::Waiting { after },
+            None => Progress::Sent,
+        };
+        let record = OrderRecord { node: node.clone(), order, progress, created_at_ms: self.now().wall_ms };
+        self.touch_order(&id).orders.insert(id.clone(), record);
+        if let Some(node) = self.unrecorded().nodes.get_mut(node) {
+            node.orders.insert(id.clone());
+        }
+        self.wake(node);
+        id
+    }
+
+    fn order(&mut self, target: Target, reason: &str, deadline_ms: u64) -> Order {
+        Order {
+            id: self.next_order_id(),
+            term: Term(self.term()),
+            reason: reason.to_owned(),
+            deadline_ms,
+            target,
+        }
+    }
+
+    /// Gives a pod its next order. The pod must be known.
+    pub(crate) fn order_pod(
+        &mut self,
+        pod: &PodId,
+        node: &NodeName,
+        verb: PodVerb,
+        reason: &str,
+    ) -> Option<OrderId> {
+        let settings = self.settings().clone();
+        let deadline_ms = match &verb {
+            PodVerb::Run { .. } => settings.run_deadline_ms,
+            PodVerb::Stop { grace_ms } | PodVerb::Evict { grace_ms, .. } => {
+                settings.order_deadline_ms.saturating_add(*grace_ms)
+            }
+            PodVerb::Start | PodVerb::Release => settings.order_deadline_ms,
+        };
+        // A pod must not be run before its CPUs have left the shared pool, nor before its pool is set.
+        let after = match &verb {
+            PodVerb::Run { .. } => self.last_open_pool_order(node),
+            PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Evict { .. } | PodVerb::Release => None,
+        };
+        let record = self.pod_mut(pod)?;
+        record.seq = record.seq.next();
+        let target = Target::Pod(PodOrder {
+            pod: pod.clone(),
+            incarnation: record.incarnation,
+            generation: record.generation,
+            seq: record.seq,
+            verb,
+        });
+        let order = self.order(target, reason, deadline_ms);
+        Some(self.issue(node, order, after))
+    }
+
+    /// Gives a node an order.
+    pub(crate) fn order_node(&mut self, node: &NodeName, verb: NodeVerb, reason: &str) -> OrderId {
+        let deadline_ms = match &verb {
+            NodeVerb::PullImage { .. } => self.settings().run_deadline_ms,
+            NodeVerb::SetSharedCpus { .. } | NodeVerb::Inspect => self.settings().order_deadline_ms,
+        };
+        // Pools are rewritten one at a time: a pool that grows must not meet one that has not shrunk yet.
+        let after = match &verb {
+            NodeVerb::SetSharedCpus { .. } => self.last_open_pool_order(node),
+            NodeVerb::PullImage { .. } | NodeVerb::Inspect => None,
+        };
+        let order = self.order(Target::Node(NodeOrder { verb }), reason, deadline_ms);
+        self.issue(node, order, after)
+    }
+
+    fn last_open_pool_order(&self, node: &NodeName) -> Option<OrderId> {
+        let sets_pool = |id: &&OrderId| {
+            self.orders.get(*id).is_some_and(|record| {
+                record.is_open()
+                    && matches!(
+                        &record.order.target,
+                        Target::Node(NodeOrder { verb: NodeVerb::SetSharedCpus { .. } })
+                    )
+            })
+        };
+        self.nodes.get(node)?.orders.iter().rev().find(sets_pool).cloned()
+    }
+
+    /// The order stands in its node's ledger. Only the node it is for can say so.
+    pub(crate) fn acknowledge(&mut self, node: &NodeName, id: &OrderId) {
+        let sent = |record: &OrderRecord| record.node == *node && record.progress == Progress::Sent;
+        if self.orders.get(id).is_some_and(sent)
+            && let Some(record) = self.touch_order(id).orders.get_mut(id)
+        {
+            record.progress = Progress::Accepted;
+        }
+    }
+
+    /// The order is over. Only the node it is for can say so; a second time changes nothing.
+    pub(crate) fn end_order(&mut self, node: &NodeName, id: &OrderId, ending: &Ending) {
+        match self.orders.get(id) {
+            Some(record) if record.node == *node && record.is_open() => self.end(id, ending),
+            Some(_) | None => {}
+        }
+    }
+
+    fn end(&mut self, id: &OrderId, ending: &Ending) {
+        let at_ms = self.now().wall_ms;
+        let Some(record) = self.touch_order(id).orders.get_mut(id) else {
+            return;
+        };
+        let (node, target) = (record.node.clone(), record.order.target.clone());
+        record.progress = Progress::Ended { ending: ending.clone(), at_ms };
+        self.forget_oldest(&node);
+        match target {
+            Target::Pod(order) => self.pod_outcome(&node, &order, ending),
+            Target::Node(NodeOrder { verb: NodeVerb::SetSharedCpus { pool, generation, .. } }) => {
+                self.pool_outcome(&node, &pool, generation, ending);
+            }
+            Target::Node(NodeOrder { verb: NodeVerb::PullImage { .. } | NodeVerb::Inspect }) => {}
+        }
+        self.release_waiters(&node, id, ending);
+    }
+
+    /// What waited for the order goes out. A Run whose CPUs could not be freed never does.
+    fn release_waiters(&mut self, node: &NodeName, ended: &OrderId, ending: &Ending) {
+        let waits =
+            |record: &OrderRecord| matches!(&record.progress, Progress::Waiting { after } if after == ended);
+        let waiters: Vec<(OrderId, bool)> = self
+            .nodes
+            .get(node)
+            .into_iter()
+            .flat_map(|node| &node.orders)
+            .filter_map(|id| Some((id, self.orders.get(id)?)))
+            .filter(|(_, record)| waits(record))
+            .map(|(id, record)| (id.clone(), matches!(record.order.target, Target::Node(_))))
+            .collect();
+        for (id, sets_pool) in waiters {
+            let why = match ending {
+                Ending::Done => None,
+                Ending::Failed(reason) | Ending::Refused(reason) => Some(reason.text.as_str()),
+            };
+            match why {
+                Some(why) if !sets_pool => {
+                    self.end(&id, &Ending::Failed(Reason::of_step("SetSharedCpus", why)));
+                }
+                Some(_) | None => self.send(&id),
+            }
+        }
+    }
+
+    fn send(&mut self, id: &OrderId) {
+        if let Some(record) = self.touch_order(id).orders.get_mut(id) {
+            record.progress = Progress::Sent;
+            let node = record.node.clone();
+            self.wake(&node);
+        }
+    }
+
+    /// Ends a pod's Run that no node has been told of yet; false when there is none.
+    pub(crate) fn cancel_unsent_run(&mut self, pod: &PodId, why: &str) -> bool {
+        let found = self
+            .orders_of_pod(pod)
+            .into_iter()
+            .find(|(_, record)| matches!(record.progress, Progress::Waiting { .. }))
+            .map(|(id, _)| id.clone());
+        let Some(id) = found else {
+            return false;
+        };
+        self.end(&id, &Ending::Failed(Reason::of_step("Run", why)));
+        true
+    }
+
+    fn forget_oldest(&mut self, node: &NodeName) {
+        let Some(orders) = self.nodes.get(node).map(|node| &node.orders) else {
+            return;
+        };
+        let ended: Vec<OrderId> = orders
+            .iter()
+            .filter(|id| self.orders.get(*id).is_none_or(|record| !record.is_open()))
+            .cloned()
+            .collect();
+        let excess = ended.len().saturating_sub(ENDED_ORDERS_KEPT);
+        for id in ended.into_iter().take(excess) {
+            self.touch_order(&id).orders.remove(&id);
+            if let Some(node) = self.unrecorded().nodes.get_mut(node) {
+                node.orders.remove(&id);
+            }
+        }
+    }
+
+    fn pod_outcome(&mut self, node: &NodeName, order: &PodOrder, ending: &Ending) {
+        let Some(pod) = self.pods.get(&order.pod) else {
+            return;
+        };
+        let newest = order.seq == pod.seq && order.incarnation == pod.incarnation;
+        if !newest && order.verb != PodVerb::Release {
+            return;
+        }
+        let transition = after_outcome(pod.standing, &order.verb, ending);
+        self.move_pod(&order.pod, transition.standing, transition.message);
+        if transition.consequence == Consequence::GiveUp {
+            return self.give_up(&order.pod, "the pod was evicted for good");
+        }
+        let Some(pod) = self.pod_mut(&order.pod) else {
+            return;
+        };
+        match transition.consequence {
+            Consequence::Nothing | Consequence::GiveUp => {}
+            Consequence::DisksTaken => {
+                pod.kept.remove(node);
+            }
+            Consequence::DisksKept => {
+                pod.kept.insert(node.clone(), order.incarnation);
+            }
+            Consequence::DisksReleased => {
+                pod.kept.remove(node);
+                self.end_if_nothing_kept(&order.pod);
+            }
+        }
+    }
+
+    /// Puts a pod where it stands now, and gives its CPUs back when it has left its node.
+    pub(crate) fn move_pod(&mut self, id: &PodId, standing: Standing, message: String) {
+        let Some(pod) = self.pod_mut(id) else {
+            return;
+        };
+        let left = pod.standing.presence == Presence::OnNode && standing.presence == Presence::Gone;
+        let node = pod.node.clone();
+        pod.standing = standing;
+        pod.message = message;
+        if standing.state == PodState::Evicted {
+            pod.node = None;
+            pod.spec = None;
+        }
+        if standing.presence == Presence::Gone {
+            pod.status = None;
+        }
+        if let Some(node) = node.filter(|_| left) {
+            if let Some(record) = self.node_mut(&node) {
+                record.pods.remove(id);
+            }
+            self.settle_default_pool(&node, &format!("pod {id} has left"));
+        }
+    }
+
+    /// Has every node that keeps disks of the pod release them; ends its identity when none does.
+    pub(crate) fn give_up(&mut self, pod: &PodId, reason: &str) {
+        let keepers: Vec<NodeName> =
+            self.pods.get(pod).map(|pod| pod.kept.keys().cloned().collect()).unwrap_or_default();
+        for node in &keepers {
+            self.order_pod(pod, node, PodVerb::Release, reason);
+        }
+        self.end_if_nothing_kept(pod);
+    }
+
+    fn end_if_nothing_kept(&mut self, id: &PodId) {
+        let Some(pod) = self.pods.get(id).filter(|pod| pod.kept.is_empty()) else {
+            return;
+        };
+        let (incarnation, seq) = (pod.incarnation.0, pod.seq.0);
+        let meta = self.meta_mut();
+        meta.incarnation_floor = meta.incarnation_floor.max(incarnation);
+        meta.seq_floor = meta.seq_floor.max(seq);
+        let pool = self.address_of(id).map(|(name, _)| name.clone());
+        if let Some(name) = pool
+            && let Some(pool) = self.touch_assignment(&name, id).pools.get_mut(&name)
+        {
+            pool.release(id);
+        }
+        self.touch_pod(id).pods.remove(id);
+    }
+
+    fn pool_outcome(&mut self, node: &NodeName, pool: &PoolName, generation: Generation, ending: &Ending) {
+        let Some(record) = self.node_mut(node).and_then(|node| node.pools.get_mut(pool)) else {
+            return;
+        };
+        if record.generation != generation {
+            return;
+        }
+        record.settled = *ending == Ending::Done;
+    }
+
+    /// Orders the default pool to be what it should be now, unless it is or is about to be.
+    pub(crate) fn settle_default_pool(&mut self, node: &NodeName, reason: &str) {
+        let pool = default_pool();
+        let Some(record) = self.nodes.get(node) else {
+            return;
+        };
+        let (Some(cpus), Some(facts)) = (record.cpus(self), record.facts.as_ref()) else {
+            return;
+        };
+        let (wanted, mems) = (cpus.lender_wanted(&pool), facts.mems());
+        let known = record.pools.get(&pool);
+        let right = known.is_some_and(|known| known.cpus == wanted && known.mems == mems);
+        let under_way = known.is_some_and(|known| known.settled) || self.last_open_pool_order(node).is_some();
+        // A pool is never empty: where nothing is left for it, it stays as it is.
+        if (right && under_way) || wanted.is_empty() || mems.is_empty() {
+            return;
+        }
+        let chosen = known.and_then(|known| known.chosen.clone());
+        let change = PoolChange { pool, cpus: wanted, mems, chosen };
+        self.order_pool(node, change, reason);
+    }
+
+    /// Orders a shared pool to be something else.
+    pub(crate) fn order_pool(&mut self, node: &NodeName, change: PoolChange, reason: &str) {
+        let PoolChange { pool, cpus, mems, chosen } = change;
+        let Some(record) = self.node_mut(node) else {
+            return;
+        };
+        let generation = record.pools.get(&pool).map_or(Generation(1), |known| known.generation.next());
+        let known = NodePool { cpus: cpus.clone(), mems: mems.clone(), generation, chosen, settled: false };
+        record.pools.insert(pool.clone(), known);
+        let verb = NodeVerb::SetSharedCpus { pool, cpus, mems, generation };
+        self.order_node(node, verb, reason);
+    }
+}
+
+/// The verb that takes a pod off its node.
+pub(crate) fn evict_verb(grace_ms: u64, disposition: EvictDisposition) -> PodVerb {
+    PodVerb::Evict { grace_ms, disposition }
+}

@@ -1,0 +1,243 @@
+//! A change of the state: what it touches is written, told and woken when it is finished.
+
+use super::{Node, NodePool, Pod, State};
+use crate::clock::Moment;
+use crate::store::{AssignmentRow, MetaRow, NodePoolRow, NodeRow, PoolRow, Table, Write};
+use berth_model::{NodeName, OrderId, PodId, PoolName};
+use berth_placement::AddressPool;
+use berth_proto::v1;
+use prost::Message;
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::time::{Duration, UNIX_EPOCH};
+use ulid::Ulid;
+
+/// The version of rows that are written.
+const VERSION: u32 = 1;
+/// Key of the one row of [`Table::Meta`].
+pub(crate) const META_KEY: &str = "fleet";
+
+/// Something that watchers want to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    /// A pod has changed.
+    Changed(Box<v1::Pod>),
+    /// A pod's identity has ended.
+    Released(PodId),
+}
+
+/// What follows from a change.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Rows to write.
+    pub writes: Vec<Write>,
+    /// To tell once they are durable.
+    pub events: Vec<Event>,
+    /// Nodes that have new orders.
+    pub wake: BTreeSet<NodeName>,
+}
+
+/// One change of the state.
+#[derive(Debug)]
+pub(crate) struct Tx<'a> {
+    state: &'a mut State,
+    now: Moment,
+    meta: bool,
+    nodes: BTreeSet<NodeName>,
+    pods: BTreeSet<PodId>,
+    orders: BTreeSet<OrderId>,
+    pools: BTreeSet<PoolName>,
+    assignments: BTreeSet<(PoolName, PodId)>,
+    wake: BTreeSet<NodeName>,
+}
+
+impl Deref for Tx<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state
+    }
+}
+
+impl<'a> Tx<'a> {
+    /// Begins a change.
+    pub(crate) fn begin(state: &'a mut State, now: Moment) -> Self {
+        Self {
+            state,
+            now,
+            meta: false,
+            nodes: BTreeSet::new(),
+            pods: BTreeSet::new(),
+            orders: BTreeSet::new(),
+            pools: BTreeSet::new(),
+            assignments: BTreeSet::new(),
+            wake: BTreeSet::new(),
+        }
+    }
+
+    /// When the change is made.
+    pub(crate) fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The state, for what is not durable: leases, the cursor, views.
+    pub(crate) fn unrecorded(&mut self) -> &mut State {
+        self.state
+    }
+
+    pub(crate) fn meta_mut(&mut self) -> &mut super::Meta {
+        self.meta = true;
+        &mut self.state.meta
+    }
+
+    /// Begins a new term, which outdates every order of the ones before.
+    pub(crate) fn begin_term(&mut self) -> u64 {
+        let meta = self.meta_mut();
+        meta.term += 1;
+        meta.term
+    }
+
+    /// All pods, of which `pod` will be written.
+    pub(crate) fn touch_pod(&mut self, pod: &PodId) -> &mut State {
+        if let Some(node) = self.state.pods.get(pod).and_then(|pod| pod.node.clone()) {
+            self.state.views.mark(&node);
+        }
+        self.pods.insert(pod.clone());
+        self.state
+    }
+
+    pub(crate) fn pod_mut(&mut self, pod: &PodId) -> Option<&mut Pod> {
+        self.touch_pod(pod).pods.get_mut(pod)
+    }
+
+    pub(crate) fn touch_node(&mut self, node: &NodeName) -> &mut State {
+        self.state.views.mark(node);
+        self.nodes.insert(node.clone());
+        self.state
+    }
+
+    pub(crate) fn node_mut(&mut self, node: &NodeName) -> Option<&mut Node> {
+        self.touch_node(node).nodes.get_mut(node)
+    }
+
+    pub(crate) fn touch_order(&mut self, order: &OrderId) -> &mut State {
+        self.orders.insert(order.clone());
+        self.state
+    }
+
+    pub(crate) fn touch_pool(&mut self, pool: &PoolName) -> &mut State {
+        self.pools.insert(pool.clone());
+        self.state
+    }
+
+    pub(crate) fn touch_assignment(&mut self, pool: &PoolName, pod: &PodId) -> &mut State {
+        self.pools.insert(pool.clone());
+        self.assignments.insert((pool.clone(), pod.clone()));
+        self.state
+    }
+
+    pub(crate) fn wake(&mut self, node: &NodeName) {
+        self.wake.insert(node.clone());
+    }
+
+    /// A fresh id, above every one before it, also when the clock was set back.
+    pub(crate) fn next_order_id(&mut self) -> OrderId {
+        let fresh = Ulid::from_datetime(UNIX_EPOCH + Duration::from_millis(self.now.wall_ms));
+        let last = self.state.last_id;
+        let id = if fresh > last { fresh } else { last.increment().unwrap_or(fresh) };
+        self.state.last_id = id;
+        OrderId::new(id.to_string()).expect("a ULID's text is an order id")
+    }
+
+    /// Ends the change.
+    pub(crate) fn finish(self) -> Effects {
+        let mut effects = Effects { wake: self.wake, ..Effects::default() };
+        let state = &*self.state;
+        if self.meta {
+            effects.writes.push(put(Table::Meta, META_KEY.to_owned(), &meta_row(state)));
+        }
+        for name in self.nodes {
+            let row = state.nodes.get(&name).map(|node| node_row(&name, node));
+            effects.writes.push(change(Table::Nodes, name.to_string(), row.as_ref()));
+        }
+        for id in self.orders {
+            let row = state.orders.get(&id).map(|order| order.to_row(VERSION));
+            effects.writes.push(change(Table::Orders, id.to_string(), row.as_ref()));
+        }
+        for name in self.pools {
+            let row = state.pools.get(&name).map(|pool| pool_row(&name, pool));
+            effects.writes.push(change(Table::Pools, name.to_string(), row.as_ref()));
+        }
+        for (pool, pod) in self.assignments {
+            let row = assignment_row(state, &pool, &pod);
+            let key = format!("{pool} {pod}");
+            effects.writes.push(change(Table::Assignments, key, row.as_ref()));
+        }
+        for id in self.pods {
+            let pod = state.pods.get(&id);
+            let row = pod.map(|pod| pod.to_row(VERSION));
+            effects.writes.push(change(Table::Pods, id.to_string(), row.as_ref()));
+            effects.events.push(match pod {
+                Some(pod) => Event::Changed(Box::new(pod.to_wire())),
+                None => Event::Released(id),
+            });
+        }
+        effects
+    }
+}
+
+fn put(table: Table, key: String, row: &impl Message) -> Write {
+    let value = row.encode_to_vec();
+    Write::Put { table, key, value }
+}
+
+fn change(table: Table, key: String, row: Option<&impl Message>) -> Write {
+    match row {
+        Some(row) => put(table, key, row),
+        None => Write::Delete { table, key },
+    }
+}
+
+fn meta_row(state: &State) -> MetaRow {
+    MetaRow {
+        version: VERSION,
+        term: state.meta.term,
+        incarnation_floor: state.meta.incarnation_floor,
+        seq_floor: state.meta.seq_floor,
+    }
+}
+
+fn node_row(name: &NodeName, node: &Node) -> NodeRow {
+    NodeRow {
+        version: VERSION,
+        name: name.to_string(),
+        facts: node.facts.as_ref().map(|facts| facts.wire.clone()),
+        pools: node.pools.iter().map(|(name, pool)| node_pool_row(name, pool)).collect(),
+    }
+}
+
+fn node_pool_row(name: &PoolName, pool: &NodePool) -> NodePoolRow {
+    NodePoolRow {
+        ordered: Some(pool.to_wire(name)),
+        chosen_cpus: pool.chosen.as_ref().map(ToString::to_string),
+        settled: pool.settled,
+    }
+}
+
+fn pool_row(name: &PoolName, pool: &AddressPool) -> PoolRow {
+    PoolRow {
+        version: VERSION,
+        pool: Some(super::pool_ops::pool_to_wire(name, pool)),
+        next: pool.next().to_string(),
+    }
+}
+
+fn assignment_row(state: &State, pool: &PoolName, pod: &PodId) -> Option<AssignmentRow> {
+    let address = state.pools.get(pool)?.held_by(pod)?;
+    Some(AssignmentRow {
+        version: VERSION,
+        pool: pool.to_string(),
+        address: address.to_string(),
+        pod: Some(pod.into()),
+    })
+}

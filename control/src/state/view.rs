@@ -1,0 +1,131 @@
+//! The nodes as placement sees them, kept up to date one by one: a search must not walk every pod of the fleet.
+
+use super::{DEFAULT_POOL, Node, State};
+use crate::clock::Moment;
+use crate::facts::Facts;
+use crate::flow::{ChosenPool, NodeCpus};
+use berth_model::{Bytes, CpuRequest, MilliCpu, NodeName, PoolName};
+use berth_placement::{NodeView, Readiness, SharedPoolView};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Views of all nodes, by name, and which of them are out of date.
+#[derive(Debug, Default)]
+pub(crate) struct Views {
+    list: Vec<NodeView>,
+    stale: BTreeSet<NodeName>,
+}
+
+impl Views {
+    pub(crate) fn list(&self) -> &[NodeView] {
+        &self.list
+    }
+
+    pub(crate) fn mark(&mut self, node: &NodeName) {
+        if !self.stale.contains(node) {
+            self.stale.insert(node.clone());
+        }
+    }
+}
+
+impl Node {
+    /// The CPUs of the node and who has them; none before it has reported them.
+    pub(crate) fn cpus(&self, state: &State) -> Option<NodeCpus> {
+        let facts = self.facts.as_ref()?;
+        let exclusive = |id| Some((format!("{id}"), state.pods.get(id)?.exclusive_cpus()?.clone()));
+        let pools = self.pools.iter().map(|(name, pool)| {
+            let pool = ChosenPool { ordered: pool.cpus.clone(), chosen: pool.chosen.clone() };
+            (name.clone(), pool)
+        });
+        Some(NodeCpus {
+            online: facts.topology.online().clone(),
+            reserved: facts.reserved.clone(),
+            exclusive: self.pods.iter().filter_map(exclusive).collect(),
+            pools: pools.collect(),
+        })
+    }
+
+    /// What the members of each shared pool have reserved.
+    fn shared_requests(&self, state: &State) -> BTreeMap<PoolName, MilliCpu> {
+        let mut requests = BTreeMap::new();
+        for pod in self.pods.iter().filter_map(|id| state.pods.get(id)) {
+            if let CpuRequest::Shared { pool, request } = &pod.request.cpu {
+                let sum: &mut MilliCpu = requests.entry(pool.clone()).or_default();
+                sum.0 = sum.0.saturating_add(request.0);
+            }
+        }
+        requests
+    }
+
+    /// Memory that its pods have reserved.
+    pub(crate) fn requested_memory(&self, state: &State) -> Bytes {
+        let pods = self.pods.iter().filter_map(|id| state.pods.get(id));
+        Bytes(pods.fold(0, |sum, pod| sum.saturating_add(pod.memory().0)))
+    }
+
+    fn readiness(&self, now: Moment) -> Readiness {
+        let not_ready = |why: &str| Readiness::NotReady { why: why.to_owned() };
+        match &self.facts {
+            None => not_ready("the node has joined and never connected"),
+            Some(_) if now.mono_ms >= self.lease_until_mono_ms => {
+                not_ready("the node is silent: its lease has run out")
+            }
+            Some(_) => Readiness::Ready,
+        }
+    }
+}
+
+pub(crate) fn default_pool() -> PoolName {
+    PoolName::new(DEFAULT_POOL).expect("a DNS label")
+}
+
+/// CPUs of the default pool that must not be lent: what its members have reserved, in whole CPUs, and at least one,
+/// because a pool is never empty.
+fn kept_back(requested: MilliCpu) -> u32 {
+    requested.0.div_ceil(1_000).max(1)
+}
+
+fn view(name: &NodeName, node: &Node, state: &State, now: Moment) -> NodeView {
+    let default = default_pool();
+    let requests = node.shared_requests(state);
+    let requested = |pool: &PoolName| requests.get(pool).copied().unwrap_or_default();
+    let pools = node.pools.iter().map(|(name, pool)| {
+        let pool = SharedPoolView { cpus: pool.cpus.clone(), requested: requested(name) };
+        (name.clone(), pool)
+    });
+    let facts = node.facts.as_ref();
+    let cpus = node.cpus(state);
+    NodeView {
+        name: name.clone(),
+        readiness: node.readiness(now),
+        labels: facts.map(|facts| facts.wire.labels.clone().into_iter().collect()).unwrap_or_default(),
+        pools: pools.collect(),
+        free_cpus: cpus.map(|cpus| cpus.free(&default)).unwrap_or_default(),
+        kept_back_cpus: kept_back(requested(&default)),
+        memory_capacity: facts.map(Facts::pod_memory).unwrap_or_default(),
+        memory_requested: node.requested_memory(state),
+        mount_points: facts
+            .map(|facts| facts.wire.mount_points.iter().cloned().collect())
+            .unwrap_or_default(),
+        page_sizes: facts.map(Facts::page_sizes).unwrap_or_default(),
+        pods: u32::try_from(node.pods.len()).unwrap_or(u32::MAX),
+        max_pods: state.settings.max_pods_per_node,
+    }
+}
+
+impl State {
+    /// Brings the views of all nodes up to date.
+    pub(crate) fn freshen_views(&mut self, now: Moment) {
+        let mut views = std::mem::take(&mut self.views);
+        for name in std::mem::take(&mut views.stale) {
+            let place = views.list.binary_search_by(|view| view.name.cmp(&name));
+            let fresh = self.nodes.get(&name).map(|node| view(&name, node, self, now));
+            match (place, fresh) {
+                (Ok(index), Some(fresh)) => views.list[index] = fresh,
+                (Err(index), Some(fresh)) => views.list.insert(index, fresh),
+                (Ok(index), None) => drop(views.list.remove(index)),
+                (Err(_), None) => {}
+            }
+        }
+        self.views = views;
+    }
+}

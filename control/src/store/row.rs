@@ -1,0 +1,195 @@
+//! The rows, as protobuf messages. Tags are never reused; a row of a version that is not known is refused.
+
+use berth_proto::v1;
+
+/// The version that is written.
+pub(crate) const VERSION: u32 = 1;
+
+/// A message that says which version it is.
+pub(crate) trait Row: prost::Message + Default {
+    fn version(&self) -> u32;
+}
+
+macro_rules! versioned {
+    ($($row:ident),*) => {
+        $(impl Row for $row {
+            fn version(&self) -> u32 {
+                self.version
+            }
+        })*
+    };
+}
+versioned!(MetaRow, NodeRow, PodRow, OrderRow, PoolRow, AssignmentRow, TokenRow);
+
+/// What concerns the whole fleet.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct MetaRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Of this start of the control plane.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// No identity that was released had a higher incarnation: a new one begins above it.
+    #[prost(uint64, tag = "3")]
+    pub incarnation_floor: u64,
+    /// The same for seq.
+    #[prost(uint64, tag = "4")]
+    pub seq_floor: u64,
+}
+
+/// A node that has joined.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NodeRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Which.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// What it reported last.
+    #[prost(message, optional, tag = "3")]
+    pub facts: Option<v1::NodeFacts>,
+    /// Its shared CPU pools.
+    #[prost(message, repeated, tag = "4")]
+    pub pools: Vec<NodePoolRow>,
+}
+
+/// A shared CPU pool of a node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NodePoolRow {
+    /// As it was ordered last.
+    #[prost(message, optional, tag = "1")]
+    pub ordered: Option<v1::SharedPool>,
+    /// The CPUs that an operator chose; absent where it is all that nobody else has.
+    #[prost(string, optional, tag = "2")]
+    pub chosen_cpus: Option<String>,
+    /// Whether the node has carried the order out.
+    #[prost(bool, tag = "3")]
+    pub settled: bool,
+}
+
+/// A pod.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// As platforms see it, without its orders.
+    #[prost(message, optional, tag = "2")]
+    pub pod: Option<v1::Pod>,
+    /// Whether its node may have it.
+    #[prost(bool, tag = "3")]
+    pub on_node: bool,
+    /// Where disks of it are kept.
+    #[prost(message, repeated, tag = "4")]
+    pub kept: Vec<KeptRow>,
+}
+
+/// Disks that a node keeps of an evicted incarnation.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct KeptRow {
+    /// Which node.
+    #[prost(string, tag = "1")]
+    pub node: String,
+    /// The newest incarnation that left them.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+}
+
+/// How far an order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum OrderState {
+    /// Held back until another order has ended.
+    Waiting = 0,
+    /// Sent, or to be sent as soon as the node is connected.
+    Sent = 1,
+    /// It stands in the node's ledger.
+    Accepted = 2,
+    /// It has an outcome.
+    Ended = 3,
+}
+
+/// An order.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct OrderRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// As it is sent, but for the term, which is that of the sending.
+    #[prost(message, optional, tag = "2")]
+    pub order: Option<v1::Order>,
+    /// How far it is.
+    #[prost(enumeration = "OrderState", tag = "3")]
+    pub state: i32,
+    /// How it ended.
+    #[prost(message, optional, tag = "4")]
+    pub outcome: Option<v1::Outcome>,
+    /// Milliseconds after the epoch.
+    #[prost(uint64, tag = "5")]
+    pub created_at_ms: u64,
+    /// Milliseconds after the epoch.
+    #[prost(uint64, optional, tag = "6")]
+    pub ended_at_ms: Option<u64>,
+    /// The order that it waits for.
+    #[prost(string, optional, tag = "7")]
+    pub after: Option<String>,
+}
+
+/// An address pool.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PoolRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// As it was put.
+    #[prost(message, optional, tag = "2")]
+    pub pool: Option<v1::AddressPool>,
+    /// Where the search for a free address goes on.
+    #[prost(string, tag = "3")]
+    pub next: String,
+}
+
+/// An address that an identity holds.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AssignmentRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Which pool.
+    #[prost(string, tag = "2")]
+    pub pool: String,
+    /// Which address, without a prefix length.
+    #[prost(string, tag = "3")]
+    pub address: String,
+    /// Who holds it.
+    #[prost(message, optional, tag = "4")]
+    pub pod: Option<v1::PodRef>,
+}
+
+/// A token, used or not.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TokenRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Which.
+    #[prost(string, tag = "2")]
+    pub id: String,
+    /// sha256 of its secret.
+    #[prost(bytes = "vec", tag = "3")]
+    pub secret_hash: Vec<u8>,
+    /// The only node that may use it.
+    #[prost(string, optional, tag = "4")]
+    pub node: Option<String>,
+    /// Milliseconds after the epoch.
+    #[prost(uint64, tag = "5")]
+    pub created_at_ms: u64,
+    /// Milliseconds after the epoch.
+    #[prost(uint64, tag = "6")]
+    pub expires_at_ms: u64,
+    /// The node that used it.
+    #[prost(string, optional, tag = "7")]
+    pub used_by: Option<String>,
+}
