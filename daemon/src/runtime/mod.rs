@@ -3,9 +3,36 @@
 //! [`Runtime`] is what a pod's task needs; [`crate::pod`] owns the trait's meaning, the real one here talks CRI and
 //! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
 
+mod client;
+mod containerd;
+mod controls;
+mod cri;
+mod disk;
+mod error;
+mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod files;
+mod identity;
+mod image;
+mod kernel;
+mod liveness;
+mod logs;
+mod observe;
+mod pause;
 mod proof;
+mod real;
+mod rlimits;
+mod status;
+mod systemd;
 
+pub use events::Hint;
+pub use identity::{ROOT_SLICE, pod_hash, pod_uid, slice_name, slice_path};
+pub use kernel::KernelRoots;
+pub use logs::{Follow, LogError, LogQuery, read_logs};
+pub use pause::PAUSE_IMAGE;
 pub use proof::DeathProof;
+pub use real::{ContainerdRuntime, RuntimePaths};
 
 use crate::ledger::{OrderWarrant, Warrant};
 use berth_model::{

@@ -4,7 +4,6 @@ use berth_model::PodId;
 use std::collections::BTreeSet;
 
 /// Containers and sandboxes of one pod that were just proven dead: no task, and a cgroup that is gone or unpopulated.
-///
 #[derive(Debug)]
 pub struct DeathProof {
     pod: PodId,
@@ -19,6 +18,11 @@ impl DeathProof {
     /// Whether `id` is among the proven dead.
     pub fn covers(&self, id: &str) -> bool {
         self.ids.contains(id)
+    }
+
+    /// Whose.
+    pub fn pod(&self) -> &PodId {
+        &self.pod
     }
 
     /// Whose, and which.

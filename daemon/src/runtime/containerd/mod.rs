@@ -1,0 +1,12 @@
+//! containerd's own records, beneath CRI: containers, tasks, snapshots, images, content. Thin calls, no choices.
+
+mod containers;
+mod content;
+mod images;
+mod snapshots;
+mod tasks;
+
+pub(super) use containers::Record;
+pub(super) use content::Blob;
+pub(super) use images::Image;
+pub(super) use tasks::TaskStatus;

@@ -1,0 +1,72 @@
+//! Snapshots: the containers' disks.
+
+use crate::runtime::RuntimeError;
+use crate::runtime::client::{Attempted, Client, in_namespace};
+use containerd_client::services::v1::snapshots::{
+    Info, RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest,
+};
+use prost_types::FieldMask;
+use std::collections::HashMap;
+
+/// One snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::runtime) struct Snapshot {
+    /// Its labels.
+    pub(in crate::runtime) labels: HashMap<String, String>,
+}
+
+impl From<Info> for Snapshot {
+    fn from(info: Info) -> Self {
+        Self { labels: info.labels }
+    }
+}
+
+impl Client {
+    /// One snapshot, if there is one.
+    pub(in crate::runtime) async fn find_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+    ) -> Result<Option<Snapshot>, RuntimeError> {
+        let request =
+            in_namespace(StatSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+        let answer = Attempted::look(format!("look at snapshot {key} of {snapshotter}"))
+            .find(self.snapshots().stat(request))
+            .await?;
+        Ok(answer.and_then(|answer| answer.info).map(Snapshot::from))
+    }
+
+    /// Adds labels to a snapshot, keeping the others.
+    pub(in crate::runtime) async fn label_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        let paths = labels.keys().map(|label| format!("labels.{label}")).collect();
+        let info = Info { name: key.to_owned(), labels, ..Info::default() };
+        let request = in_namespace(UpdateSnapshotRequest {
+            snapshotter: snapshotter.to_owned(),
+            info: Some(info),
+            update_mask: Some(FieldMask { paths }),
+        });
+        Attempted::record(format!("label snapshot {key} of {snapshotter}"))
+            .run(self.snapshots().update(request))
+            .await
+            .map(drop)
+    }
+
+    /// Removes a snapshot; one that is gone is removed.
+    pub(in crate::runtime) async fn remove_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+    ) -> Result<(), RuntimeError> {
+        let request =
+            in_namespace(RemoveSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+        Attempted::record(format!("remove snapshot {key} of {snapshotter}"))
+            .find(self.snapshots().remove(request))
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,181 @@
+//! What cgroups are held to: planned from the order, told to systemd, written where systemd models nothing, read back.
+
+use super::error::{chain, permanent, transient};
+use super::identity::{ROOT_SLICE, scope_path, slice_path};
+use super::kernel::KernelRoots;
+use super::systemd::Systemd;
+use super::{Ordered, RuntimeError};
+use berth_cgroup::{
+    BlockDevices, Capabilities, Cgroup, CgroupError, CgroupPath, ControlWrite, RuntimeResources,
+    UnitProperties, apply, plan_writes, read_back, unit_properties,
+};
+use berth_model::{Applied, ContainerSpec, CpuSet, Limits, MemSet};
+use berth_plan::Controls;
+use k8s_cri::v1::LinuxContainerResources;
+use std::path::Path;
+
+/// Controllers that limits need. systemd enables those it knows where a unit needs them; `hugetlb` it does not know.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "hugetlb", "pids"];
+
+/// One cgroup and what is ordered for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    path: String,
+    limits: Limits,
+    cpus: CpuSet,
+    mems: MemSet,
+}
+
+impl Target {
+    /// The pod's slice. Its CPU weight is that of the application's class where the order names none.
+    pub(super) fn pod(ordered: &Ordered) -> Self {
+        let mut limits = ordered.spec.limits.clone();
+        limits.cpu_weight = limits.cpu_weight.or(Some(ordered.spec.class.cpu_weight()));
+        let (cpus, mems) = (ordered.cpus.clone(), ordered.mems.clone());
+        Self { path: text(&slice_path(&ordered.pod)), limits, cpus, mems }
+    }
+
+    /// A container's scope. It has the pod's CPUs and memory nodes where the order gives it none of its own.
+    pub(super) fn container(ordered: &Ordered, spec: &ContainerSpec, id: &str) -> Self {
+        Self {
+            path: text(&scope_path(&ordered.pod, id)),
+            limits: spec.limits.clone(),
+            cpus: spec.cpus.clone().unwrap_or_else(|| ordered.cpus.clone()),
+            mems: spec.mems.clone().unwrap_or_else(|| ordered.mems.clone()),
+        }
+    }
+
+    fn ordered(&self) -> berth_cgroup::Ordered<'_> {
+        berth_cgroup::Ordered { limits: &self.limits, cpus: Some(&self.cpus), mems: Some(&self.mems) }
+    }
+
+    fn what(&self, doing: &str) -> String {
+        format!("{doing} of cgroup /{}", self.path)
+    }
+
+    /// What is written and told, on this host.
+    pub(super) fn plan(&self, roots: &KernelRoots) -> Result<Plan, RuntimeError> {
+        let capabilities = capabilities(roots)?;
+        let mountinfo = roots.proc.join("1/mountinfo");
+        let devices = BlockDevices::read(&mountinfo, &roots.sys)
+            .map_err(|error| transient(self.what("plan the limits"), chain(&error)))?;
+        let hopeless =
+            |error: berth_cgroup::PlanError| permanent(self.what("plan the limits"), chain(&error));
+        let writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
+        let UnitProperties { properties, bare } =
+            unit_properties(&self.ordered(), &writes, &devices).map_err(hopeless)?;
+        Ok(Plan { writes, properties, bare })
+    }
+
+    /// The same, as a container that is about to be made is told through CRI.
+    pub(super) fn cri_resources(&self, roots: &KernelRoots) -> Result<LinuxContainerResources, RuntimeError> {
+        let plan = self.plan(roots)?;
+        let told = RuntimeResources::new(&self.ordered(), &plan.writes);
+        Ok(LinuxContainerResources {
+            cpuset_cpus: told.cpuset_cpus,
+            cpuset_mems: told.cpuset_mems,
+            unified: told.unified.into_iter().collect(),
+            ..LinuxContainerResources::default()
+        })
+    }
+
+    /// What was ordered and what the kernel says; none when there is no such cgroup.
+    pub(super) fn read(&self, roots: &KernelRoots) -> Result<Option<Applied>, RuntimeError> {
+        let Some(cgroup) = self.open(roots)? else {
+            return Ok(None);
+        };
+        Ok(Some(read_back(&cgroup, &self.plan(roots)?.writes)))
+    }
+
+    /// Writes what systemd does not hold, and whatever else does not read back as ordered; then reads all again.
+    pub(super) fn settle(&self, roots: &KernelRoots, plan: &Plan) -> Result<(), RuntimeError> {
+        let what = || self.what("write the limits");
+        let cgroup = self.open(roots)?.ok_or_else(|| transient(what(), "it does not exist"))?;
+        apply(&cgroup, &plan.bare).map_err(|error| transient(what(), chain(&error)))?;
+        let missing = drifted(&read_back(&cgroup, &plan.writes));
+        let missing: Vec<ControlWrite> =
+            plan.writes.iter().filter(|write| missing.contains(&write.name())).cloned().collect();
+        apply(&cgroup, &missing).map_err(|error| transient(what(), chain(&error)))?;
+        let applied = read_back(&cgroup, &plan.writes);
+        match applied.controls.iter().find(|control| !control.holds()) {
+            None => Ok(()),
+            Some(control) => {
+                let why =
+                    format!("{} was ordered {:?} and is {:?}", control.file, control.ordered, control.read);
+                Err(transient(what(), why))
+            }
+        }
+    }
+
+    fn open(&self, roots: &KernelRoots) -> Result<Option<Cgroup>, RuntimeError> {
+        let what = || self.what("look at the limits");
+        let path: CgroupPath = self.path.parse().map_err(|error| permanent(what(), error))?;
+        match roots.cgroups().open(&path) {
+            Ok(cgroup) => Ok(Some(cgroup)),
+            Err(CgroupError::Gone { .. }) => Ok(None),
+            Err(error) => Err(transient(what(), chain(&error))),
+        }
+    }
+}
+
+/// What is written to files, and what of it is told to systemd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) writes: Vec<ControlWrite>,
+    pub(super) properties: Vec<berth_cgroup::UnitProperty>,
+    pub(super) bare: Vec<ControlWrite>,
+}
+
+/// Whether a cgroup holds what was ordered.
+pub(super) fn verdict(applied: Option<&Applied>) -> Controls {
+    let Some(applied) = applied else {
+        return Controls::Absent;
+    };
+    let drifted = drifted(applied);
+    if drifted.is_empty() { Controls::InOrder } else { Controls::Drifted(drifted) }
+}
+
+fn drifted(applied: &Applied) -> Vec<String> {
+    applied.controls.iter().filter(|control| !control.holds()).map(|control| control.file.clone()).collect()
+}
+
+/// Makes the slice that holds every pod's, and enables the controllers on the way to the pods' slices.
+pub(super) async fn ensure_root(systemd: &Systemd, roots: &KernelRoots) -> Result<(), RuntimeError> {
+    systemd.start(ROOT_SLICE).await?;
+    let what = || format!("enable controllers for {ROOT_SLICE}");
+    let path: CgroupPath = ROOT_SLICE.parse().map_err(|error| permanent(what(), error))?;
+    let inside = path.join("pod").map_err(|error| permanent(what(), error))?;
+    let wanted = offered(roots)?;
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    roots.cgroups().enable_controllers(&inside, &wanted).map_err(|error| transient(what(), chain(&error)))
+}
+
+/// Enables, for the containers of a pod, what systemd does not know of.
+pub(super) fn enable_inside(roots: &KernelRoots, target: &Target) -> Result<(), RuntimeError> {
+    let what = || target.what("enable controllers inside");
+    let path: CgroupPath = target.path.parse().map_err(|error| permanent(what(), error))?;
+    let inside = path.join("container").map_err(|error| permanent(what(), error))?;
+    let wanted = offered(roots)?;
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    roots.cgroups().enable_controllers(&inside, &wanted).map_err(|error| transient(what(), chain(&error)))
+}
+
+/// Those of our controllers that this kernel has.
+fn offered(roots: &KernelRoots) -> Result<Vec<String>, RuntimeError> {
+    let file = roots.cgroup.join("cgroup.controllers");
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| permanent(format!("read {}", file.display()), error))?;
+    Ok(text.split_whitespace().filter(|name| CONTROLLERS.contains(name)).map(str::to_owned).collect())
+}
+
+/// What a pod's slice can be held to, as the slice above it shows.
+pub(crate) fn capabilities(roots: &KernelRoots) -> Result<Capabilities, RuntimeError> {
+    let what = "look at what cgroups can be held to";
+    let path: CgroupPath = ROOT_SLICE.parse().map_err(|error| permanent(what, error))?;
+    let read = roots.cgroups().open(&path).and_then(|cgroup| Capabilities::read(&cgroup));
+    read.map_err(|error| transient(what, chain(&error)))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,184 @@
+//! The calls.
+
+use crate::runtime::RuntimeError;
+use crate::runtime::client::{Attempted, Client, END_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
+use crate::runtime::error::{Call, permanent};
+use k8s_cri::v1::{
+    ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest, Image,
+    ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig, PodSandboxState,
+    PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest, VersionRequest,
+    VersionResponse,
+};
+use std::time::Duration;
+
+/// What CRI believes of a container; a hint, not proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::runtime) enum CriState {
+    /// Made, not started.
+    Created,
+    /// Running.
+    Running,
+    /// Ended.
+    Exited {
+        /// Exit code.
+        code: i32,
+        /// When, nanoseconds after the epoch.
+        finished_at_ns: i64,
+    },
+    /// CRI does not know.
+    Unknown,
+    /// CRI has no such container.
+    Missing,
+}
+
+impl CriState {
+    pub(in crate::runtime) fn of(status: Option<&ContainerStatus>) -> Self {
+        let Some(status) = status else {
+            return Self::Missing;
+        };
+        match ContainerState::try_from(status.state) {
+            Ok(ContainerState::ContainerCreated) => Self::Created,
+            Ok(ContainerState::ContainerRunning) => Self::Running,
+            Ok(ContainerState::ContainerExited) => {
+                Self::Exited { code: status.exit_code, finished_at_ns: status.finished_at }
+            }
+            Ok(ContainerState::ContainerUnknown) | Err(_) => Self::Unknown,
+        }
+    }
+}
+
+fn image_spec(name: &str) -> Option<ImageSpec> {
+    Some(ImageSpec { image: name.to_owned(), ..ImageSpec::default() })
+}
+
+fn making(what: String) -> Attempted {
+    Attempted { what, call: Call::Launch, timeout: MAKE_TIMEOUT }
+}
+
+fn ending(what: String) -> Attempted {
+    Attempted { timeout: END_TIMEOUT, ..Attempted::record(what) }
+}
+
+impl Client {
+    /// The runtime's name and version.
+    pub(in crate::runtime) async fn version(&self) -> Result<VersionResponse, RuntimeError> {
+        let request = VersionRequest { version: "v1".to_owned() };
+        Attempted::look("ask CRI for its version").run(self.runtime().version(request)).await
+    }
+
+    /// The snapshotter that CRI uses, as its file system's mount point tells; none if it tells nothing.
+    pub(in crate::runtime) async fn snapshotter(&self) -> Result<Option<String>, RuntimeError> {
+        const PREFIX: &str = "io.containerd.snapshotter.v1.";
+        let answer = Attempted::look("ask CRI for its image file system")
+            .run(self.cri_images().image_fs_info(ImageFsInfoRequest {}))
+            .await?;
+        let mount_points = answer.image_filesystems.iter().filter_map(|fs| fs.fs_id.as_ref());
+        Ok(mount_points
+            .filter_map(|id| id.mountpoint.rsplit('/').next()?.strip_prefix(PREFIX).map(str::to_owned))
+            .next())
+    }
+
+    /// Makes a sandbox; answers its id.
+    pub(in crate::runtime) async fn run_pod_sandbox(
+        &self,
+        config: PodSandboxConfig,
+    ) -> Result<String, RuntimeError> {
+        let name = config.metadata.as_ref().map(|data| format!("{}/{}", data.namespace, data.name));
+        let what = format!("make the sandbox of {}", name.unwrap_or_default());
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        let answer = making(what).run(self.runtime().run_pod_sandbox(request)).await?;
+        Ok(answer.pod_sandbox_id)
+    }
+
+    /// Makes a container, not started; answers its id.
+    pub(in crate::runtime) async fn create_cri_container(
+        &self,
+        sandbox_id: &str,
+        config: ContainerConfig,
+        sandbox_config: PodSandboxConfig,
+    ) -> Result<String, RuntimeError> {
+        let name = config.metadata.as_ref().map(|data| data.name.clone()).unwrap_or_default();
+        let what = format!("make container {name} in sandbox {sandbox_id}");
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox_id.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let answer = making(what).run(self.runtime().create_container(request)).await?;
+        Ok(answer.container_id)
+    }
+
+    pub(in crate::runtime) async fn start_cri_container(&self, id: &str) -> Result<(), RuntimeError> {
+        let request = StartContainerRequest { container_id: id.to_owned() };
+        making(format!("start container {id}")).run(self.runtime().start_container(request)).await.map(drop)
+    }
+
+    /// SIGTERM, and SIGKILL after the grace, which is rounded up to whole seconds: CRI has no finer ones.
+    pub(in crate::runtime) async fn stop_cri_container(
+        &self,
+        id: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        let what = format!("stop container {id}");
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let timeout = i64::try_from(seconds).map_err(|error| permanent(&what, error))?;
+        let request = StopContainerRequest { container_id: id.to_owned(), timeout };
+        let attempted = Attempted { timeout: grace + END_TIMEOUT, ..Attempted::record(what) };
+        attempted.run(self.runtime().stop_container(request)).await.map(drop)
+    }
+
+    pub(in crate::runtime) async fn remove_cri_container(&self, id: &str) -> Result<(), RuntimeError> {
+        let request = RemoveContainerRequest { container_id: id.to_owned() };
+        ending(format!("remove container {id}")).run(self.runtime().remove_container(request)).await.map(drop)
+    }
+
+    pub(in crate::runtime) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        let request = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        ending(format!("stop sandbox {id}")).run(self.runtime().stop_pod_sandbox(request)).await.map(drop)
+    }
+
+    pub(in crate::runtime) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
+        let request = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        ending(format!("remove sandbox {id}")).run(self.runtime().remove_pod_sandbox(request)).await.map(drop)
+    }
+
+    /// What CRI believes of a container, if it has it.
+    pub(in crate::runtime) async fn cri_status(
+        &self,
+        id: &str,
+    ) -> Result<Option<ContainerStatus>, RuntimeError> {
+        let request = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let answer = Attempted::look(format!("ask CRI for container {id}"))
+            .find(self.runtime().container_status(request))
+            .await?;
+        Ok(answer.and_then(|answer| answer.status))
+    }
+
+    /// Whether CRI calls a sandbox ready; none if it has no such sandbox.
+    pub(in crate::runtime) async fn sandbox_ready(&self, id: &str) -> Result<Option<bool>, RuntimeError> {
+        let request = PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let answer = Attempted::look(format!("ask CRI for sandbox {id}"))
+            .find(self.runtime().pod_sandbox_status(request))
+            .await?;
+        let ready = i32::from(PodSandboxState::SandboxReady);
+        Ok(answer.and_then(|answer| answer.status).map(|status| status.state == ready))
+    }
+
+    /// An image as CRI resolves it, without asking anyone off the host.
+    pub(in crate::runtime) async fn cri_image(&self, name: &str) -> Result<Option<Image>, RuntimeError> {
+        let request = ImageStatusRequest { image: image_spec(name), verbose: false };
+        let answer = Attempted::look(format!("ask CRI for image {name}"))
+            .find(self.cri_images().image_status(request))
+            .await?;
+        Ok(answer.and_then(|answer| answer.image))
+    }
+
+    /// Pulls an image.
+    pub(in crate::runtime) async fn pull_image(&self, name: &str) -> Result<(), RuntimeError> {
+        let request = PullImageRequest { image: image_spec(name), auth: None, sandbox_config: None };
+        let attempted =
+            Attempted { what: format!("pull image {name}"), call: Call::Pull, timeout: PULL_TIMEOUT };
+        attempted.run(self.cri_images().pull_image(request)).await.map(drop)
+    }
+}

@@ -1,0 +1,127 @@
+//! A container's configuration, from the order.
+
+use super::sandbox::{namespaces, runtime_default};
+use crate::runtime::Ordered;
+use crate::runtime::identity::{Role, Tag, log_file};
+use berth_model::{Attempt, ContainerSpec, Digest, EnvVar, User};
+use k8s_cri::v1::{
+    ContainerConfig, ContainerMetadata, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
+    LinuxContainerResources, LinuxContainerSecurityContext, Mount,
+};
+use std::path::PathBuf;
+
+/// What a container's configuration is made of.
+#[derive(Debug)]
+pub(in crate::runtime) struct ContainerPlan<'a> {
+    pub(in crate::runtime) ordered: &'a Ordered,
+    pub(in crate::runtime) spec: &'a ContainerSpec,
+    pub(in crate::runtime) attempt: Attempt,
+    pub(in crate::runtime) digest: &'a Digest,
+    pub(in crate::runtime) resources: LinuxContainerResources,
+    /// The pod's own `/etc/hosts`, on the host.
+    pub(in crate::runtime) hosts_file: PathBuf,
+}
+
+/// What an ordinary container must not see of `/proc` and `/sys`: the list of Docker and Kubernetes.
+const MASKED_PATHS: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+/// What it must not write: the same lists' other half.
+const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The configuration.
+pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> ContainerConfig {
+    let ContainerPlan { ordered, spec, attempt, digest, resources, hosts_file } = plan;
+    let tag = Tag {
+        pod: ordered.pod.clone(),
+        incarnation: ordered.incarnation,
+        attempt,
+        role: Role::Container { name: spec.name.clone(), digest: digest.clone() },
+    };
+    ContainerConfig {
+        metadata: Some(ContainerMetadata { name: spec.name.to_string(), attempt: attempt.0 }),
+        image: Some(ImageSpec {
+            // By digest, so that no tag that has moved on is picked up.
+            image: spec.image.pinned(digest.clone()).to_string(),
+            ..ImageSpec::default()
+        }),
+        command: spec.command.clone(),
+        args: spec.args.clone(),
+        working_dir: spec.working_dir.clone().unwrap_or_default(),
+        envs: environment(&spec.env),
+        mounts: vec![Mount {
+            container_path: "/etc/hosts".to_owned(),
+            host_path: hosts_file.to_string_lossy().into_owned(),
+            ..Mount::default()
+        }],
+        labels: tag.to_labels(),
+        log_path: log_file(&spec.name, attempt),
+        linux: Some(LinuxContainerConfig {
+            resources: Some(resources),
+            security_context: Some(security_context(spec.user.as_ref())),
+        }),
+        ..ContainerConfig::default()
+    }
+}
+
+/// Each name once, the last value: containerd would pass doubles on, and `getenv` takes the first.
+fn environment(env: &[EnvVar]) -> Vec<KeyValue> {
+    let mut pairs: Vec<KeyValue> = Vec::new();
+    for EnvVar { name, value } in env {
+        pairs.retain(|pair| pair.key != *name);
+        pairs.push(KeyValue { key: name.clone(), value: value.clone() });
+    }
+    pairs
+}
+
+fn security_context(user: Option<&User>) -> LinuxContainerSecurityContext {
+    let strings = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+    let number = |id: u32| Int64Value { value: i64::from(id) };
+    let (run_as_user, run_as_group, run_as_username) = match user {
+        None => (None, None, String::new()),
+        Some(User::Id { uid, gid }) => (Some(number(*uid)), gid.map(number), String::new()),
+        Some(User::Name(name)) => (None, None, name.clone()),
+    };
+    LinuxContainerSecurityContext {
+        namespace_options: Some(namespaces()),
+        run_as_user,
+        run_as_group,
+        run_as_username,
+        masked_paths: strings(&MASKED_PATHS),
+        readonly_paths: strings(&READONLY_PATHS),
+        seccomp: Some(runtime_default()),
+        ..LinuxContainerSecurityContext::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_of_a_variable_wins() {
+        let var = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned() };
+        let pairs = environment(&[var("A", "1"), var("B", "2"), var("A", "3")]);
+        let pairs: Vec<_> = pairs.iter().map(|pair| (pair.key.as_str(), pair.value.as_str())).collect();
+        assert_eq!(pairs, [("B", "2"), ("A", "3")]);
+    }
+
+    #[test]
+    fn a_user_is_told_by_number_or_by_name() {
+        let by_number = security_context(Some(&User::Id { uid: 5, gid: Some(6) }));
+        assert_eq!(by_number.run_as_user.map(|id| id.value), Some(5));
+        assert_eq!(by_number.run_as_group.map(|id| id.value), Some(6));
+        let by_name = security_context(Some(&User::Name("redis".to_owned())));
+        assert_eq!((by_name.run_as_user, by_name.run_as_username.as_str()), (None, "redis"));
+    }
+}

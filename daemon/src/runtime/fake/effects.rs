@@ -1,0 +1,474 @@
+//! The runtime's calls, on the fake host.
+
+use super::world::{Container, Licence, Sandbox, World};
+use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Trouble, error};
+use crate::ledger::{OrderWarrant, Warrant};
+use crate::runtime::{DeathProof, Ordered, Runtime};
+use berth_model::{
+    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, ImageName, PodId, PodStatus,
+};
+use berth_plan::{
+    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
+    TaskState,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a call does once its trouble is known.
+enum Course {
+    /// Everything, and says so.
+    Straight,
+    /// Everything, and fails.
+    ThenFail,
+    /// Nothing, and says that it did.
+    Nothing,
+}
+
+impl FakeRuntime {
+    fn course(&self, call: Call) -> Result<Course, RuntimeError> {
+        let trouble = self.world().troubles.get_mut(&call).and_then(|queue| queue.pop_front());
+        match trouble {
+            None => Ok(Course::Straight),
+            Some(Trouble::FailAfter) => Ok(Course::ThenFail),
+            Some(Trouble::DoNothing) => Ok(Course::Nothing),
+            Some(Trouble::FailBefore) => Err(error::transient(format!("{call:?}"), "programmed failure")),
+            Some(Trouble::Refuse) => Err(error::permanent(format!("{call:?}"), "programmed refusal")),
+        }
+    }
+
+    /// One effect, with whatever trouble is due. `nothing` is the answer of a call that does nothing.
+    fn act<T>(
+        &self,
+        call: Call,
+        nothing: T,
+        effect: impl FnOnce(&mut World) -> Result<T, RuntimeError>,
+    ) -> Result<T, RuntimeError> {
+        let course = self.course(call)?;
+        if matches!(course, Course::Nothing) {
+            return Ok(nothing);
+        }
+        let mut world = self.world();
+        let done = effect(&mut world)?;
+        world.check_disks();
+        match course {
+            Course::Straight | Course::Nothing => Ok(done),
+            Course::ThenFail => Err(error::transient(format!("{call:?}"), "the answer was lost")),
+        }
+    }
+
+    fn act_on(&self, call: Call, said: &str, effect: impl FnOnce(&mut World)) -> Result<(), RuntimeError> {
+        self.act(call, (), |world| {
+            world.effects.push(said.to_owned());
+            effect(world);
+            Ok(())
+        })
+    }
+
+    fn label(&self, id: &str) -> String {
+        self.world().find(id).map_or_else(|| id.to_owned(), Container::label)
+    }
+
+    /// The licence of a warrant for one id and everything inside it.
+    fn licence(&self, warrant: &Warrant, ids: &[String]) -> Result<Licence, RuntimeError> {
+        let Warrant::Charter(charter) = warrant else {
+            return Ok(Licence::Order);
+        };
+        match ids.iter().find(|id| !charter.covers(id)) {
+            None => Ok(Licence::Charter),
+            Some(id) => Err(error::permanent(format!("touch {id}"), "it is not proven dead")),
+        }
+    }
+}
+
+impl Runtime for FakeRuntime {
+    async fn observe(
+        &self,
+        record: &PodRecord,
+        _ordered: Option<&Ordered>,
+    ) -> Result<Observed, RuntimeError> {
+        self.course(Call::Observe)?;
+        let world = self.world();
+        let now_ms = world.now_ms();
+        let of_pod = |pod: &PodId| *pod == record.pod;
+        let sandboxes = world.sandboxes.iter().filter(|sandbox| of_pod(&sandbox.pod));
+        let containers = world.containers.iter().filter(|container| of_pod(&container.pod));
+        Ok(Observed {
+            sandboxes: sandboxes.map(see_sandbox).collect(),
+            containers: containers.map(|container| see_container(container, now_ms)).collect(),
+            images: see_images(&world, record),
+            slice: see_slice(&world, &record.pod),
+            rewritten: BTreeSet::new(),
+            now_ms,
+        })
+    }
+
+    async fn status(&self, record: &PodRecord, _ordered: Option<&Ordered>, observed: &Observed) -> PodStatus {
+        let (phase, message) = berth_plan::phase(record, observed);
+        let specs = record.charter.iter().flat_map(|charter| &charter.spec.containers);
+        PodStatus {
+            pod: record.pod.clone(),
+            incarnation: record.incarnation,
+            generation: record.generation,
+            phase,
+            message,
+            sandbox_id: observed.sandboxes.last().map(|sandbox| sandbox.id.clone()),
+            address: record.charter.as_ref().and_then(|charter| charter.spec.address.clone()),
+            containers: specs.map(|spec| self.container_status(record, observed, &spec.name)).collect(),
+            applied: None,
+            open_order: record.open.as_ref().map(|open| open.id.clone()),
+        }
+    }
+
+    async fn prove_dead(&self, pod: &PodId, ids: BTreeSet<String>) -> Result<DeathProof, RuntimeError> {
+        self.course(Call::ProveDead)?;
+        let world = self.world();
+        for id in &ids {
+            let container = world.find(id).map(Container::is_live);
+            let sandbox = world.sandboxes.iter().find(|sandbox| sandbox.id == *id);
+            let live =
+                container.unwrap_or(false) || sandbox.is_some_and(|found| found.task != TaskFact::None);
+            if live {
+                return Err(error::transient(format!("prove {id} dead"), "it may live"));
+            }
+        }
+        Ok(DeathProof::new(pod.clone(), ids))
+    }
+
+    async fn ensure_image(&self, image: &ImageName, digest: Option<&Digest>) -> Result<Digest, RuntimeError> {
+        let nothing = digest.cloned().unwrap_or_else(|| super::digest('0'));
+        self.act(Call::EnsureImage, nothing, |world| {
+            world.effects.push(format!("image {image}"));
+            pull(world, image, digest.or(image.digest()))
+        })
+    }
+
+    async fn ensure_slice(&self, ordered: &Ordered) -> Result<(), RuntimeError> {
+        self.act_on(Call::EnsureSlice, "slice", |world| {
+            world.slices.insert(ordered.pod.clone(), Controls::InOrder);
+        })
+    }
+
+    async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
+        self.act(Call::RunSandbox, "sandbox-0".to_owned(), |world| {
+            let id = world.next_id("sandbox");
+            world.effects.push(format!("sandbox #{attempt}"));
+            world.sandboxes.push(Sandbox {
+                id: id.clone(),
+                pod: ordered.pod.clone(),
+                incarnation: ordered.incarnation,
+                attempt,
+                ready: true,
+                task: TaskFact::Is(TaskStatus::Alive),
+            });
+            Ok(id)
+        })
+    }
+
+    async fn create_container(
+        &self,
+        ordered: &Ordered,
+        sandbox_id: &str,
+        container: &ContainerName,
+        attempt: Attempt,
+        digest: &Digest,
+    ) -> Result<String, RuntimeError> {
+        self.act(Call::CreateContainer, "container-0".to_owned(), |world| {
+            let what = format!("create {container}#{attempt}");
+            if !world.images.values().any(|here| here == digest) {
+                return Err(error::transient(what, "the image is not here"));
+            }
+            if !world.sandboxes.iter().any(|sandbox| sandbox.id == sandbox_id && sandbox.ready) {
+                return Err(error::transient(what, "the sandbox is not ready"));
+            }
+            let id = world.next_id("container");
+            world.effects.push(what);
+            world.disks.insert(id.clone(), Vec::new());
+            world.containers.push(Container {
+                id: id.clone(),
+                pod: ordered.pod.clone(),
+                name: container.clone(),
+                incarnation: ordered.incarnation,
+                attempt,
+                digest: digest.clone(),
+                sandbox_id: sandbox_id.to_owned(),
+                task: TaskFact::None,
+                cri: CriState::Created,
+                disk_key: Some(id.clone()),
+                amended: ordered.spec.container(container).is_none_or(|spec| spec.ulimits.is_empty()),
+                controls: Controls::Absent,
+            });
+            Ok(id)
+        })
+    }
+
+    async fn adopt_disk(
+        &self,
+        proof: Option<&DeathProof>,
+        from_id: Option<&str>,
+        to_id: &str,
+        key: &str,
+    ) -> Result<(), RuntimeError> {
+        if let Some(from_id) = from_id
+            && !proof.is_some_and(|proof| proof.covers(from_id))
+        {
+            return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
+        }
+        let said = format!("adopt {key} by {}", self.label(to_id));
+        self.act(Call::AdoptDisk, (), |world| {
+            if !world.disks.contains_key(key) {
+                return Err(error::permanent(said.clone(), "there is no such disk"));
+            }
+            world.effects.push(said.clone());
+            let fresh = world.container(to_id).disk_key.replace(key.to_owned());
+            match from_id.filter(|id| world.find(id).is_some()) {
+                Some(from_id) => world.container(from_id).disk_key = fresh,
+                None => drop(fresh.and_then(|fresh| world.disks.remove(&fresh))),
+            }
+            Ok(())
+        })
+    }
+
+    async fn detach_disk(&self, proof: &DeathProof, from_id: &str, key: &str) -> Result<(), RuntimeError> {
+        if !proof.covers(from_id) {
+            return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
+        }
+        self.act_on(Call::DetachDisk, &format!("detach {key}"), |world| {
+            let names = world.find(from_id).is_some_and(|found| found.disk_key.as_deref() == Some(key));
+            if names {
+                world.container(from_id).disk_key = None;
+            }
+        })
+    }
+
+    async fn amend_spec(
+        &self,
+        _ordered: &Ordered,
+        _container: &ContainerName,
+        id: &str,
+    ) -> Result<(), RuntimeError> {
+        let said = format!("amend {}", self.label(id));
+        self.act_on(Call::AmendSpec, &said, |world| world.container(id).amended = true)
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
+        let said = format!("start {}", self.label(id));
+        self.act(Call::StartContainer, (), |world| {
+            let Some(found) = world.find(id) else {
+                return Err(error::transient(said.clone(), "there is no such container"));
+            };
+            if found.cri != CriState::Created {
+                return Err(error::transient(said.clone(), format!("it is {:?}", found.cri)));
+            }
+            world.effects.push(said.clone());
+            let container = world.container(id);
+            container.task = TaskFact::Is(TaskStatus::Alive);
+            container.cri = CriState::Running;
+            container.controls = Controls::InOrder;
+            let key = container.disk_key.clone();
+            if let Some(disk) = key.and_then(|key| world.disks.get_mut(&key)) {
+                disk.push(id.to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    async fn update_resources(
+        &self,
+        _ordered: &Ordered,
+        _container: &ContainerName,
+        id: &str,
+    ) -> Result<(), RuntimeError> {
+        let said = format!("update {}", self.label(id));
+        self.act_on(Call::UpdateResources, &said, |world| world.container(id).controls = Controls::InOrder)
+    }
+
+    async fn stop_container(
+        &self,
+        _warrant: &OrderWarrant,
+        id: &str,
+        _grace_ms: u64,
+    ) -> Result<(), RuntimeError> {
+        let said = format!("stop {}", self.label(id));
+        self.act_on(Call::StopContainer, &said, |world| {
+            if world.find(id).is_some() {
+                world.kill(id, Licence::Order, 143);
+            }
+        })
+    }
+
+    async fn remove_container(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        let licence = self.licence(warrant, &[id.to_owned()])?;
+        let said = format!("remove {}", self.label(id));
+        self.act_on(Call::RemoveContainer, &said, |world| {
+            if world.find(id).is_some() {
+                world.remove(id, licence);
+            }
+        })
+    }
+
+    async fn stop_sandbox(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        let inside = self.world().inside(id);
+        let licence = self.licence(warrant, &[&inside[..], &[id.to_owned()]].concat())?;
+        self.act_on(Call::StopSandbox, "stop sandbox", |world| {
+            for container in &inside {
+                world.kill(container, licence, 137);
+            }
+            for sandbox in world.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+                sandbox.ready = false;
+                sandbox.task = TaskFact::None;
+            }
+        })
+    }
+
+    async fn remove_sandbox(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        let inside = self.world().inside(id);
+        let licence = self.licence(warrant, &[&inside[..], &[id.to_owned()]].concat())?;
+        self.act_on(Call::RemoveSandbox, "remove sandbox", |world| {
+            for container in &inside {
+                world.remove(container, licence);
+            }
+            world.sandboxes.retain(|sandbox| sandbox.id != id);
+        })
+    }
+
+    async fn remove_slice(&self, warrant: &Warrant, pod: &PodId) -> Result<(), RuntimeError> {
+        let licence = match warrant {
+            Warrant::Order(_) => Licence::Order,
+            Warrant::Charter(_) => Licence::Charter,
+        };
+        self.act_on(Call::RemoveSlice, "remove slice", |world| {
+            let inside = world.containers.iter().filter(|container| container.pod == *pod);
+            for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
+                world.kill(&id, licence, 137);
+            }
+            world.slices.remove(pod);
+        })
+    }
+
+    async fn release_disks(&self, _warrant: &OrderWarrant, keys: &[String]) -> Result<(), RuntimeError> {
+        self.act(Call::ReleaseDisks, (), |world| {
+            for key in keys {
+                if world.containers.iter().any(|container| container.disk_key.as_ref() == Some(key)) {
+                    return Err(error::transient(format!("remove disk {key}"), "a container names it"));
+                }
+                world.effects.push(format!("release {key}"));
+                world.disks.remove(key);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl FakeRuntime {
+    fn container_status(
+        &self,
+        record: &PodRecord,
+        observed: &Observed,
+        name: &ContainerName,
+    ) -> ContainerStatus {
+        let ours =
+            |found: &&ObservedContainer| found.name == *name && found.incarnation == record.incarnation;
+        let newest = observed.containers.iter().filter(ours).max_by_key(|found| found.attempt);
+        let known = newest.and_then(|found| self.world().find(&found.id).map(|known| known.digest.clone()));
+        ContainerStatus {
+            name: name.clone(),
+            id: newest.map(|found| found.id.clone()),
+            attempt: newest.map_or(Attempt(0), |found| found.attempt),
+            image_digest: known,
+            phase: newest.map_or(ContainerPhase::Absent, |found| phase(&found.state)),
+            applied: None,
+        }
+    }
+}
+
+fn phase(state: &TaskState) -> ContainerPhase {
+    match state {
+        TaskState::Created => ContainerPhase::Created,
+        TaskState::Running => ContainerPhase::Running { started_at_ns: 0, pid: 1 },
+        TaskState::Exited { code, .. } => {
+            ContainerPhase::Exited { code: *code, finished_at_ns: 0, reason: "Fake".to_owned() }
+        }
+        TaskState::Unknown => ContainerPhase::Unknown,
+    }
+}
+
+fn pull(world: &mut World, image: &ImageName, digest: Option<&Digest>) -> Result<Digest, RuntimeError> {
+    let what = format!("pull image {image}");
+    let name = match digest {
+        Some(digest) => image.pinned(digest.clone()).to_string(),
+        None => image.to_string(),
+    };
+    if let Some(here) = world.images.get(&name) {
+        return Ok(here.clone());
+    }
+    let tag = image.tag().map(|tag| format!("{}:{tag}", image.repository()));
+    let found = [Some(name.clone()), tag].into_iter().flatten().find_map(|name| world.registry.get(&name));
+    match (found.cloned(), digest) {
+        (None, _) => Err(error::permanent(what, "no registry has it")),
+        (Some(found), Some(ordered)) if found != *ordered => Err(RuntimeError::WrongDigest {
+            image: image.to_string(),
+            found: found.to_string(),
+            ordered: ordered.to_string(),
+        }),
+        (Some(found), _) => {
+            world.images.insert(image.pinned(found.clone()).to_string(), found.clone());
+            world.images.insert(name, found.clone());
+            Ok(found)
+        }
+    }
+}
+
+fn see_sandbox(sandbox: &Sandbox) -> ObservedSandbox {
+    ObservedSandbox {
+        id: sandbox.id.clone(),
+        incarnation: sandbox.incarnation,
+        attempt: sandbox.attempt,
+        ready: sandbox.ready,
+        liveness: match sandbox.task {
+            TaskFact::None => Liveness::Dead,
+            TaskFact::Is(_) => Liveness::Live,
+            TaskFact::Unanswered => Liveness::Unknown,
+        },
+    }
+}
+
+fn see_container(container: &Container, now_ms: u64) -> ObservedContainer {
+    ObservedContainer {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        incarnation: container.incarnation,
+        attempt: container.attempt,
+        sandbox_id: container.sandbox_id.clone(),
+        state: container.state(now_ms),
+        liveness: container.liveness(),
+        disk_key: container.disk_key.clone(),
+        amended: container.amended,
+        controls: container.controls.clone(),
+    }
+}
+
+fn see_images(world: &World, record: &PodRecord) -> BTreeMap<ContainerName, ImageState> {
+    let specs = record.charter.iter().flat_map(|charter| &charter.spec.containers);
+    let see = |spec: &berth_model::ContainerSpec| {
+        let known = record.containers.get(&spec.name).and_then(|known| known.digest.as_ref());
+        let name = match known.or(spec.digest.as_ref()) {
+            Some(digest) => spec.image.pinned(digest.clone()).to_string(),
+            None => spec.image.to_string(),
+        };
+        let state = match world.images.get(&name) {
+            Some(digest) => ImageState::Present { digest: digest.clone() },
+            None => ImageState::Absent,
+        };
+        (spec.name.clone(), state)
+    };
+    specs.map(see).collect()
+}
+
+fn see_slice(world: &World, pod: &PodId) -> SliceState {
+    let Some(controls) = world.slices.get(pod) else {
+        return SliceState::Absent;
+    };
+    let live = world.containers.iter().any(|container| container.pod == *pod && container.is_live())
+        || world.sandboxes.iter().any(|sandbox| sandbox.pod == *pod && sandbox.task != TaskFact::None);
+    let liveness = if live { Liveness::Live } else { Liveness::Dead };
+    SliceState::Present { controls: controls.clone(), liveness }
+}

@@ -1,0 +1,245 @@
+//! A runtime that exists in memory only, for tests of whoever drives one. It is as unkind as the real thing.
+//!
+//! Stopping a sandbox kills what is inside; removing one removes it, disks included; removing an unknown id succeeds
+//! doing nothing; records vanish from CRI and stay in containerd; calls fail before or after their effect, or succeed
+//! without one, as [`FakeRuntime::trouble`] programs them. Life and death go through the same pure functions as in
+//! the real one. What must never happen is written down as it happens: see [`FakeRuntime::violations`].
+
+mod effects;
+mod world;
+
+use super::containerd::TaskStatus;
+use super::cri::CriState;
+use super::liveness::{CgroupFact, TaskFact};
+use super::{RuntimeError, error};
+use crate::node::monotonic_ms;
+use berth_model::{
+    AddressGrant, AppClass, ContainerName, ContainerSpec, CpuBinding, CpuSet, Digest, DnsConfig, ImageName,
+    Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy,
+};
+use berth_plan::Controls;
+use std::sync::{Arc, Mutex, MutexGuard};
+use world::{Container, World};
+
+/// One of the runtime's calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is named like the method of the trait that it is")]
+pub enum Call {
+    Observe,
+    ProveDead,
+    EnsureImage,
+    EnsureSlice,
+    RunSandbox,
+    CreateContainer,
+    AdoptDisk,
+    DetachDisk,
+    AmendSpec,
+    StartContainer,
+    UpdateResources,
+    StopContainer,
+    RemoveContainer,
+    StopSandbox,
+    RemoveSandbox,
+    RemoveSlice,
+    ReleaseDisks,
+}
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It fails and has done nothing; trying again may help.
+    FailBefore,
+    /// It has done everything, and fails all the same, as when the answer is lost.
+    FailAfter,
+    /// It succeeds, and has done nothing.
+    DoNothing,
+    /// It fails and has done nothing; trying again will not help.
+    Refuse,
+}
+
+/// The fake. Clones share one world.
+#[derive(Debug, Clone, Default)]
+pub struct FakeRuntime {
+    world: Arc<Mutex<World>>,
+}
+
+impl FakeRuntime {
+    /// An empty host.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no test panics while it holds the world")
+    }
+
+    /// The next call of this kind goes wrong; several queue up.
+    pub fn trouble(&self, call: Call, trouble: Trouble) {
+        self.world().troubles.entry(call).or_default().push_back(trouble);
+    }
+
+    /// A registry has this image.
+    pub fn publish(&self, image: &ImageName, digest: &Digest) {
+        self.world().registry.insert(image.to_string(), digest.clone());
+    }
+
+    /// No registry answers any more; what is here stays.
+    pub fn cut_off(&self) {
+        self.world().registry.clear();
+    }
+
+    /// A clock of the test's own, milliseconds; the host's if never set.
+    pub fn set_now_ms(&self, now_ms: u64) {
+        self.world().now_ms = Some(now_ms);
+    }
+
+    /// The container ends by itself.
+    pub fn exit(&self, id: &str, code: i32) {
+        let mut world = self.world();
+        let now_ms = world.now_ms();
+        let container = world.container(id);
+        container.end(code, now_ms);
+    }
+
+    /// It cannot be known any more whether the container lives.
+    pub fn make_unknown(&self, id: &str) {
+        self.world().container(id).task = TaskFact::Unanswered;
+    }
+
+    /// It can be known again: the container lives, or it does not.
+    pub fn make_known(&self, id: &str, task: Alive) {
+        let mut world = self.world();
+        let now_ms = world.now_ms();
+        let container = world.container(id);
+        match task {
+            Alive::Yes => container.task = TaskFact::Is(TaskStatus::Alive),
+            Alive::No => container.end(255, now_ms),
+        }
+    }
+
+    /// CRI forgets the container, containerd does not.
+    pub fn lose_record(&self, id: &str) {
+        self.world().container(id).cri = CriState::Missing;
+    }
+
+    /// Something overwrites a control of a container, or of the slice of `pod` if `id` is empty.
+    pub fn drift(&self, pod: &PodId, id: &str, file: &str) {
+        let drifted = Controls::Drifted(vec![file.to_owned()]);
+        let mut world = self.world();
+        match id {
+            "" => drop(world.slices.insert(pod.clone(), drifted)),
+            id => world.container(id).controls = drifted,
+        }
+    }
+
+    /// Everything that runs is gone, records and disks stay.
+    pub fn reboot(&self) {
+        let mut world = self.world();
+        let now_ms = world.now_ms();
+        world.slices.clear();
+        for sandbox in &mut world.sandboxes {
+            sandbox.ready = false;
+            sandbox.task = TaskFact::None;
+        }
+        let started = |container: &&mut Container| container.cri != CriState::Created;
+        world.containers.iter_mut().filter(started).for_each(|container| container.end(255, now_ms));
+    }
+
+    /// The effects so far, in order, such as `start app#1`.
+    pub fn effects(&self) -> Vec<String> {
+        self.world().effects.clone()
+    }
+
+    /// Ids of the containers of this name that run, oldest first.
+    pub fn running(&self, pod: &PodId, name: &ContainerName) -> Vec<String> {
+        let world = self.world();
+        let runs =
+            |container: &&Container| container.pod == *pod && container.name == *name && container.is_live();
+        world.containers.iter().filter(runs).map(|container| container.id.clone()).collect()
+    }
+
+    /// What the programs of all attempts wrote to a disk: each start appends the container's id.
+    pub fn written(&self, key: &str) -> Option<Vec<String>> {
+        self.world().disks.get(key).cloned()
+    }
+
+    /// Keys of all disks that are there.
+    pub fn disks(&self) -> Vec<String> {
+        self.world().disks.keys().cloned().collect()
+    }
+
+    /// What must never happen, and did: something live ended without an order, two containers on one disk.
+    pub fn violations(&self) -> Vec<String> {
+        self.world().violations.clone()
+    }
+}
+
+/// Whether a container turns out to be alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alive {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// A spec of one container `app`, with an address, for tests that need no particular one.
+pub fn spec(hostname: &str) -> PodSpec {
+    let parse = "a literal of this file";
+    PodSpec {
+        hostname: hostname.to_owned(),
+        class: AppClass::Standard,
+        priority: 0,
+        containers: vec![container_spec("app")],
+        cpu: CpuBinding::Shared { pool: PoolName::new("default").expect(parse) },
+        limits: Limits::default(),
+        address: Some(AddressGrant {
+            pool: PoolName::new("lan").expect(parse),
+            address: "10.0.0.7/24".parse().expect(parse),
+            gateway: None,
+        }),
+        dns: DnsConfig::default(),
+        restart: RestartPolicy::Always,
+        disk: berth_model::DiskPolicy::Reuse,
+        recovery: RecoveryPolicy::Offline,
+        stop_grace_ms: 1_000,
+    }
+}
+
+/// A container that asks for nothing in particular.
+pub fn container_spec(name: &str) -> ContainerSpec {
+    let parse = "a literal of a test";
+    ContainerSpec {
+        name: ContainerName::new(name).expect(parse),
+        image: "registry.test:5000/app:1".parse().expect(parse),
+        digest: None,
+        command: Vec::new(),
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        user: None,
+        limits: Limits::default(),
+        cpus: None,
+        mems: None,
+        ulimits: Vec::new(),
+    }
+}
+
+/// A digest made of one repeated hexadecimal digit.
+pub fn digest(digit: char) -> Digest {
+    format!("sha256:{}", digit.to_string().repeat(64)).parse().expect("the digit is hexadecimal")
+}
+
+/// The pod as it is ordered, on CPU 0 and memory node 0.
+pub fn ordered(pod: &PodId, spec: PodSpec) -> super::Ordered {
+    super::Ordered {
+        pod: pod.clone(),
+        incarnation: berth_model::Incarnation(1),
+        spec,
+        cpus: CpuSet::try_from_iter([0]).expect("CPU 0 is a CPU"),
+        mems: MemSet::try_from_iter([0]).expect("node 0 is a node"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

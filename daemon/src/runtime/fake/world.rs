@@ -1,0 +1,170 @@
+//! What the fake host holds.
+
+use super::{Call, CgroupFact, CriState, TaskFact, TaskStatus, Trouble, monotonic_ms};
+use crate::runtime::liveness::{Facts, liveness, task_state};
+use berth_model::{Attempt, ContainerName, Digest, Incarnation, PodId};
+use berth_plan::{Controls, Liveness, TaskState};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The fake's clock in the terms of CRI, which counts from the epoch.
+const NS_PER_MS: i64 = 1_000_000;
+
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) troubles: BTreeMap<Call, VecDeque<Trouble>>,
+    /// Image name to digest, off the host.
+    pub(super) registry: BTreeMap<String, Digest>,
+    /// The same on the host, by tag and by digest.
+    pub(super) images: BTreeMap<String, Digest>,
+    pub(super) slices: BTreeMap<PodId, Controls>,
+    pub(super) sandboxes: Vec<Sandbox>,
+    pub(super) containers: Vec<Container>,
+    /// Snapshot key to what was written there.
+    pub(super) disks: BTreeMap<String, Vec<String>>,
+    pub(super) effects: Vec<String>,
+    pub(super) violations: Vec<String>,
+    pub(super) now_ms: Option<u64>,
+    serial: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) id: String,
+    pub(super) pod: PodId,
+    pub(super) incarnation: Incarnation,
+    pub(super) attempt: Attempt,
+    pub(super) ready: bool,
+    pub(super) task: TaskFact,
+}
+
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) id: String,
+    pub(super) pod: PodId,
+    pub(super) name: ContainerName,
+    pub(super) incarnation: Incarnation,
+    pub(super) attempt: Attempt,
+    pub(super) digest: Digest,
+    pub(super) sandbox_id: String,
+    pub(super) task: TaskFact,
+    pub(super) cri: CriState,
+    pub(super) disk_key: Option<String>,
+    pub(super) amended: bool,
+    pub(super) controls: Controls,
+}
+
+impl Container {
+    pub(super) fn facts(&self) -> Facts {
+        let cgroup = match self.task {
+            TaskFact::Is(TaskStatus::Alive) => CgroupFact::Populated,
+            TaskFact::None => CgroupFact::Gone,
+            TaskFact::Is(TaskStatus::Created | TaskStatus::Stopped | TaskStatus::Unknown)
+            | TaskFact::Unanswered => CgroupFact::Unreadable("the fake will not say".to_owned()),
+        };
+        Facts { task: self.task, cgroup, cri: self.cri, created_at_ns: 0 }
+    }
+
+    pub(super) fn liveness(&self) -> Liveness {
+        liveness(self.task, &self.facts().cgroup)
+    }
+
+    pub(super) fn state(&self, now_ms: u64) -> TaskState {
+        task_state(&self.facts(), to_ns(now_ms))
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.liveness() != Liveness::Dead
+    }
+
+    pub(super) fn label(&self) -> String {
+        format!("{}#{}", self.name, self.attempt)
+    }
+
+    pub(super) fn end(&mut self, code: i32, now_ms: u64) {
+        self.task = TaskFact::None;
+        self.controls = Controls::Absent;
+        if self.cri != CriState::Missing {
+            self.cri = CriState::Exited { code, finished_at_ns: to_ns(now_ms) };
+        }
+    }
+}
+
+fn to_ns(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX / NS_PER_MS) * NS_PER_MS
+}
+
+/// Whether an effect may end what lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Licence {
+    Order,
+    Charter,
+}
+
+impl World {
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms.unwrap_or_else(monotonic_ms)
+    }
+
+    pub(super) fn next_id(&mut self, prefix: &str) -> String {
+        self.serial += 1;
+        format!("{prefix}-{}", self.serial)
+    }
+
+    /// The container of that id; a test that names another one is wrong.
+    pub(super) fn container(&mut self, id: &str) -> &mut Container {
+        let found = self.containers.iter_mut().find(|container| container.id == id);
+        found.unwrap_or_else(|| panic!("the fake has no container {id}"))
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.id == id)
+    }
+
+    /// Ends a container, with a violation if it lives and no order covers that.
+    pub(super) fn kill(&mut self, id: &str, licence: Licence, code: i32) {
+        let now_ms = self.now_ms();
+        let container = self.container(id);
+        if !container.is_live() {
+            return;
+        }
+        let label = container.label();
+        container.end(code, now_ms);
+        self.effects.push(format!("kill {label}"));
+        if licence == Licence::Charter {
+            self.violations.push(format!("{label} was alive, and was ended without an order"));
+        }
+    }
+
+    /// Removes a container and the disk that it names at this moment.
+    pub(super) fn remove(&mut self, id: &str, licence: Licence) {
+        self.kill(id, licence, 137);
+        let Some(at) = self.containers.iter().position(|container| container.id == id) else {
+            return;
+        };
+        let gone = self.containers.remove(at);
+        if let Some(key) = gone.disk_key {
+            self.disks.remove(&key);
+            if let Some(other) = self.containers.iter().find(|other| other.disk_key.as_ref() == Some(&key)) {
+                self.violations.push(format!("{} lost its disk {key}", other.label()));
+            }
+        }
+    }
+
+    pub(super) fn inside(&self, sandbox_id: &str) -> Vec<String> {
+        let inside = self.containers.iter().filter(|container| container.sandbox_id == sandbox_id);
+        inside.map(|container| container.id.clone()).collect()
+    }
+
+    /// At no instant do two containers name one disk.
+    pub(super) fn check_disks(&mut self) {
+        let mut holders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for container in &self.containers {
+            if let Some(key) = &container.disk_key {
+                holders.entry(key).or_default().push(container.label());
+            }
+        }
+        let shared = holders.into_iter().filter(|(_, holders)| holders.len() > 1);
+        let found: Vec<_> = shared.map(|(key, holders)| format!("{key} is named by {holders:?}")).collect();
+        self.violations.extend(found);
+    }
+}

@@ -1,0 +1,300 @@
+//! Containers' logs, as containerd's CRI writes them, read back as the container wrote them.
+//!
+//! A line of the file is `<time> <stdout|stderr> <P|F>[:…] <text>`: `P` for a part of a line that was too long, `F`
+//! for its end (Kubernetes' CRI log format). Parts are joined, and only whole lines are handed out.
+
+use super::identity::{log_file, log_folder};
+use berth_model::{Attempt, ContainerName, Incarnation, PodId};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
+
+/// How often a file that is followed is looked at.
+const FOLLOW_POLL: Duration = Duration::from_millis(250);
+/// Chunks that wait for a slow reader.
+const QUEUE_LIMIT: usize = 16;
+/// A chunk is handed out when it is this large, or when there is no more for now.
+const CHUNK_BYTES: usize = 64 << 10;
+/// The longest line that is joined; containerd's parts have 16 KiB. What is longer is handed out in pieces.
+const LINE_LIMIT_BYTES: usize = 1 << 20;
+/// Most lines that `tail` keeps in memory.
+const TAIL_LIMIT_LINES: u32 = 100_000;
+
+/// Whether to stay at the end of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// Until the reader goes.
+    Yes,
+    /// What is there now.
+    No,
+}
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Where all pods' log folders are ([`RuntimePaths::logs`](super::RuntimePaths::logs)).
+    pub root: PathBuf,
+    /// Whose.
+    pub pod: PodId,
+    /// Of which placement.
+    pub incarnation: Incarnation,
+    /// Of which container.
+    pub container: ContainerName,
+    /// Of which of its successors.
+    pub attempt: Attempt,
+    /// Only so many lines from the end; all of them if none.
+    pub tail_lines: Option<u32>,
+    /// Whether to stay.
+    pub follow: Follow,
+}
+
+impl LogQuery {
+    fn path(&self) -> PathBuf {
+        self.root.join(log_folder(&self.pod, self.incarnation)).join(log_file(&self.container, self.attempt))
+    }
+}
+
+/// A log could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read log {path}")]
+pub struct LogError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Reads a log, in chunks of whole lines. Following ends when the receiver is dropped.
+///
+/// # Errors
+/// When there is no such file. What goes wrong later is the last item.
+pub async fn read_logs(query: LogQuery) -> Result<mpsc::Receiver<Result<Vec<u8>, LogError>>, LogError> {
+    let path = query.path();
+    let failed = |source| LogError { path: path.clone(), source };
+    let file = open(&path).await.map_err(failed)?;
+    let (sender, receiver) = mpsc::channel(QUEUE_LIMIT);
+    tokio::spawn(async move {
+        let ended = Reader::new(file, sender.clone()).run(&query).await;
+        if let Err(source) = ended {
+            // The reader may be gone by now, and then nobody wants to know.
+            drop(sender.send(Err(LogError { path: query.path(), source })).await);
+        }
+    });
+    Ok(receiver)
+}
+
+/// A pod cannot plant a link here, and if one is there it is not followed.
+async fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).await
+}
+
+struct Reader {
+    input: BufReader<File>,
+    joiner: Joiner,
+    /// An unfinished line of the file itself.
+    partial: Vec<u8>,
+    sender: mpsc::Sender<Result<Vec<u8>, LogError>>,
+}
+
+impl Reader {
+    fn new(file: File, sender: mpsc::Sender<Result<Vec<u8>, LogError>>) -> Self {
+        let input = BufReader::with_capacity(CHUNK_BYTES, file);
+        Self { input, joiner: Joiner::default(), partial: Vec::new(), sender }
+    }
+
+    async fn run(mut self, query: &LogQuery) -> io::Result<()> {
+        if let Some(lines) = query.tail_lines {
+            self.send_tail(lines.min(TAIL_LIMIT_LINES) as usize).await?;
+        }
+        loop {
+            let more = self.send_rest().await?;
+            if query.follow == Follow::No || !more {
+                return Ok(());
+            }
+            tokio::select! {
+                // Both only wait: nothing is lost when the other comes first.
+                () = self.sender.closed() => return Ok(()),
+                () = tokio::time::sleep(FOLLOW_POLL) => {}
+            }
+        }
+    }
+
+    /// The last lines of what is there now.
+    async fn send_tail(&mut self, lines: usize) -> io::Result<()> {
+        let mut last = VecDeque::new();
+        while let Some(line) = self.next_line().await? {
+            last.push_back(line);
+            if last.len() > lines {
+                last.pop_front();
+            }
+        }
+        let mut chunk = Vec::new();
+        for line in last {
+            chunk.extend(line);
+            if chunk.len() >= CHUNK_BYTES && !self.send(std::mem::take(&mut chunk)).await {
+                return Ok(());
+            }
+        }
+        self.send(chunk).await;
+        Ok(())
+    }
+
+    /// Everything up to the end for now; false when nobody reads any more.
+    async fn send_rest(&mut self) -> io::Result<bool> {
+        let mut chunk = Vec::new();
+        while let Some(line) = self.next_line().await? {
+            chunk.extend(line);
+            if chunk.len() >= CHUNK_BYTES && !self.send(std::mem::take(&mut chunk)).await {
+                return Ok(false);
+            }
+        }
+        Ok(self.send(chunk).await)
+    }
+
+    async fn send(&self, chunk: Vec<u8>) -> bool {
+        if chunk.is_empty() {
+            return !self.sender.is_closed();
+        }
+        self.sender.send(Ok(chunk)).await.is_ok()
+    }
+
+    /// The next whole line that the container wrote, with its line break; none at the end for now.
+    async fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let read = self.input.read_until(b'\n', &mut self.partial).await?;
+            if !self.partial.ends_with(b"\n") {
+                // The end, or a line that is still being written: it is taken up the next time.
+                debug_assert!(read == 0 || self.input.buffer().is_empty());
+                return Ok(None);
+            }
+            let line = std::mem::take(&mut self.partial);
+            if let Some(joined) = self.joiner.take(&line) {
+                return Ok(Some(joined));
+            }
+        }
+    }
+}
+
+/// Joins the parts of long lines, of each stream for itself.
+#[derive(Debug, Default)]
+struct Joiner {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Joiner {
+    /// A line of the file; answers a line of the container once it is whole.
+    fn take(&mut self, line: &[u8]) -> Option<Vec<u8>> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut fields = line.splitn(4, |byte| *byte == b' ');
+        let (_time, stream, tags) = (fields.next()?, fields.next()?, fields.next()?);
+        let text = fields.next().unwrap_or_default();
+        let pending = match stream {
+            b"stdout" => &mut self.stdout,
+            b"stderr" => &mut self.stderr,
+            _ => return None,
+        };
+        pending.extend_from_slice(text);
+        let is_part = tags.split(|byte| *byte == b':').next() == Some(b"P");
+        if is_part && pending.len() < LINE_LIMIT_BYTES {
+            return None;
+        }
+        let mut whole = std::mem::take(pending);
+        if !is_part {
+            whole.push(b'\n');
+        }
+        Some(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn query(root: &Path, tail_lines: Option<u32>, follow: Follow) -> LogQuery {
+        LogQuery {
+            root: root.to_owned(),
+            pod: PodId::new("shop", "web").unwrap(),
+            incarnation: Incarnation(1),
+            container: ContainerName::new("app").unwrap(),
+            attempt: Attempt(1),
+            tail_lines,
+            follow,
+        }
+    }
+
+    const FILE: &str = "2026-01-01T00:00:00.000000001Z stdout F first line\n\
+                        2026-01-01T00:00:00.000000002Z stdout P sec\n\
+                        2026-01-01T00:00:00.000000003Z stderr F aside\n\
+                        2026-01-01T00:00:00.000000004Z stdout F ond\n\
+                        2026-01-01T00:00:00.000000005Z stdout F \n\
+                        2026-01-01T00:00:00.000000006Z stdout P never end";
+
+    fn write(query: &LogQuery, text: &str) -> std::fs::File {
+        std::fs::create_dir_all(query.path().parent().unwrap()).unwrap();
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(query.path()).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    async fn read_all(query: LogQuery) -> String {
+        let mut chunks = read_logs(query).await.unwrap();
+        let mut text = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            text.extend(chunk.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn parts_are_joined_and_only_whole_lines_come_out() {
+        let root = tempfile::tempdir().unwrap();
+        for (tail, expected) in [
+            (None, "first line\naside\nsecond\n\n"),
+            (Some(2), "second\n\n"),
+            (Some(0), ""),
+            (Some(9), "first line\naside\nsecond\n\n"),
+        ] {
+            let query = query(root.path(), tail, Follow::No);
+            if !query.path().exists() {
+                write(&query, FILE);
+            }
+            assert_eq!(read_all(query).await, expected, "{tail:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn following_finishes_a_line_that_was_half_written() {
+        let root = tempfile::tempdir().unwrap();
+        let query = query(root.path(), Some(1), Follow::Yes);
+        let mut file = write(&query, FILE);
+        let mut chunks = read_logs(query).await.unwrap();
+        assert_eq!(chunks.recv().await.unwrap().unwrap(), b"\n");
+        file.write_all(b"ing\n2026-01-01T00:00:00.000000007Z stdout F  story\n").unwrap();
+        let deadline = Duration::from_secs(20);
+        let chunk = tokio::time::timeout(deadline, chunks.recv()).await.unwrap().unwrap().unwrap();
+        assert_eq!(chunk, b"never ending story\n");
+    }
+
+    #[tokio::test]
+    async fn a_missing_log_and_a_link_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let query = query(root.path(), None, Follow::No);
+        assert!(read_logs(query.clone()).await.is_err());
+        std::fs::create_dir_all(query.path().parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", query.path()).unwrap();
+        assert!(read_logs(query).await.is_err());
+    }
+
+    #[test]
+    fn a_line_that_is_no_log_is_passed_over() {
+        let mut joiner = Joiner::default();
+        assert_eq!(joiner.take(b"garbage\n"), None);
+        assert_eq!(joiner.take(b"t nostream F x\n"), None);
+        assert_eq!(joiner.take(b"t stdout F:tag x y\n"), Some(b"x y\n".to_vec()));
+    }
+}

@@ -1,0 +1,245 @@
+//! One look at everything of one pod.
+//!
+//! The list is containerd's own, not CRI's: after a restart of containerd a record that failed to load is missing in
+//! CRI. Life is proven from tasks and cgroups; CRI adds exit codes.
+
+use super::client::Client;
+use super::containerd::Record;
+use super::controls::{Target, verdict};
+use super::cri::CriState;
+use super::error::{permanent, transient};
+use super::identity::{Role, Tag, any_pod_filter, pod_filter, scope_path, slice_path};
+use super::kernel::{KernelRoots, cgroup_fact, cgroup_of_spec};
+use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, task_state};
+use super::{DeathProof, Ordered, RuntimeError, image, rlimits};
+use crate::node::monotonic_ms;
+use berth_model::{ContainerName, PodId};
+use berth_plan::{
+    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long CRI may take to hear of an end.
+const CATCH_UP: Duration = Duration::from_secs(3);
+const CATCH_UP_POLL: Duration = Duration::from_millis(50);
+
+/// Looks from here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Observer<'a> {
+    pub(super) client: &'a Client,
+    pub(super) roots: &'a KernelRoots,
+}
+
+impl Observer<'_> {
+    /// Everything of one pod.
+    pub(super) async fn look(
+        self,
+        record: &PodRecord,
+        ordered: Option<&Ordered>,
+    ) -> Result<Observed, RuntimeError> {
+        let pod = &record.pod;
+        let records = self.client.list_records(pod_filter(pod)).await?;
+        let mut observed = Observed {
+            images: self.images(record).await?,
+            slice: self.slice(pod, ordered)?,
+            ..Observed::default()
+        };
+        for found in &records {
+            let Some(tag) = Tag::from_labels(found.labels()) else {
+                tracing::warn!(id = found.id(), %pod, "container has labels of this pod that cannot be read");
+                continue;
+            };
+            match &tag.role {
+                Role::Sandbox => observed.sandboxes.push(self.sandbox(found, &tag).await?),
+                Role::Container { name, .. } => {
+                    observed.containers.push(self.container(found, &tag, name, ordered).await?);
+                }
+            }
+        }
+        observed.sandboxes.sort_by_key(|sandbox| (sandbox.incarnation, sandbox.attempt));
+        observed.containers.sort_by(|left, right| key(left).cmp(&key(right)));
+        observed.now_ms = monotonic_ms();
+        Ok(observed)
+    }
+
+    /// Proves that these are dead, or says which is not.
+    pub(super) async fn prove_dead(
+        self,
+        pod: &PodId,
+        ids: BTreeSet<String>,
+    ) -> Result<DeathProof, RuntimeError> {
+        for id in &ids {
+            let what = || format!("prove container {id} of {pod} dead");
+            let found = self.client.find_record(id).await?;
+            if let Some(found) = &found {
+                expect_owner(found, pod)?;
+            }
+            let cgroup = match &found {
+                Some(found) => self.cgroup(found),
+                None => cgroup_fact(self.roots, &scope_path(pod, id)),
+            };
+            let task = self.task(id).await;
+            match liveness(task, &cgroup) {
+                Liveness::Dead => {}
+                alive @ (Liveness::Live | Liveness::Unknown) => {
+                    return Err(transient(what(), format!("{alive:?}: task {task:?}, cgroup {cgroup:?}")));
+                }
+            }
+        }
+        Ok(DeathProof::new(pod.clone(), ids))
+    }
+
+    /// Ids of everything that lies in a sandbox, the sandbox itself first.
+    pub(super) async fn inside(self, pod: &PodId, sandbox_id: &str) -> Result<Vec<String>, RuntimeError> {
+        let records = self.client.list_records(pod_filter(pod)).await?;
+        let inside = records.iter().filter(|found| sandbox_of(found).is_some_and(|id| id == sandbox_id));
+        Ok(std::iter::once(sandbox_id.to_owned()).chain(inside.map(|found| found.id().to_owned())).collect())
+    }
+
+    /// Every pod that containerd has something of.
+    pub(super) async fn pods(self) -> Result<BTreeSet<PodId>, RuntimeError> {
+        let records = self.client.list_records(any_pod_filter()).await?;
+        Ok(records.iter().filter_map(|found| Tag::from_labels(found.labels())).map(|tag| tag.pod).collect())
+    }
+
+    async fn images(self, record: &PodRecord) -> Result<BTreeMap<ContainerName, ImageState>, RuntimeError> {
+        let mut images = BTreeMap::new();
+        let Some(charter) = &record.charter else {
+            return Ok(images);
+        };
+        for spec in &charter.spec.containers {
+            let noted = record.containers.get(&spec.name).and_then(|known| known.digest.as_ref());
+            let digest = noted.or(spec.digest.as_ref());
+            images.insert(spec.name.clone(), image::look(self.client, &spec.image, digest).await?);
+        }
+        Ok(images)
+    }
+
+    fn slice(self, pod: &PodId, ordered: Option<&Ordered>) -> Result<SliceState, RuntimeError> {
+        let liveness = match cgroup_fact(self.roots, &slice_path(pod)) {
+            CgroupFact::Gone => return Ok(SliceState::Absent),
+            CgroupFact::Empty => Liveness::Dead,
+            CgroupFact::Populated => Liveness::Live,
+            CgroupFact::Unreadable(_) => Liveness::Unknown,
+        };
+        let controls = match ordered {
+            None => Controls::InOrder,
+            Some(ordered) => verdict(Target::pod(ordered).read(self.roots)?.as_ref()),
+        };
+        Ok(SliceState::Present { controls, liveness })
+    }
+
+    async fn sandbox(self, found: &Record, tag: &Tag) -> Result<ObservedSandbox, RuntimeError> {
+        let id = found.id();
+        Ok(ObservedSandbox {
+            id: id.to_owned(),
+            incarnation: tag.incarnation,
+            attempt: tag.attempt,
+            ready: self.client.sandbox_ready(id).await?.unwrap_or(false),
+            liveness: liveness(self.task(id).await, &self.cgroup(found)),
+        })
+    }
+
+    async fn container(
+        self,
+        found: &Record,
+        tag: &Tag,
+        name: &ContainerName,
+        ordered: Option<&Ordered>,
+    ) -> Result<ObservedContainer, RuntimeError> {
+        let id = found.id();
+        let ordered = ordered.filter(|ordered| ordered.incarnation == tag.incarnation);
+        let spec = ordered.and_then(|ordered| Some((ordered, ordered.spec.container(name)?)));
+        let facts = self.facts(found).await?;
+        let controls = match (spec, &facts.cgroup) {
+            (_, CgroupFact::Gone) => Controls::Absent,
+            (None, _) => Controls::InOrder,
+            (Some((ordered, spec)), _) => {
+                verdict(Target::container(ordered, spec, id).read(self.roots)?.as_ref())
+            }
+        };
+        let amended = match spec {
+            None => true,
+            Some((_, spec)) => rlimits::are_in(&found.spec()?, &spec.ulimits),
+        };
+        Ok(ObservedContainer {
+            id: id.to_owned(),
+            name: name.clone(),
+            incarnation: tag.incarnation,
+            attempt: tag.attempt,
+            sandbox_id: sandbox_of(found).unwrap_or_default(),
+            state: task_state(&facts, now_ns()),
+            liveness: liveness(facts.task, &facts.cgroup),
+            disk_key: found.disk_key().map(str::to_owned),
+            amended,
+            controls,
+        })
+    }
+
+    /// What is known of a container. An end that has just happened reaches CRI a moment later; that is waited for,
+    /// since nobody else knows the exit code.
+    async fn facts(self, found: &Record) -> Result<Facts, RuntimeError> {
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            let facts = Facts {
+                cri: CriState::of(self.client.cri_status(found.id()).await?.as_ref()),
+                task: self.task(found.id()).await,
+                cgroup: self.cgroup(found),
+                created_at_ns: found.created_at_ns(),
+            };
+            if !is_ending(&facts) || Instant::now() >= deadline {
+                return Ok(facts);
+            }
+            tokio::time::sleep(CATCH_UP_POLL).await;
+        }
+    }
+
+    async fn task(self, id: &str) -> TaskFact {
+        match self.client.find_task(id).await {
+            Ok(None) => TaskFact::None,
+            Ok(Some(task)) => TaskFact::Is(task.status),
+            Err(error) => {
+                tracing::debug!(id, %error, "containerd does not say whether there is a task");
+                TaskFact::Unanswered
+            }
+        }
+    }
+
+    fn cgroup(self, found: &Record) -> CgroupFact {
+        let spec = match found.spec() {
+            Ok(spec) => spec,
+            Err(error) => return CgroupFact::Unreadable(error.to_string()),
+        };
+        let path = spec.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or_default();
+        match cgroup_of_spec(path) {
+            Some(path) => cgroup_fact(self.roots, &path),
+            None => CgroupFact::Unreadable(format!("the spec's cgroup path is {path:?}")),
+        }
+    }
+}
+
+/// A record of another pod is none of ours, whatever id we were given.
+pub(super) fn expect_owner(found: &Record, pod: &PodId) -> Result<Tag, RuntimeError> {
+    let what = || format!("touch container {} for {pod}", found.id());
+    let tag = Tag::from_labels(found.labels()).ok_or_else(|| permanent(what(), "it is not Berth's"))?;
+    if tag.pod == *pod { Ok(tag) } else { Err(permanent(what(), format!("it belongs to {}", tag.pod))) }
+}
+
+/// The sandbox that a container lies in: CRI's annotation in its spec, in every version.
+fn sandbox_of(found: &Record) -> Option<String> {
+    let annotations = found.spec().ok()?;
+    let annotations = annotations.get("annotations")?;
+    let kind = annotations.get("io.kubernetes.cri.container-type")?.as_str()?;
+    let id = annotations.get("io.kubernetes.cri.sandbox-id")?.as_str()?;
+    (kind == "container").then(|| id.to_owned())
+}
+
+fn key(container: &ObservedContainer) -> (&ContainerName, berth_model::Incarnation, berth_model::Attempt) {
+    (&container.name, container.incarnation, container.attempt)
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,456 @@
+//! The real runtime: containerd over one socket, systemd over D-Bus, the kernel's files.
+//!
+//! Every effect that may touch a life or a disk checks its warrant against what containerd has at that moment: the
+//! record is the warrant's pod's, and a charter's warrant names it, and everything inside it, among the dead.
+
+use super::client::Client;
+use super::containerd::Record;
+use super::controls::{self, Target};
+use super::cri::{ContainerPlan, SandboxPlan, container_config, sandbox_config};
+use super::disk::{self, Handover};
+use super::error::{permanent, transient};
+use super::files::PodFiles;
+use super::identity::{Role, Tag, pod_filter, scope_name, slice_name, slice_path};
+use super::kernel::{KernelRoots, cgroup_fact};
+use super::liveness::CgroupFact;
+use super::observe::{Observer, expect_owner};
+use super::systemd::Systemd;
+use super::{DeathProof, Ordered, Runtime, RuntimeError, image, pause, rlimits, status};
+use crate::ledger::{OrderWarrant, Warrant};
+use berth_model::{Attempt, ContainerName, ContainerSpec, Digest, ImageName, PodId, PodStatus};
+use berth_plan::{Observed, PodRecord};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OnceCell, mpsc};
+
+/// containerd's own default, where CRI does not say which it uses.
+const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
+
+/// Where things are on the host; other places in tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimePaths {
+    /// containerd's socket.
+    pub containerd_socket: PathBuf,
+    /// The agent's own folder, for pods' files (`pods/<hash>/`).
+    pub state: PathBuf,
+    /// Where pods' log folders are.
+    pub logs: PathBuf,
+    /// The kernel's file systems.
+    pub kernel: KernelRoots,
+}
+
+impl Default for RuntimePaths {
+    fn default() -> Self {
+        Self {
+            containerd_socket: "/run/containerd/containerd.sock".into(),
+            state: "/var/lib/berth".into(),
+            logs: "/var/log/berth/pods".into(),
+            kernel: KernelRoots::default(),
+        }
+    }
+}
+
+/// Effects on, and looks at, a real host. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct ContainerdRuntime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    systemd: Systemd,
+    paths: RuntimePaths,
+    snapshotter: OnceCell<String>,
+}
+
+impl ContainerdRuntime {
+    /// Will talk to containerd and systemd; nothing is connected yet, and either may be away for now.
+    /// Must be called inside an async runtime.
+    pub fn new(paths: RuntimePaths) -> Self {
+        let client = Client::new(&paths.containerd_socket);
+        let systemd = Systemd::default();
+        Self { inner: Arc::new(Inner { client, systemd, paths, snapshotter: OnceCell::new() }) }
+    }
+
+    /// What must be so before the first pod: the root slice with its controllers, and the pause image.
+    ///
+    /// # Errors
+    /// What could not be made so; trying again is harmless.
+    pub async fn prepare(&self, pause_archive: &Path) -> Result<(), RuntimeError> {
+        controls::ensure_root(&self.inner.systemd, self.roots()).await?;
+        pause::import(self.client(), pause_archive).await
+    }
+
+    /// The runtime's name and version, such as `containerd 1.7.24`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn version(&self) -> Result<String, RuntimeError> {
+        let answer = self.client().version().await?;
+        let version = answer.runtime_version.trim_start_matches('v');
+        Ok(format!("{} {version}", answer.runtime_name))
+    }
+
+    /// Every pod that containerd has something of, whether or not the ledger knows it.
+    ///
+    /// # Errors
+    /// When containerd does not answer.
+    pub async fn pods(&self) -> Result<BTreeSet<PodId>, RuntimeError> {
+        self.observer().pods().await
+    }
+
+    /// Hints that something may have changed, for ever; see [`super::Hint`].
+    pub fn subscribe(&self) -> mpsc::Receiver<super::Hint> {
+        super::events::subscribe(self.inner.client.clone())
+    }
+
+    /// Where the kernel and the pods' files are.
+    pub fn paths(&self) -> &RuntimePaths {
+        &self.inner.paths
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    fn roots(&self) -> &KernelRoots {
+        &self.inner.paths.kernel
+    }
+
+    fn files(&self, pod: &PodId) -> PodFiles {
+        PodFiles::new(&self.inner.paths.state, pod)
+    }
+
+    async fn snapshotter(&self) -> Result<&str, RuntimeError> {
+        let ask = || async {
+            let told = self.client().snapshotter().await?;
+            Ok(told.unwrap_or_else(|| DEFAULT_SNAPSHOTTER.to_owned()))
+        };
+        self.inner.snapshotter.get_or_try_init(ask).await.map(String::as_str)
+    }
+
+    fn observer(&self) -> Observer<'_> {
+        Observer { client: self.client(), roots: self.roots() }
+    }
+
+    /// The record of a container of this pod.
+    async fn record_of(&self, pod: &PodId, id: &str) -> Result<(Record, Tag), RuntimeError> {
+        let found = self.client().find_record(id).await?;
+        let found = found
+            .ok_or_else(|| transient(format!("look for container {id} of {pod}"), "containerd has none"))?;
+        let tag = expect_owner(&found, pod)?;
+        Ok((found, tag))
+    }
+
+    /// Checks a warrant against one container or sandbox, and everything in it. Answers whether it is there at all.
+    async fn check(&self, warrant: &Warrant, id: &str) -> Result<Presence, RuntimeError> {
+        let pod = warrant_pod(warrant);
+        let Some(found) = self.client().find_record(id).await? else {
+            return Ok(Presence::Absent);
+        };
+        expect_owner(&found, pod)?;
+        let inside = self.observer().inside(pod, id).await?;
+        match warrant {
+            Warrant::Order(_) => Ok(Presence::Here),
+            Warrant::Charter(charter) => match inside.iter().find(|id| !charter.covers(id)) {
+                None => Ok(Presence::Here),
+                Some(live) => Err(permanent(
+                    format!("touch {id} of {pod} without an order"),
+                    format!("container {live} is not proven dead"),
+                )),
+            },
+        }
+    }
+
+    /// CRI answers that all is well when it has lost a container. What is left is ended beneath it.
+    async fn finish_removal(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        let Some(left) = self.client().find_record(id).await? else {
+            return Ok(());
+        };
+        tracing::warn!(id, "CRI has lost this container; it is removed from containerd itself");
+        match warrant {
+            Warrant::Order(_) => self.client().end_task(id).await?,
+            Warrant::Charter(_) if self.client().find_task(id).await?.is_some() => {
+                return Err(transient(
+                    format!("remove container {id}"),
+                    "it has a task, and no order covers that",
+                ));
+            }
+            Warrant::Charter(_) => {}
+        }
+        self.client().delete_record(id).await?;
+        match left.disk_key() {
+            Some(key) => self.client().remove_snapshot(left.snapshotter(), key).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same of a sandbox: what CRI does not know, it does not stop.
+    async fn finish_stop(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        match warrant {
+            Warrant::Order(_) if self.client().sandbox_ready(id).await?.is_none() => {
+                tracing::warn!(id, "CRI has lost this sandbox; its task is ended in containerd itself");
+                self.client().end_task(id).await
+            }
+            Warrant::Order(_) | Warrant::Charter(_) => Ok(()),
+        }
+    }
+
+    /// What is already there of this attempt, so that doing it again is harmless.
+    async fn find_attempt(
+        &self,
+        ordered: &Ordered,
+        matches: impl Fn(&Tag) -> bool,
+    ) -> Result<Option<String>, RuntimeError> {
+        let records = self.client().list_records(pod_filter(&ordered.pod)).await?;
+        let ours = |found: &&Record| {
+            Tag::from_labels(found.labels())
+                .is_some_and(|tag| tag.incarnation == ordered.incarnation && matches(&tag))
+        };
+        Ok(records.iter().find(ours).map(|found| found.id().to_owned()))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&KernelRoots) -> Result<T, RuntimeError> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        // Writing memory.max may reclaim, for seconds.
+        let roots = self.roots().clone();
+        let done = tokio::task::spawn_blocking(move || work(&roots)).await;
+        done.map_err(|error| transient("work on cgroup files", error))?
+    }
+}
+
+enum Presence {
+    Here,
+    Absent,
+}
+
+fn warrant_pod(warrant: &Warrant) -> &PodId {
+    match warrant {
+        Warrant::Order(order) => order.pod(),
+        Warrant::Charter(charter) => charter.pod(),
+    }
+}
+
+fn container_spec<'a>(
+    ordered: &'a Ordered,
+    container: &ContainerName,
+) -> Result<&'a ContainerSpec, RuntimeError> {
+    let found = ordered.spec.container(container);
+    found.ok_or_else(|| {
+        permanent(format!("make container {container} of {}", ordered.pod), "the order has none")
+    })
+}
+
+impl Runtime for ContainerdRuntime {
+    async fn observe(&self, record: &PodRecord, ordered: Option<&Ordered>) -> Result<Observed, RuntimeError> {
+        self.observer().look(record, ordered).await
+    }
+
+    async fn status(&self, record: &PodRecord, ordered: Option<&Ordered>, observed: &Observed) -> PodStatus {
+        status::report(self.client(), self.roots(), status::Seen { record, ordered, observed }).await
+    }
+
+    async fn prove_dead(&self, pod: &PodId, ids: BTreeSet<String>) -> Result<DeathProof, RuntimeError> {
+        self.observer().prove_dead(pod, ids).await
+    }
+
+    async fn ensure_image(&self, image: &ImageName, digest: Option<&Digest>) -> Result<Digest, RuntimeError> {
+        image::ensure(self.client(), image, digest).await
+    }
+
+    async fn ensure_slice(&self, ordered: &Ordered) -> Result<(), RuntimeError> {
+        controls::ensure_root(&self.inner.systemd, self.roots()).await?;
+        let target = Target::pod(ordered);
+        let planned = target.clone();
+        let plan = self.blocking(move |roots| planned.plan(roots)).await?;
+        self.inner.systemd.ensure_slice(&slice_name(&ordered.pod), &plan.properties).await?;
+        self.blocking(move |roots| {
+            controls::enable_inside(roots, &target)?;
+            target.settle(roots, &plan)
+        })
+        .await
+    }
+
+    async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
+        if ordered.spec.address.is_none() {
+            // CRI knows a network of the pod, which CNI makes and IPAM must address, and the host's own.
+            let what = format!("make the sandbox of {}", ordered.pod);
+            return Err(permanent(what, "it has no address, and CRI makes no sandbox without one"));
+        }
+        let known = self.find_attempt(ordered, |tag| tag.role == Role::Sandbox && tag.attempt == attempt);
+        if let Some(id) = known.await?
+            && self.client().sandbox_ready(&id).await? == Some(true)
+        {
+            return Ok(id);
+        }
+        self.files(&ordered.pod).write_hosts(&ordered.spec).await?;
+        let log_root = &self.inner.paths.logs;
+        self.client().run_pod_sandbox(sandbox_config(SandboxPlan { ordered, attempt, log_root })).await
+    }
+
+    async fn create_container(
+        &self,
+        ordered: &Ordered,
+        sandbox_id: &str,
+        container: &ContainerName,
+        attempt: Attempt,
+        digest: &Digest,
+    ) -> Result<String, RuntimeError> {
+        let spec = container_spec(ordered, container)?;
+        let same = |tag: &Tag| {
+            tag.attempt == attempt && matches!(&tag.role, Role::Container { name, .. } if name == container)
+        };
+        if let Some(id) = self.find_attempt(ordered, same).await? {
+            return Ok(id);
+        }
+        let (_, sandbox) = self.record_of(&ordered.pod, sandbox_id).await?;
+        // The scope's name is not known yet; no control depends on it.
+        let target = Target::container(ordered, spec, "new");
+        let resources = self.blocking(move |roots| target.cri_resources(roots)).await?;
+        let files = self.files(&ordered.pod);
+        files.ensure_hosts(&ordered.spec).await?;
+        let hosts_file = files.hosts();
+        let config =
+            container_config(ContainerPlan { ordered, spec, attempt, digest, resources, hosts_file });
+        let log_root = &self.inner.paths.logs;
+        let around = sandbox_config(SandboxPlan { ordered, attempt: sandbox.attempt, log_root });
+        self.client().create_cri_container(sandbox_id, config, around).await
+    }
+
+    async fn adopt_disk(
+        &self,
+        proof: Option<&DeathProof>,
+        from_id: Option<&str>,
+        to_id: &str,
+        key: &str,
+    ) -> Result<(), RuntimeError> {
+        let from = match (from_id, proof) {
+            (None, _) => None,
+            (Some(id), Some(proof)) => Some((id, proof)),
+            (Some(id), None) => {
+                return Err(permanent(
+                    format!("take disk {key} off container {id}"),
+                    "it is not proven dead",
+                ));
+            }
+        };
+        disk::adopt(self.client(), self.roots(), Handover { from, to_id, key }).await
+    }
+
+    async fn detach_disk(&self, proof: &DeathProof, from_id: &str, key: &str) -> Result<(), RuntimeError> {
+        disk::detach(self.client(), self.roots(), proof, from_id, key).await
+    }
+
+    async fn amend_spec(
+        &self,
+        ordered: &Ordered,
+        container: &ContainerName,
+        id: &str,
+    ) -> Result<(), RuntimeError> {
+        let what = || format!("write the ulimits of container {id}");
+        let ulimits = &container_spec(ordered, container)?.ulimits;
+        let (found, _) = self.record_of(&ordered.pod, id).await?;
+        let mut spec = found.spec()?;
+        if rlimits::are_in(&spec, ulimits) {
+            return Ok(());
+        }
+        rlimits::put_in(&mut spec, ulimits).map_err(|why| permanent(what(), why))?;
+        let written = self.client().set_spec(&found, &spec).await?;
+        match rlimits::are_in(&written.spec()?, ulimits) {
+            true => Ok(()),
+            false => Err(transient(what(), "containerd accepted the change, and does not have it")),
+        }
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
+        self.client().start_cri_container(id).await
+    }
+
+    async fn update_resources(
+        &self,
+        ordered: &Ordered,
+        container: &ContainerName,
+        id: &str,
+    ) -> Result<(), RuntimeError> {
+        let target = Target::container(ordered, container_spec(ordered, container)?, id);
+        let planned = target.clone();
+        let plan = self.blocking(move |roots| planned.plan(roots)).await?;
+        self.inner.systemd.set_properties(&scope_name(id), &plan.properties).await?;
+        self.blocking(move |roots| target.settle(roots, &plan)).await
+    }
+
+    async fn stop_container(
+        &self,
+        warrant: &OrderWarrant,
+        id: &str,
+        grace_ms: u64,
+    ) -> Result<(), RuntimeError> {
+        let Some(found) = self.client().find_record(id).await? else {
+            return Ok(());
+        };
+        expect_owner(&found, warrant.pod())?;
+        let known = self.client().cri_status(id).await?.is_some();
+        if known {
+            return self.client().stop_cri_container(id, Duration::from_millis(grace_ms)).await;
+        }
+        tracing::warn!(id, "CRI has lost this container; its task is ended in containerd itself");
+        self.client().end_task(id).await
+    }
+
+    async fn remove_container(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        match self.check(warrant, id).await? {
+            Presence::Absent => Ok(()),
+            Presence::Here => {
+                self.client().remove_cri_container(id).await?;
+                self.finish_removal(warrant, id).await
+            }
+        }
+    }
+
+    async fn stop_sandbox(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        match self.check(warrant, id).await? {
+            Presence::Absent => Ok(()),
+            Presence::Here => {
+                self.client().stop_pod_sandbox(id).await?;
+                self.finish_stop(warrant, id).await
+            }
+        }
+    }
+
+    async fn remove_sandbox(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
+        match self.check(warrant, id).await? {
+            Presence::Absent => Ok(()),
+            Presence::Here => {
+                self.client().remove_pod_sandbox(id).await?;
+                self.finish_removal(warrant, id).await
+            }
+        }
+    }
+
+    async fn remove_slice(&self, warrant: &Warrant, pod: &PodId) -> Result<(), RuntimeError> {
+        let what = || format!("remove the slice of {pod}");
+        if warrant_pod(warrant) != pod {
+            return Err(permanent(what(), format!("the warrant is for {}", warrant_pod(warrant))));
+        }
+        if let Warrant::Charter(_) = warrant {
+            match cgroup_fact(self.roots(), &slice_path(pod)) {
+                CgroupFact::Gone | CgroupFact::Empty => {}
+                fact @ (CgroupFact::Populated | CgroupFact::Unreadable(_)) => {
+                    return Err(permanent(what(), format!("without an order: its cgroup is {fact:?}")));
+                }
+            }
+        }
+        self.inner.systemd.stop(&slice_name(pod)).await?;
+        self.files(pod).remove().await
+    }
+
+    async fn release_disks(&self, warrant: &OrderWarrant, keys: &[String]) -> Result<(), RuntimeError> {
+        let records = self.client().list_records(pod_filter(warrant.pod())).await?;
+        disk::release(self.client(), self.snapshotter().await?, &records, keys).await
+    }
+}
