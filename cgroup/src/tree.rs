@@ -6,6 +6,7 @@
 use crate::apply::ControlFiles;
 use crate::statistics::Statistics;
 use crate::{DeviceId, Pressure, Resource, parse};
+use berth_model::{CpuSet, MemSet};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -96,9 +97,12 @@ impl CgroupRoot {
     /// # Errors
     /// When it does not exist, is no directory, or a symbolic link is on the way.
     pub fn open(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
-        self.open_directory(path)
-            .map(|directory| Cgroup { directory, path: path.clone() })
-            .map_err(|source| CgroupError::new("open directory", path, source))
+        self.open_directory(path).map(|directory| Cgroup { directory, path: path.clone() }).map_err(
+            |source| match source.kind() {
+                io::ErrorKind::NotFound => CgroupError::Gone { path: path.clone() },
+                _ => CgroupError::io("open directory", path, source),
+            },
+        )
     }
 
     fn open_directory(&self, path: &CgroupPath) -> io::Result<OwnedFd> {
@@ -117,7 +121,12 @@ impl CgroupRoot {
     pub fn population(&self, path: &CgroupPath) -> Result<Population, CgroupError> {
         match self.open(path).and_then(|cgroup| cgroup.population()) {
             Err(CgroupError::Gone { .. }) => Ok(Population::Gone),
-            answer => answer,
+            Ok(population) => Ok(population),
+            // Files vanish before their directory's name does: what could not be read may be gone by now.
+            Err(error @ (CgroupError::Io { .. } | CgroupError::Strange { .. })) => match self.open(path) {
+                Err(CgroupError::Gone { .. }) => Ok(Population::Gone),
+                _ => Err(error),
+            },
         }
     }
 
@@ -134,7 +143,7 @@ impl CgroupRoot {
                 controllers.iter().filter(|name| !enabled.split_whitespace().any(|have| have == **name));
             for name in missing {
                 cgroup.write("cgroup.subtree_control", &format!("+{name}")).map_err(|source| {
-                    CgroupError::new(&format!("enable controller {name}"), &ancestor, source)
+                    CgroupError::io(&format!("enable controller {name}"), &ancestor, source)
                 })?;
             }
         }
@@ -155,7 +164,7 @@ impl CgroupRoot {
             return Ok(());
         }
         root.write("io.cost.qos", &format!("{device} enable=1"))
-            .map_err(|source| CgroupError::new(&format!("enable io.cost for {device}"), &root.path, source))
+            .map_err(|source| CgroupError::io(&format!("enable io.cost for {device}"), &root.path, source))
     }
 }
 
@@ -207,19 +216,17 @@ impl fmt::Display for CgroupPath {
 }
 
 impl CgroupError {
-    fn new(doing: &str, path: &CgroupPath, source: io::Error) -> Self {
-        // ENODEV is what a file says whose cgroup was removed while it was open.
+    fn io(doing: &str, path: &CgroupPath, source: io::Error) -> Self {
+        Self::Io { doing: doing.to_owned(), path: path.clone(), source }
+    }
+
+    /// Of a read: ENODEV is what a file says whose cgroup was removed while it was open.
+    fn reading(doing: &str, path: &CgroupPath, source: io::Error) -> Self {
         match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ENODEV) if doing == "open directory" || is_removed(&source) => {
-                Self::Gone { path: path.clone() }
-            }
-            _ => Self::Io { doing: doing.to_owned(), path: path.clone(), source },
+            Some(Errno::ENODEV) => Self::Gone { path: path.clone() },
+            _ => Self::io(doing, path, source),
         }
     }
-}
-
-fn is_removed(source: &io::Error) -> bool {
-    source.raw_os_error() == Some(Errno::ENODEV as i32)
 }
 
 fn open_beneath(directory: &impl std::os::fd::AsFd, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
@@ -274,6 +281,23 @@ impl Cgroup {
         Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
+    /// The CPUs that it really runs on: those ordered, without any that are offline or that a cgroup above does not
+    /// have. Absent where the cpuset controller is.
+    ///
+    /// # Errors
+    /// When the cgroup is gone, or the file exists and cannot be read.
+    pub fn effective_cpus(&self) -> Result<Option<CpuSet>, CgroupError> {
+        self.set("cpuset.cpus.effective")
+    }
+
+    /// The memory nodes that it really takes memory from; as [`Cgroup::effective_cpus`].
+    ///
+    /// # Errors
+    /// When the cgroup is gone, or the file exists and cannot be read.
+    pub fn effective_mems(&self) -> Result<Option<MemSet>, CgroupError> {
+        self.set("cpuset.mems.effective")
+    }
+
     /// Everything that the kernel counts. What it does not offer here is absent.
     ///
     /// # Errors
@@ -291,10 +315,21 @@ impl Cgroup {
         Ok(text.map(|text| Pressure::parse(&text)))
     }
 
+    fn set<S: FromStr>(&self, file: &'static str) -> Result<Option<S>, CgroupError> {
+        let Some(text) = self.read_if_present(file)? else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|_| CgroupError::Strange {
+            file,
+            path: self.path.clone(),
+            text: text.trim().to_owned(),
+        })
+    }
+
     fn list(&self, wanted: nix::dir::Type) -> Result<Vec<String>, CgroupError> {
-        let failed = |errno: Errno| CgroupError::new("list directory", &self.path, errno.into());
+        let failed = |errno: Errno| CgroupError::reading("list directory", &self.path, errno.into());
         let directory = open_beneath(&self.directory, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)
-            .map_err(|source| CgroupError::new("list directory", &self.path, source))?;
+            .map_err(|source| CgroupError::reading("list directory", &self.path, source))?;
         let mut names = Vec::new();
         for entry in Dir::from_fd(directory).map_err(failed)?.iter() {
             let entry = entry.map_err(failed)?;
@@ -308,14 +343,26 @@ impl Cgroup {
     }
 
     fn read_text(&self, file: &str) -> Result<String, CgroupError> {
-        self.read(file).map_err(|source| CgroupError::new(&format!("read {file}"), &self.path, source))
+        self.read(file).map_err(|source| CgroupError::reading(&format!("read {file}"), &self.path, source))
     }
 
     fn read_if_present(&self, file: &str) -> Result<Option<String>, CgroupError> {
         match self.read(file) {
             Ok(text) => Ok(Some(text)),
-            Err(error) if is_not_offered(&error) => Ok(None),
-            Err(error) => Err(CgroupError::new(&format!("read {file}"), &self.path, error)),
+            Err(error) if is_not_offered(&error) => self.must_exist().map(|()| None),
+            Err(error) => Err(CgroupError::reading(&format!("read {file}"), &self.path, error)),
+        }
+    }
+
+    /// Tells a file that the kernel does not offer from one that is gone with its cgroup: `cgroup.controllers` is in
+    /// every cgroup.
+    fn must_exist(&self) -> Result<(), CgroupError> {
+        match self.read("cgroup.controllers") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(CgroupError::Gone { path: self.path.clone() })
+            }
+            Err(error) => Err(CgroupError::reading("read cgroup.controllers", &self.path, error)),
+            Ok(_) => Ok(()),
         }
     }
 }

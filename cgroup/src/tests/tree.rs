@@ -14,6 +14,7 @@ fn tree(files: &[(&str, &str)]) -> (TempDir, CgroupRoot) {
     let directory = tempfile::tempdir().unwrap();
     let inner = directory.path().join("a.slice/b.slice");
     fs::create_dir_all(&inner).unwrap();
+    fs::write(inner.join("cgroup.controllers"), "cpu io\n").unwrap();
     for (name, text) in files {
         fs::write(inner.join(name), text).unwrap();
     }
@@ -100,6 +101,8 @@ fn an_opened_cgroup_is_not_mistaken_for_its_successor() {
     fs::create_dir(&inner).unwrap();
     fs::write(inner.join("cgroup.procs"), "2\n").unwrap();
     assert!(cgroup.processes().is_err());
+    assert!(matches!(cgroup.statistics(), Err(CgroupError::Gone { .. })));
+    assert!(matches!(cgroup.pressure(Resource::Cpu), Err(CgroupError::Gone { .. })));
     assert_eq!(open(&root).processes().unwrap(), [2]);
 }
 
@@ -110,8 +113,19 @@ fn what_is_inside() {
     let cgroup = open(&root);
     assert_eq!(cgroup.processes().unwrap(), [12, 0, 345]);
     assert_eq!(cgroup.children().unwrap(), ["c.scope"]);
-    assert_eq!(cgroup.files().unwrap(), ["cgroup.procs", "memory.max"]);
+    assert_eq!(cgroup.files().unwrap(), ["cgroup.controllers", "cgroup.procs", "memory.max"]);
     assert_eq!(Capabilities::read(&cgroup).unwrap().names(), ["memory.max"]);
+}
+
+#[test]
+fn what_it_really_runs_on() {
+    let (_directory, root) = tree(&[("cpuset.cpus.effective", "0-1,3\n")]);
+    let cgroup = open(&root);
+    assert_eq!(cgroup.effective_cpus().unwrap().unwrap().to_string(), "0-1,3");
+    assert_eq!(cgroup.effective_mems().unwrap(), None);
+    let (_directory, root) = tree(&[("cpuset.mems.effective", "all\n")]);
+    let error = open(&root).effective_mems().unwrap_err();
+    assert_eq!(error.to_string(), "cpuset.mems.effective of cgroup /a.slice/b.slice says \"all\"");
 }
 
 #[test]
@@ -169,6 +183,9 @@ fn io_cost_is_enabled_once() {
     fs::write(&qos, "254:16 enable=1 ctrl=user rpct=95.00\n").unwrap();
     root.enable_io_cost(disk).unwrap();
     assert_eq!(fs::read_to_string(&qos).unwrap(), "254:16 enable=1 ctrl=user rpct=95.00\n");
+    fs::remove_file(&qos).unwrap();
+    let error = root.enable_io_cost(disk).unwrap_err();
+    assert_eq!(error.to_string(), "read io.cost.qos of cgroup /");
 }
 
 proptest! {
