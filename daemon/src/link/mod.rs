@@ -1,1 +1,27 @@
-//! (being built)
+//! The link to upstream: one stream that this node dials, mutual TLS; and joining, which gives it the identity for that.
+//!
+//! [`Link::run`] dials, for ever. What goes up never queues without bound: of each pod only the latest state, of each
+//! order only its outcome, which the ledger holds until upstream has it. What comes down is admitted by the ledger,
+//! one order after the other, and handed to [`Orders`].
+//!
+//! No pod's task waits for anything here: without upstream everything on the node goes on.
+
+mod dial;
+mod durable;
+mod identity;
+mod join;
+mod run;
+mod session;
+mod tls;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use durable::{FileError, write_durably};
+pub use identity::{IdentityError, NodeIdentity, PkiFiles};
+pub use dial::DialError;
+pub use join::{Existing, JoinError, JoinRequest, Joined, join};
+pub use run::{Link, LinkConfig, LinkState, LinkStatus};
+pub use session::Orders;
+pub use token::{NotAToken, Token};
