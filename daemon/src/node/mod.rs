@@ -1,5 +1,15 @@
-//! The host: its clock, its facts, and whether it is fit to run pods. Looks only; changes nothing.
+//! The host: its clock, its facts, what it can be held to, and whether it is fit to run pods. Looks only; changes
+//! nothing.
+//!
+//! [`Host::facts`] is what upstream is told, [`Host::view`] is what admission asks, [`doctor::diagnose`] is what a
+//! person wants to know when something does not work.
 
 mod clock;
+mod doctor;
+mod facts;
+mod host;
 
 pub use clock::{boot_id, monotonic_ms};
+pub use doctor::{Check, Finding, Level, Places, diagnose};
+pub use facts::Declared;
+pub use host::{Host, HostError};

@@ -118,22 +118,26 @@ impl Attempted {
     }
 
     /// Waits for the answer, or gives up in time.
-    pub(super) async fn run<T>(
+    pub(super) fn run<T>(
         self,
         answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, RuntimeError> {
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(refused(self.what, self.call, &status)),
-            Err(_) => Err(transient(self.what, format!("no answer in {} s", self.timeout.as_secs()))),
+    ) -> impl Future<Output = Result<T, RuntimeError>> {
+        // Requests are large, and every caller up to the pod's task would carry room for one.
+        let answer = Box::pin(answer);
+        async move {
+            match tokio::time::timeout(self.timeout, answer).await {
+                Ok(Ok(response)) => Ok(response.into_inner()),
+                Ok(Err(status)) => Err(refused(self.what, self.call, &status)),
+                Err(_) => Err(transient(self.what, format!("no answer in {} s", self.timeout.as_secs()))),
+            }
         }
     }
 
     /// As [`Attempted::run`], and an absence is an answer.
-    pub(super) async fn find<T>(
+    pub(super) fn find<T>(
         self,
         answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Option<T>, RuntimeError> {
+    ) -> impl Future<Output = Result<Option<T>, RuntimeError>> {
         let absent_is_none = async {
             match answer.await {
                 Ok(response) => Ok(Response::new(Some(response.into_inner()))),
@@ -141,6 +145,6 @@ impl Attempted {
                 Err(status) => Err(status),
             }
         };
-        self.run(absent_is_none).await
+        self.run(absent_is_none)
     }
 }

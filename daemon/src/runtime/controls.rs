@@ -91,6 +91,7 @@ impl Target {
     pub(super) fn settle(&self, roots: &KernelRoots, plan: &Plan) -> Result<(), RuntimeError> {
         let what = || self.what("write the limits");
         let cgroup = self.open(roots)?.ok_or_else(|| transient(what(), "it does not exist"))?;
+        self.enable_weights(roots, plan)?;
         apply(&cgroup, &plan.bare).map_err(|error| transient(what(), chain(&error)))?;
         let missing = drifted(&read_back(&cgroup, &plan.writes));
         let missing: Vec<ControlWrite> =
@@ -105,6 +106,16 @@ impl Target {
                 Err(transient(what(), why))
             }
         }
+    }
+
+    /// A weight acts only on devices that io.cost looks after, and nobody else switches that on.
+    fn enable_weights(&self, roots: &KernelRoots, plan: &Plan) -> Result<(), RuntimeError> {
+        let weights = plan.writes.iter().filter(|write| write.file == "io.weight");
+        for device in weights.filter_map(|write| write.key) {
+            let enabled = roots.cgroups().enable_io_cost(device);
+            enabled.map_err(|error| transient(self.what("enable the weights"), chain(&error)))?;
+        }
+        Ok(())
     }
 
     fn open(&self, roots: &KernelRoots) -> Result<Option<Cgroup>, RuntimeError> {
@@ -169,7 +180,7 @@ fn offered(roots: &KernelRoots) -> Result<Vec<String>, RuntimeError> {
 }
 
 /// What a pod's slice can be held to, as the slice above it shows.
-pub(crate) fn capabilities(roots: &KernelRoots) -> Result<Capabilities, RuntimeError> {
+fn capabilities(roots: &KernelRoots) -> Result<Capabilities, RuntimeError> {
     let what = "look at what cgroups can be held to";
     let path: CgroupPath = ROOT_SLICE.parse().map_err(|error| permanent(what, error))?;
     let read = roots.cgroups().open(&path).and_then(|cgroup| Capabilities::read(&cgroup));

@@ -67,11 +67,13 @@ fn is_permanent(call: Call, code: Code, message: &str) -> bool {
 }
 
 /// Trying again may help.
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have just made")]
 pub(super) fn transient(what: impl Into<String>, why: impl ToString) -> RuntimeError {
     RuntimeError::Transient { what: what.into(), why: why.to_string() }
 }
 
 /// Trying again will not help.
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over what they have just made")]
 pub(super) fn permanent(what: impl Into<String>, why: impl ToString) -> RuntimeError {
     RuntimeError::Permanent { what: what.into(), why: why.to_string() }
 }

@@ -94,6 +94,22 @@ impl ContainerdRuntime {
         Ok(format!("{} {version}", answer.runtime_name))
     }
 
+    /// Whether containerd puts containers under systemd's control; none if it does not say.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn uses_systemd_cgroups(&self) -> Result<Option<bool>, RuntimeError> {
+        self.client().systemd_cgroups().await
+    }
+
+    /// Whether CRI finds this image without asking anyone off the host.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn has_image(&self, name: &str) -> Result<bool, RuntimeError> {
+        Ok(self.client().cri_image(name).await?.is_some())
+    }
+
     /// Every pod that containerd has something of, whether or not the ledger knows it.
     ///
     /// # Errors

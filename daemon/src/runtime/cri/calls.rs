@@ -7,8 +7,8 @@ use k8s_cri::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest, Image,
     ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig, PodSandboxState,
     PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest,
-    RunPodSandboxRequest, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest, VersionRequest,
-    VersionResponse,
+    RunPodSandboxRequest, StartContainerRequest, StatusRequest, StopContainerRequest, StopPodSandboxRequest,
+    VersionRequest, VersionResponse,
 };
 use std::time::Duration;
 
@@ -65,6 +65,18 @@ impl Client {
     pub(in crate::runtime) async fn version(&self) -> Result<VersionResponse, RuntimeError> {
         let request = VersionRequest { version: "v1".to_owned() };
         Attempted::look("ask CRI for its version").run(self.runtime().version(request)).await
+    }
+
+    /// Whether the runtime called runc uses systemd's cgroup driver, by CRI's own account of its configuration,
+    /// which is JSON of the same shape in 1.x and 2.x; none if it does not say.
+    pub(in crate::runtime) async fn systemd_cgroups(&self) -> Result<Option<bool>, RuntimeError> {
+        let request = StatusRequest { verbose: true };
+        let answer =
+            Attempted::look("ask CRI for its configuration").run(self.runtime().status(request)).await?;
+        let config = answer.info.get("config").and_then(|text| serde_json::from_str(text).ok());
+        let config: serde_json::Value = config.unwrap_or_default();
+        let driver = config.pointer("/containerd/runtimes/runc/options/SystemdCgroup");
+        Ok(driver.and_then(serde_json::Value::as_bool))
     }
 
     /// The snapshotter that CRI uses, as its file system's mount point tells; none if it tells nothing.

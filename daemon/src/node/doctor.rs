@@ -1,0 +1,331 @@
+//! Whether the host is fit to run pods: a list of checks, each with what was found and what to do about it.
+
+use super::Host;
+use crate::runtime::{ContainerdRuntime, PAUSE_IMAGE};
+use berth_proto::v1;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Something will not work, or will soon not.
+    Warning,
+    /// No pod can run.
+    Error,
+}
+
+/// What is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each has its text in Check::name")]
+pub enum Check {
+    Cgroup2,
+    Controllers,
+    Runtime,
+    SystemdCgroup,
+    PauseImage,
+    CniConfiguration,
+    CniPlugins,
+    Clock,
+    DiskSpace,
+    Sockets,
+}
+
+impl Check {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup2 => "cgroup v2",
+            Self::Controllers => "controllers",
+            Self::Runtime => "containerd",
+            Self::SystemdCgroup => "containerd's cgroup driver",
+            Self::PauseImage => "pause image",
+            Self::CniConfiguration => "CNI configuration",
+            Self::CniPlugins => "CNI plugins",
+            Self::Clock => "clock",
+            Self::DiskSpace => "disk space",
+            Self::Sockets => "sockets",
+        }
+    }
+}
+
+/// One check's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was checked.
+    pub check: Check,
+    /// How bad it is.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do; empty if nothing.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(check: Check, found: impl Into<String>) -> Self {
+        Self { check, level: Level::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn error(check: Check, found: impl Into<String>, remedy: &str) -> Self {
+        Self { check, level: Level::Error, found: found.into(), remedy: remedy.to_owned() }
+    }
+
+    fn warning(check: Check, found: impl Into<String>, remedy: &str) -> Self {
+        Self { level: Level::Warning, ..Self::error(check, found, remedy) }
+    }
+}
+
+impl From<Finding> for v1::Finding {
+    fn from(finding: Finding) -> Self {
+        let level = match finding.level {
+            Level::Ok => v1::finding::Level::Ok,
+            Level::Warning => v1::finding::Level::Warning,
+            Level::Error => v1::finding::Level::Error,
+        };
+        Self {
+            check: finding.check.name().to_owned(),
+            level: level.into(),
+            found: finding.found,
+            remedy: finding.remedy,
+        }
+    }
+}
+
+/// Where to look beyond the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// CNI network lists.
+    pub cni_configuration: PathBuf,
+    /// CNI plugins.
+    pub cni_plugins: PathBuf,
+    /// File systems that must not fill up.
+    pub disks: Vec<PathBuf>,
+    /// The agent's own sockets.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            cni_configuration: "/etc/cni/net.d".into(),
+            cni_plugins: "/usr/lib/cni".into(),
+            disks: ["/var/lib/berth", "/var/lib/containerd", "/var/log/berth"].map(PathBuf::from).into(),
+            sockets: Vec::new(),
+        }
+    }
+}
+
+/// Controllers without which no limit of that kind can be kept.
+const NEEDED_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// Below these shares of free space a disk is reported.
+const WARN_FREE_PERCENT: u64 = 15;
+const ERROR_FREE_PERCENT: u64 = 3;
+/// No host of ours was made before this: 2025-01-01, seconds after the epoch.
+const EARLIEST_CLOCK_S: u64 = 1_735_689_600;
+
+/// Runs every check.
+pub async fn diagnose(host: &Host, runtime: &ContainerdRuntime, places: &Places) -> Vec<Finding> {
+    let mut findings = vec![cgroup2(host), controllers(host), clock()];
+    findings.extend(runtime_findings(runtime).await);
+    findings.extend([cni_configuration(&places.cni_configuration), cni_plugins(places)]);
+    findings.extend(places.disks.iter().map(|path| disk_space(path)));
+    findings.extend(places.sockets.iter().map(|path| socket(path)));
+    findings
+}
+
+fn cgroup2(host: &Host) -> Finding {
+    let mount_point = &host.kernel.cgroup;
+    match std::fs::metadata(mount_point.join("cgroup.controllers")) {
+        Ok(_) => Finding::ok(Check::Cgroup2, format!("mounted at {}", mount_point.display())),
+        Err(error) => Finding::error(
+            Check::Cgroup2,
+            format!("not mounted at {}: {error}", mount_point.display()),
+            "boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line",
+        ),
+    }
+}
+
+fn controllers(host: &Host) -> Finding {
+    let file = host.kernel.cgroup.join("cgroup.controllers");
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let missing: Vec<_> = NEEDED_CONTROLLERS
+        .into_iter()
+        .filter(|name| !text.split_whitespace().any(|have| have == *name))
+        .collect();
+    let remedy = "remove cgroup_disable= from the kernel's command line, and anything that mounts cgroup v1";
+    match missing.is_empty() {
+        true => Finding::ok(Check::Controllers, text.trim()),
+        false => Finding::error(Check::Controllers, format!("missing: {}", missing.join(" ")), remedy),
+    }
+}
+
+fn clock() -> Finding {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    match now >= Duration::from_secs(EARLIEST_CLOCK_S) {
+        true => Finding::ok(Check::Clock, format!("{} s after the epoch", now.as_secs())),
+        false => Finding::error(
+            Check::Clock,
+            format!("{} s after the epoch, years ago", now.as_secs()),
+            "set the clock (timedatectl set-ntp true): certificates are not valid yet",
+        ),
+    }
+}
+
+async fn runtime_findings(runtime: &ContainerdRuntime) -> Vec<Finding> {
+    let version = match runtime.version().await {
+        Ok(version) => Finding::ok(Check::Runtime, version),
+        Err(error) => {
+            let remedy =
+                "systemctl status containerd; berthd needs containerd 1.6 or newer, with its CRI plugin";
+            return vec![Finding::error(Check::Runtime, error.to_string(), remedy)];
+        }
+    };
+    vec![version, cgroup_driver(runtime).await, pause_image(runtime).await]
+}
+
+async fn cgroup_driver(runtime: &ContainerdRuntime) -> Finding {
+    let remedy = "set SystemdCgroup = true for runtime runc in /etc/containerd/config.toml, \
+                  as the package does, and restart containerd";
+    match runtime.uses_systemd_cgroups().await {
+        Ok(Some(true)) => Finding::ok(Check::SystemdCgroup, "systemd"),
+        Ok(Some(false)) => Finding::error(Check::SystemdCgroup, "cgroupfs", remedy),
+        Ok(None) => Finding::warning(Check::SystemdCgroup, "containerd does not say", remedy),
+        Err(error) => Finding::warning(Check::SystemdCgroup, error.to_string(), remedy),
+    }
+}
+
+async fn pause_image(runtime: &ContainerdRuntime) -> Finding {
+    let remedy = "restart berthd, which imports it from /usr/share/berth/pause.tar";
+    match runtime.has_image(PAUSE_IMAGE).await {
+        Ok(true) => Finding::ok(Check::PauseImage, PAUSE_IMAGE),
+        Ok(false) => Finding::error(Check::PauseImage, format!("containerd has no {PAUSE_IMAGE}"), remedy),
+        Err(error) => Finding::warning(Check::PauseImage, error.to_string(), remedy),
+    }
+}
+
+/// containerd takes the first network list by name.
+fn cni_configuration(folder: &Path) -> Finding {
+    let remedy = "install a network list whose ipam is berth-ipam; the package brings 10-berth.conflist";
+    let first = match first_network_list(folder) {
+        Ok(Some(path)) => path,
+        Ok(None) => {
+            let found = format!("{} holds no network list", folder.display());
+            return Finding::error(Check::CniConfiguration, found, remedy);
+        }
+        Err(error) => {
+            let found = format!("read {}: {error}", folder.display());
+            return Finding::error(Check::CniConfiguration, found, remedy);
+        }
+    };
+    match std::fs::read_to_string(&first) {
+        Ok(text) if text.contains("\"berth-ipam\"") => {
+            Finding::ok(Check::CniConfiguration, first.display().to_string())
+        }
+        Ok(_) => {
+            let found = format!("{} comes first and does not name berth-ipam", first.display());
+            Finding::error(Check::CniConfiguration, found, remedy)
+        }
+        Err(error) => {
+            Finding::error(Check::CniConfiguration, format!("read {}: {error}", first.display()), remedy)
+        }
+    }
+}
+
+fn first_network_list(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let mut lists = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_list = path.extension().is_some_and(|end| end == "conflist" || end == "conf" || end == "json");
+        if is_list {
+            lists.push(path);
+        }
+    }
+    Ok(lists.into_iter().min())
+}
+
+fn cni_plugins(places: &Places) -> Finding {
+    const PLUGINS: [&str; 3] = ["berth-ipam", "bridge", "loopback"];
+    let folder = &places.cni_plugins;
+    let missing: Vec<_> = PLUGINS.into_iter().filter(|name| !folder.join(name).exists()).collect();
+    match missing.is_empty() {
+        true => Finding::ok(Check::CniPlugins, folder.display().to_string()),
+        false => Finding::error(
+            Check::CniPlugins,
+            format!("{} has no {}", folder.display(), missing.join(", ")),
+            "install the packages containernetworking-plugins and berth-node",
+        ),
+    }
+}
+
+fn disk_space(path: &Path) -> Finding {
+    let remedy = "free some space, or give it a larger file system";
+    let stat = match nix::sys::statvfs::statvfs(path) {
+        Ok(stat) => stat,
+        Err(error) => {
+            let found = format!("look at {}: {error}", path.display());
+            return Finding::warning(Check::DiskSpace, found, "create it");
+        }
+    };
+    let percent = (stat.blocks_available() * 100).checked_div(stat.blocks()).unwrap_or(100);
+    let found = format!("{}: {percent} % free", path.display());
+    match percent {
+        percent if percent < ERROR_FREE_PERCENT => Finding::error(Check::DiskSpace, found, remedy),
+        percent if percent < WARN_FREE_PERCENT => Finding::warning(Check::DiskSpace, found, remedy),
+        _ => Finding::ok(Check::DiskSpace, found),
+    }
+}
+
+fn socket(path: &Path) -> Finding {
+    match UnixStream::connect(path) {
+        Ok(_) => Finding::ok(Check::Sockets, format!("{} answers", path.display())),
+        Err(error) => Finding::error(
+            Check::Sockets,
+            format!("connect to {}: {error}", path.display()),
+            "systemctl restart berthd; pods keep running",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_network_list_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(cni_configuration(folder.path()).level, Level::Error);
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("10-berth.conflist", r#"{"plugins":[{"ipam":{"type":"berth-ipam"}}]}"#);
+        assert_eq!(cni_configuration(folder.path()).level, Level::Ok);
+        write("05-other.conflist", "{}");
+        let finding = cni_configuration(folder.path());
+        assert_eq!(finding.level, Level::Error);
+        assert!(finding.found.contains("05-other"), "{}", finding.found);
+    }
+
+    #[test]
+    fn every_bad_finding_has_a_remedy() {
+        let nowhere = Path::new("/does/not/exist");
+        let host = Host {
+            kernel: crate::runtime::KernelRoots { cgroup: nowhere.into(), ..Host::default().kernel },
+            ..Host::default()
+        };
+        let places = Places { cni_plugins: nowhere.into(), ..Places::default() };
+        let findings = [
+            cgroup2(&host),
+            controllers(&host),
+            cni_configuration(nowhere),
+            cni_plugins(&places),
+            disk_space(nowhere),
+            socket(nowhere),
+        ];
+        for finding in findings {
+            assert!(finding.level > Level::Ok && !finding.remedy.is_empty(), "{finding:?}");
+        }
+    }
+}
