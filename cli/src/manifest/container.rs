@@ -1,0 +1,162 @@
+//! One entry of `spec.containers`.
+
+use super::limits::{LimitsField, UlimitsField};
+use super::scalar::{Container, Image, ImageDigest, Whole32, chain};
+use berth_model::{ContainerRequest, ContainerSpec, EnvVar, MAX_CONTAINERS, User};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeSet;
+use std::fmt;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawContainer {
+    name: Container,
+    image: Image,
+    digest: Option<ImageDigest>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<RawEnv>,
+    working_dir: Option<String>,
+    user: Option<UserField>,
+    #[serde(default)]
+    limits: LimitsField,
+    exclusive_cpus: Option<Whole32>,
+    #[serde(default)]
+    ulimits: UlimitsField,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEnv {
+    name: String,
+    value: String,
+}
+
+/// A container, checked by itself.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "RawContainer")]
+struct ContainerField(ContainerRequest);
+
+impl TryFrom<RawContainer> for ContainerField {
+    type Error = String;
+
+    fn try_from(raw: RawContainer) -> Result<Self, String> {
+        let env = |raw: RawEnv| EnvVar { name: raw.name, value: raw.value };
+        let exclusive_cpus = raw.exclusive_cpus.map(|count| count.0);
+        if exclusive_cpus == Some(0) {
+            return Err("exclusiveCpus is 0: leave it out to let the container use all of the pod's".to_owned());
+        }
+        let container = ContainerRequest {
+            name: raw.name.0,
+            image: raw.image.0,
+            digest: raw.digest.map(|digest| digest.0),
+            command: raw.command,
+            args: raw.args,
+            env: raw.env.into_iter().map(env).collect(),
+            working_dir: raw.working_dir,
+            user: raw.user.map(|user| user.0),
+            limits: raw.limits.0,
+            exclusive_cpus,
+            ulimits: raw.ulimits.0,
+        };
+        as_placed(&container).validate().map_err(|error| chain(&error))?;
+        Ok(Self(container))
+    }
+}
+
+/// The container as a node would be told it, so that the node's own checks can be made here.
+fn as_placed(container: &ContainerRequest) -> ContainerSpec {
+    let container = container.clone();
+    ContainerSpec {
+        name: container.name,
+        image: container.image,
+        digest: container.digest,
+        command: container.command,
+        args: container.args,
+        env: container.env,
+        working_dir: container.working_dir,
+        user: container.user,
+        limits: container.limits,
+        cpus: None,
+        mems: None,
+        ulimits: container.ulimits,
+    }
+}
+
+/// All containers of a pod.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Vec<ContainerField>")]
+pub(super) struct ContainersField(pub(super) Vec<ContainerRequest>);
+
+impl TryFrom<Vec<ContainerField>> for ContainersField {
+    type Error = String;
+
+    fn try_from(fields: Vec<ContainerField>) -> Result<Self, String> {
+        let containers: Vec<_> = fields.into_iter().map(|field| field.0).collect();
+        if containers.is_empty() {
+            return Err("a pod has at least one container".to_owned());
+        }
+        if containers.len() > MAX_CONTAINERS {
+            return Err(format!("{} containers, at most {MAX_CONTAINERS} are possible", containers.len()));
+        }
+        let mut names = BTreeSet::new();
+        match containers.iter().find(|container| !names.insert(&container.name)) {
+            Some(twice) => Err(format!("container name {} is given twice", twice.name)),
+            None => Ok(Self(containers)),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUser {
+    uid: Whole32,
+    gid: Option<Whole32>,
+}
+
+/// `{uid, gid}`, or a name from the image's user database.
+#[derive(Debug)]
+struct UserField(User);
+
+impl<'de> Deserialize<'de> for UserField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UserVisitor).map(Self)
+    }
+}
+
+struct UserVisitor;
+
+impl<'de> Visitor<'de> for UserVisitor {
+    type Value = User;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a user: {uid: 999, gid: 999}, or a name from the image's /etc/passwd")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<User, E> {
+        let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        if !named {
+            return Err(E::custom(format!("user {name:?} is no user's name; a number goes into {{uid: 999}}")));
+        }
+        Ok(User::Name(name.to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, uid: u64) -> Result<User, E> {
+        Err(E::custom(format!("user {uid} is a number: write {{uid: {uid}}}")))
+    }
+
+    fn visit_i64<E: de::Error>(self, uid: i64) -> Result<User, E> {
+        Err(E::custom(format!("user {uid} is a number: write {{uid: 999}}")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<User, A::Error> {
+        let raw = RawUser::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(User::Id { uid: raw.uid.0, gid: raw.gid.map(|gid| gid.0) })
+    }
+}
