@@ -1,1 +1,303 @@
-//! Configuration: /etc/berth/berthd.toml.
+//! Configuration: `/etc/berth/berthd.toml`. Every key has a default, unknown ones are refused, and each error names
+//! the file, the key and the value.
+
+use crate::link;
+use berth_model::{Bytes, CpuSet, NodeName};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where configuration is read from unless the command line says otherwise.
+pub const DEFAULT_CONFIG_PATH: &str = "/etc/berth/berthd.toml";
+/// The port on which the control plane signs certificates, unless `control_enroll` says otherwise.
+pub const DEFAULT_ENROLL_PORT: u16 = 7444;
+
+/// Longest key and value of a label, in bytes; Kubernetes has 63 for the parts of both.
+const LABEL_MAX_BYTES: usize = 253;
+/// Most labels of a node: they are compared at every placement.
+const LABELS_MAX: usize = 64;
+
+/// The configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `node`: this node's name, a DNS label. Default: the one in the certificate that joining gave.
+    pub node: Option<NodeName>,
+    /// `control`: the control plane, `host:port`. Default: none; then the node keeps what it has and reports to nobody.
+    pub control: Option<String>,
+    /// `control_enroll`: where joining goes, `host:port`. Default: the host of `control`, port 7444.
+    pub control_enroll: Option<String>,
+    /// `state_dir`: ledger, keys and pods' files; absolute. Default: `/var/lib/berth`.
+    pub state_dir: PathBuf,
+    /// `log_dir`: containers' logs; absolute. Default: `/var/log/berth/pods`.
+    pub log_dir: PathBuf,
+    /// `socket`: where `berthctl` asks; absolute. Default: `/run/berth/berthd.sock`.
+    pub socket: PathBuf,
+    /// `socket_group`: whose members may ask there. Default: `berth`.
+    pub socket_group: String,
+    /// `cni_socket`: where the CNI plugin asks, root only; absolute. Default: `/run/berth/cni.sock`.
+    pub cni_socket: PathBuf,
+    /// `containerd_socket`: absolute. Default: `/run/containerd/containerd.sock`.
+    pub containerd_socket: PathBuf,
+    /// `pause_image`: the archive that the package ships; absolute. Default: `/usr/share/berth/pause.tar`.
+    pub pause_image: PathBuf,
+    /// `reserved_cpus`: CPUs that no pod is placed on, in the kernel's list format. Default: none.
+    pub reserved_cpus: CpuSet,
+    /// `reserved_memory`: kept for the system's own services, such as `512Mi`. Default: `0`.
+    pub reserved_memory: Bytes,
+    /// `labels`: a table of what placement may select this node by. Default: none. At most 64.
+    pub labels: BTreeMap<String, String>,
+    /// `log`: what is logged, as `tracing_subscriber::EnvFilter` has it. Default: `info`.
+    pub log: String,
+    /// `log_format`: `auto` (the journal under systemd, text otherwise), `journal`, `text` or `json`. Default: `auto`.
+    pub log_format: LogFormat,
+}
+
+/// How and where the daemon logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// The journal under systemd, text otherwise.
+    #[default]
+    Auto,
+    /// The journal.
+    Journal,
+    /// Lines on stderr.
+    Text,
+    /// JSON lines on stderr.
+    Json,
+}
+
+/// The file, before its values are checked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    node: Option<String>,
+    control: Option<String>,
+    control_enroll: Option<String>,
+    state_dir: Option<PathBuf>,
+    log_dir: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    socket_group: Option<String>,
+    cni_socket: Option<PathBuf>,
+    containerd_socket: Option<PathBuf>,
+    pause_image: Option<PathBuf>,
+    reserved_cpus: Option<String>,
+    reserved_memory: Option<String>,
+    labels: BTreeMap<String, String>,
+    log: Option<String>,
+    log_format: LogFormat,
+}
+
+/// Why a configuration was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("read configuration {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML, or has keys that are unknown or of the wrong type.
+    #[error("parse configuration {path}")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where in it, and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("configuration {path}: {key} = {value:?}: {why}")]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        value: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// A value that makes no sense: key, value, why.
+type Bad = (&'static str, String, String);
+
+impl Config {
+    /// Reads a file. A missing one is an error only where the path was given by hand.
+    ///
+    /// # Errors
+    /// When it cannot be read, is malformed, or holds a value that makes no sense.
+    pub fn load(given: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = given.unwrap_or(Path::new(DEFAULT_CONFIG_PATH));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound && given.is_none() => String::new(),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        Self::parse(&text, path)
+    }
+
+    /// Reads a text; `path` is for its errors.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        Self::from_file(file).map_err(|(key, value, why)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            value,
+            why,
+        })
+    }
+
+    fn from_file(file: File) -> Result<Self, Bad> {
+        check_labels(&file.labels)?;
+        Ok(Self {
+            node: parsed("node", file.node)?,
+            control: address("control", file.control)?,
+            control_enroll: address("control_enroll", file.control_enroll)?,
+            state_dir: absolute("state_dir", file.state_dir, "/var/lib/berth")?,
+            log_dir: absolute("log_dir", file.log_dir, "/var/log/berth/pods")?,
+            socket: absolute("socket", file.socket, "/run/berth/berthd.sock")?,
+            socket_group: not_empty("socket_group", file.socket_group, "berth")?,
+            cni_socket: absolute("cni_socket", file.cni_socket, "/run/berth/cni.sock")?,
+            containerd_socket: absolute(
+                "containerd_socket",
+                file.containerd_socket,
+                "/run/containerd/containerd.sock",
+            )?,
+            pause_image: absolute("pause_image", file.pause_image, "/usr/share/berth/pause.tar")?,
+            reserved_cpus: parsed("reserved_cpus", file.reserved_cpus)?.unwrap_or_default(),
+            reserved_memory: parsed("reserved_memory", file.reserved_memory)?.unwrap_or(Bytes(0)),
+            labels: file.labels,
+            log: filter(file.log)?,
+            log_format: file.log_format,
+        })
+    }
+
+    /// Where joining goes, for a control plane at `control`.
+    pub fn enroll_address(&self, control: &str) -> String {
+        match (&self.control_enroll, control.rsplit_once(':')) {
+            (Some(enroll), _) => enroll.clone(),
+            (None, Some((host, _))) => format!("{host}:{DEFAULT_ENROLL_PORT}"),
+            (None, None) => format!("{control}:{DEFAULT_ENROLL_PORT}"),
+        }
+    }
+}
+
+fn parsed<T>(key: &'static str, text: Option<String>) -> Result<Option<T>, Bad>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let parse = |text: String| text.parse().map_err(|error: T::Err| (key, text, error.to_string()));
+    text.map(parse).transpose()
+}
+
+fn address(key: &'static str, text: Option<String>) -> Result<Option<String>, Bad> {
+    if let Some(text) = &text {
+        link::split_address(text).map_err(|error| (key, text.clone(), error.to_string()))?;
+    }
+    Ok(text)
+}
+
+fn absolute(key: &'static str, path: Option<PathBuf>, default: &str) -> Result<PathBuf, Bad> {
+    let path = path.unwrap_or_else(|| default.into());
+    let clean = path.is_absolute() && path.components().all(|part| part != std::path::Component::ParentDir);
+    match clean {
+        true => Ok(path),
+        false => Err((key, path.display().to_string(), "is no absolute path without `..`".to_owned())),
+    }
+}
+
+fn not_empty(key: &'static str, text: Option<String>, default: &str) -> Result<String, Bad> {
+    let text = text.unwrap_or_else(|| default.to_owned());
+    match text.is_empty() {
+        true => Err((key, text, "is empty".to_owned())),
+        false => Ok(text),
+    }
+}
+
+fn filter(text: Option<String>) -> Result<String, Bad> {
+    let text = not_empty("log", text, "info")?;
+    match tracing_subscriber::EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(("log", text, error.to_string())),
+    }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Bad> {
+    if labels.len() > LABELS_MAX {
+        let count = labels.len().to_string();
+        return Err(("labels", count, format!("are too many, at most {LABELS_MAX} are possible")));
+    }
+    let word = |text: &str| text.len() <= LABEL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let bad = labels.iter().find(|(key, value)| key.is_empty() || !word(key) || !word(value));
+    match bad {
+        Some((key, value)) => {
+            let why = format!("is no label: printable characters, at most {LABEL_MAX_BYTES}");
+            Err(("labels", format!("{key}={value}"), why))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::chain;
+
+    fn check(text: &str, expected: &[&str]) {
+        let error = Config::parse(text, Path::new("/etc/berth/berthd.toml"));
+        let error = chain(&error.expect_err(text));
+        for part in expected.iter().chain(&["/etc/berth/berthd.toml"]) {
+            assert!(error.contains(part), "{text:?}: {error:?} does not say {part:?}");
+        }
+    }
+
+    #[test]
+    fn bad_files() {
+        check("node = ", &["line 1"]);
+        check("nodes = \"a\"", &["nodes", "unknown field"]);
+        check("node = 7", &["node", "string"]);
+        check("node = \"Web_1\"", &["node", "Web_1", "DNS label"]);
+        check("node = \"a\"\nnode = \"b\"", &["line 2", "duplicate key"]);
+        check("control = \"control.example\"", &["control", "control.example", "host:port"]);
+        check("control = \"control.example:0\"", &["control", "host:port"]);
+        check("control_enroll = \"x y:1\"", &["control_enroll", "x y:1"]);
+        check("state_dir = \"var/lib\"", &["state_dir", "var/lib", "absolute"]);
+        check("socket = \"/run/../etc/x\"", &["socket", "/run/../etc/x"]);
+        check("socket_group = \"\"", &["socket_group", "empty"]);
+        check("reserved_cpus = \"0-\"", &["reserved_cpus", "0-"]);
+        check("reserved_memory = \"-1\"", &["reserved_memory", "-1"]);
+        check("reserved_memory = \"20000000000Gi\"", &["reserved_memory"]);
+        check("log = \"berthd=loud\"", &["log", "berthd=loud"]);
+        check("log_format = \"xml\"", &["log_format", "xml"]);
+        check("[labels]\nzone = \"a b\"", &["labels", "zone=a b"]);
+        check("[labels]\nzone = 1", &["zone", "string"]);
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        let path = Path::new("x");
+        let empty = Config::parse("", path).unwrap();
+        assert_eq!(empty.socket, Path::new("/run/berth/berthd.sock"));
+        assert_eq!((empty.node, empty.control), (None, None));
+        let full = "node = \"n1\"\ncontrol = \"[2001:db8::1]:7443\"\nreserved_cpus = \"0-1\"\n\
+                    reserved_memory = \"512Mi\"\nlog_format = \"json\"\n[labels]\nzone = \"a\"\n";
+        let full = Config::parse(full, path).unwrap();
+        assert_eq!(full.reserved_memory, Bytes(512 << 20));
+        assert_eq!(full.enroll_address("[2001:db8::1]:7443"), "[2001:db8::1]:7444");
+        assert_eq!(full.log_format, LogFormat::Json);
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_only_if_it_was_named() {
+        let error = Config::load(Some(Path::new("/nonexistent/berthd.toml"))).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/berthd.toml"), "{error}");
+    }
+}

@@ -1,1 +1,11 @@
-//! (being built)
+//! The local sockets: what `berthctl` shows ([`NodeApi`], looking only), and how both sockets are opened ([`listen`]).
+
+mod logs;
+mod node;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+pub use node::{About, NodeApi};
+pub use socket::{Admitted, Listener, SocketError, Who, listen};

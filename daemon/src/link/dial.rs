@@ -96,8 +96,11 @@ fn endpoint(address: &str) -> Result<Endpoint, DialError> {
         .keep_alive_while_idle(true))
 }
 
-/// Host, without brackets, and port.
-pub(crate) fn split(address: &str) -> Result<(&str, u16), DialError> {
+/// Host, without brackets, and port of `host:port`.
+///
+/// # Errors
+/// When the text is no such address.
+pub fn split(address: &str) -> Result<(&str, u16), DialError> {
     let bad = || DialError::Address(address.to_owned());
     let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));

@@ -20,7 +20,7 @@ mod tests;
 
 pub use durable::{FileError, write_durably};
 pub use identity::{IdentityError, NodeIdentity, PkiFiles};
-pub use dial::DialError;
+pub use dial::{DialError, split as split_address};
 pub use join::{Existing, JoinError, JoinRequest, Joined, join};
 pub use run::{Link, LinkConfig, LinkState, LinkStatus};
 pub use session::Orders;
