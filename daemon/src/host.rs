@@ -1,17 +1,89 @@
 //! What the core asks about the host: looks, behind a trait so that tests need no host.
 
+use crate::config::Config;
+use crate::node;
+use crate::report::chain;
+use crate::runtime::ContainerdRuntime;
 use berth_plan::HostView;
 use berth_proto::v1;
 use std::future::Future;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How long the runtime may take to say its version: facts are asked for between heartbeats.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Something about the host could not be learnt; in one line, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("look at the host: {0}")]
+pub struct Unseen(pub String);
 
 /// The host, as admission, upstream and people see it.
 pub trait Host: Send + Sync + 'static {
     /// What admission needs, as it is now.
-    fn view(&self) -> HostView;
+    ///
+    /// # Errors
+    /// When it cannot be learnt: then no order can be answered.
+    fn view(&self) -> Result<HostView, Unseen>;
 
     /// What upstream is told, as it is now.
-    fn facts(&self) -> impl Future<Output = v1::NodeFacts> + Send;
+    fn facts(&self) -> impl Future<Output = Result<v1::NodeFacts, Unseen>> + Send;
 
     /// Whether the host is fit to run pods, check by check.
     fn diagnose(&self) -> impl Future<Output = Vec<v1::Finding>> + Send;
+}
+
+/// The host that the daemon runs on.
+#[derive(Debug)]
+pub struct LocalHost {
+    host: node::Host,
+    declared: node::Declared,
+    places: node::Places,
+    runtime: ContainerdRuntime,
+    /// What the runtime last said of itself.
+    version: Mutex<String>,
+}
+
+impl LocalHost {
+    /// This host, with what its administrator declares.
+    pub fn new(config: &Config, runtime: ContainerdRuntime) -> Self {
+        let sockets = vec![config.socket.clone(), config.cni_socket.clone()];
+        Self {
+            host: node::Host::default(),
+            declared: node::Declared {
+                labels: config.labels.clone(),
+                reserved_cpus: config.reserved_cpus.clone(),
+                reserved_memory: config.reserved_memory,
+            },
+            places: node::Places { sockets, ..node::Places::default() },
+            runtime,
+            version: Mutex::default(),
+        }
+    }
+
+    async fn runtime_version(&self) -> String {
+        let said = tokio::time::timeout(VERSION_TIMEOUT, self.runtime.version()).await;
+        let mut last = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Ok(version)) = said {
+            *last = version;
+        }
+        last.clone()
+    }
+}
+
+impl Host for LocalHost {
+    fn view(&self) -> Result<HostView, Unseen> {
+        self.host.view().map_err(|error| Unseen(chain(&error)))
+    }
+
+    async fn facts(&self) -> Result<v1::NodeFacts, Unseen> {
+        let version = self.runtime_version().await;
+        self.host.facts(&self.declared, version).map_err(|error| Unseen(chain(&error)))
+    }
+
+    async fn diagnose(&self) -> Vec<v1::Finding> {
+        let findings = node::diagnose(&self.host, &self.runtime, &self.places).await;
+        findings.into_iter().map(Into::into).collect()
+    }
 }

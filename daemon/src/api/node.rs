@@ -1,7 +1,7 @@
 //! What `berthctl` shows: from the ledger, the last looks, the link and the host. Nothing here changes anything.
 
 use super::logs::{Logs, no_pod};
-use crate::host::Host;
+use crate::host::{Host, Unseen};
 use crate::ledger::{Attachment, Book, Ledger, OrderEntry};
 use crate::link::{LinkState, NodeIdentity, PkiFiles};
 use crate::reports::Reports;
@@ -103,6 +103,10 @@ impl<H: Host> NodeApi<H> {
     }
 }
 
+fn unseen(error: Unseen) -> Status {
+    Status::unavailable(error.to_string())
+}
+
 /// A pod of the ledger that no task has looked at yet.
 fn not_looked_at(record: &PodRecord) -> PodStatus {
     PodStatus {
@@ -170,7 +174,8 @@ impl<H: Host> Node for NodeApi<H> {
         &self,
         _: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::NodeStatus>, Status> {
-        let facts = self.host.facts().await;
+        // A host that cannot be looked at is all the more reason to answer; `berthctl doctor` says what it is.
+        let facts = self.host.facts().await.ok();
         let link = self.link.get();
         let identity = NodeIdentity::load(&self.about.pki).ok();
         let (term, pods, open_orders) = self.ledger.read(|book| {
@@ -184,7 +189,7 @@ impl<H: Host> Node for NodeApi<H> {
             connected: link.connected,
             link_message: link.message,
             term,
-            facts: Some(facts),
+            facts,
             pods: u32::try_from(pods).unwrap_or(u32::MAX),
             open_orders: u32::try_from(open_orders).unwrap_or(u32::MAX),
             certificate_subject: identity.as_ref().map(|identity| identity.uri.clone()).unwrap_or_default(),
@@ -237,7 +242,7 @@ impl<H: Host> Node for NodeApi<H> {
         &self,
         _: Request<v1::GetTopologyRequest>,
     ) -> Result<Response<v1::NodeTopology>, Status> {
-        let facts = self.host.facts().await;
+        let facts = self.host.facts().await.map_err(unseen)?;
         Ok(Response::new(v1::NodeTopology {
             topology: facts.topology,
             reserved_cpus: self.about.reserved_cpus.to_string(),

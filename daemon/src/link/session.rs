@@ -1,7 +1,7 @@
 //! One connection's life: Hello, Welcome, then whatever comes, until it ends.
 
 use super::run::{Link, LinkStatus};
-use crate::host::Host;
+use crate::host::{Host, Unseen};
 use crate::ledger::{Answer, LedgerError, Moment, OrderEntry};
 use crate::reports::{Report, Reports};
 use berth_model::{Order, OrderId, Outcome, Refusal};
@@ -66,6 +66,9 @@ pub(super) enum Ended {
     /// An order could be neither accepted nor refused: upstream gives it again on the next connection.
     #[error("an order could not be written down: {0}")]
     Ledger(#[from] LedgerError),
+    /// The host cannot be looked at, without which no order can be answered.
+    #[error(transparent)]
+    Host(#[from] Unseen),
     /// The daemon ends.
     #[error("this node's agent is ending")]
     Draining,
@@ -93,7 +96,7 @@ pub(super) struct Session<'a, H, O> {
 impl<'a, H: Host, O: Orders> Session<'a, H, O> {
     /// Says Hello over a fresh connection.
     pub(super) async fn open(link: &'a Link<H, O>, channel: Channel) -> Result<Self, Ended> {
-        let facts = link.host.facts().await;
+        let facts = link.host.facts().await?;
         let (up, messages) = mpsc::channel(QUEUE);
         let (hello, told) = link.hello(facts.clone());
         up.try_send(message(Up::Hello(hello))).map_err(|_| Ended::Stuck)?;
@@ -197,9 +200,9 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         self.send(Up::Ack(ack(id, &answer))).await
     }
 
-    async fn admit(&self, addressed: Addressed) -> Result<Answer, LedgerError> {
+    async fn admit(&self, addressed: Addressed) -> Result<Answer, Ended> {
         let order = addressed.order.clone();
-        let answer = self.link.ledger.admit(addressed, self.link.host.view(), Moment::now()).await?;
+        let answer = self.link.ledger.admit(addressed, self.link.host.view()?, Moment::now()).await?;
         match answer {
             Answer::Accepted | Answer::StillOpen => self.link.orders.carry_out(&order),
             Answer::Ended(_) | Answer::Refused(_) => {}
@@ -230,7 +233,13 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
     }
 
     async fn tell_facts(&mut self) -> Result<(), Ended> {
-        let facts = self.link.host.facts().await;
+        let facts = match self.link.host.facts().await {
+            Ok(facts) => facts,
+            Err(error) => {
+                warn!(%error, "facts are not told");
+                return Ok(());
+            }
+        };
         if facts != self.facts {
             self.facts = facts.clone();
             self.send(Up::Facts(facts)).await?;

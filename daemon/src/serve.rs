@@ -1,0 +1,217 @@
+//! The daemon put together: sockets, pods' tasks, link, in the order that a start needs, and the way back.
+//!
+//! [`Daemon::start`] takes what main has opened and begins; [`Daemon::run`] lasts until it is told to end; then what
+//! is in the middle of a step finishes it, and containers are left alone.
+
+use crate::api::{About, Listener, NodeApi, SocketError, Who, listen};
+use crate::clock::epoch_ms;
+use crate::config::Config;
+use crate::host::Host;
+use crate::ledger::Ledger;
+use crate::link::{Link, LinkConfig, LinkState, Orders, PkiFiles};
+use crate::network::Ipam;
+use crate::pod::{Beat, Parts, Pods};
+use crate::reports::Reports;
+use crate::runtime::{Hint, Runtime};
+use berth_cgroup::CgroupRoot;
+use berth_model::Order;
+use berth_proto::v1::ipam_server::IpamServer;
+use berth_proto::v1::node_server::NodeServer;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tracing::{error, info, warn};
+
+/// How long a step that is under way may take once the daemon is told to end. systemd waits 30 s; what takes longer
+/// goes on in the runtime, and the next start finds what came of it.
+const DRAIN: Duration = Duration::from_secs(20);
+/// The largest question on a local socket: names and paths.
+const MAX_QUESTION_BYTES: usize = 64 << 10;
+/// Questions at once on one connection.
+const QUESTIONS: usize = 32;
+
+/// What the daemon is made of.
+pub struct Daemon<R, H> {
+    /// What it is told to be.
+    pub config: Config,
+    /// Its durable record.
+    pub ledger: Ledger,
+    /// Effects and looks.
+    pub runtime: Arc<R>,
+    /// The host.
+    pub host: Arc<H>,
+    /// Where the runtime says that something may have changed.
+    pub hints: mpsc::Receiver<Hint>,
+    /// Called after every round of the loop beside the pods' tasks.
+    pub beat: Beat,
+}
+
+/// A daemon at work.
+pub struct Running<R> {
+    pods: Arc<Pods<R>>,
+    ledger: Ledger,
+    link: LinkState,
+    draining: watch::Sender<bool>,
+    api: JoinHandle<()>,
+    cni: JoinHandle<()>,
+    tend: JoinHandle<()>,
+    dialling: Option<JoinHandle<()>>,
+    adopted: usize,
+}
+
+/// Why a running daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to.
+    Told,
+    /// The ledger cannot be written any more: what is durable has to be read anew.
+    Ledger(String),
+}
+
+/// Where the link hands orders on.
+struct Hands<R>(Arc<Pods<R>>);
+
+impl<R: Runtime> Orders for Hands<R> {
+    fn carry_out(&self, order: &Order) {
+        self.0.carry_out(order);
+    }
+}
+
+impl<R: Runtime, H: Host> Daemon<R, H> {
+    /// Opens the sockets, takes every pod up where it stands, and begins to dial.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start(self) -> Result<Running<R>, SocketError> {
+        let Self { config, ledger, runtime, host, hints, beat } = self;
+        let reports = Arc::new(Reports::default());
+        let (draining, drained) = watch::channel(false);
+        let state = LinkState::new(silence(&config, &ledger));
+        // First: the runtime asks here while it makes a sandbox.
+        let cni = serve_cni(listen(&config.cni_socket, Who::Root)?, &ledger);
+        let socket = listen(&config.socket, Who::of_group(&config.socket_group))?;
+        let api = serve_api(socket, api(&config, &ledger, &reports, &state, &host));
+        let pods = Pods::new(Parts { ledger: ledger.clone(), runtime, reports: reports.clone() });
+        let adopted = pods.adopt();
+        let tending = pods.clone();
+        let tend = tokio::spawn(async move {
+            let never = tending.tend(hints, beat).await;
+            match never {}
+        });
+        let orders = Arc::new(Hands(pods.clone()));
+        let link = link_config(&config, &ledger).map(|link| Link {
+            config: link,
+            ledger: ledger.clone(),
+            reports,
+            host,
+            orders,
+            state: state.clone(),
+        });
+        let dialling = link.map(|link| tokio::spawn(link.run(drained)));
+        Ok(Running { pods, ledger, link: state, draining, api, cni, tend, dialling, adopted })
+    }
+}
+
+/// Why nothing is dialled yet.
+fn silence(config: &Config, ledger: &Ledger) -> String {
+    match (&config.control, ledger.node()) {
+        (None, _) => "no control plane is configured: set `control`, or run `berthd join`".to_owned(),
+        (Some(_), None) => "this node has no name and no certificate yet: run `berthd join`".to_owned(),
+        (Some(_), Some(_)) => "not dialled yet".to_owned(),
+    }
+}
+
+fn link_config(config: &Config, ledger: &Ledger) -> Option<LinkConfig> {
+    Some(LinkConfig {
+        control: config.control.clone()?,
+        node: ledger.node()?.clone(),
+        pki: PkiFiles::below(&config.state_dir),
+    })
+}
+
+fn api<H: Host>(
+    config: &Config,
+    ledger: &Ledger,
+    reports: &Arc<Reports>,
+    state: &LinkState,
+    host: &Arc<H>,
+) -> NodeApi<H> {
+    NodeApi {
+        ledger: ledger.clone(),
+        reports: reports.clone(),
+        link: state.clone(),
+        host: host.clone(),
+        cgroups: CgroupRoot::system(),
+        about: About {
+            control: config.control.clone().unwrap_or_default(),
+            pki: PkiFiles::below(&config.state_dir),
+            log_dir: config.log_dir.clone(),
+            reserved_cpus: config.reserved_cpus.clone(),
+            started_at_ms: epoch_ms(),
+        },
+    }
+}
+
+fn serve_cni(socket: Listener, ledger: &Ledger) -> JoinHandle<()> {
+    let service = IpamServer::new(Ipam::new(ledger.clone())).max_decoding_message_size(MAX_QUESTION_BYTES);
+    let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
+    tokio::spawn(report_end("cni", server.serve_with_incoming(socket.admitted())))
+}
+
+fn serve_api<H: Host>(socket: Listener, api: NodeApi<H>) -> JoinHandle<()> {
+    let service = NodeServer::new(api).max_decoding_message_size(MAX_QUESTION_BYTES);
+    let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
+    tokio::spawn(report_end("api", server.serve_with_incoming(socket.admitted())))
+}
+
+async fn report_end(socket: &'static str, serving: impl Future<Output = Result<(), tonic::transport::Error>>) {
+    match serving.await {
+        Ok(()) => error!(socket, "a local socket is served no more"),
+        Err(error) => {
+            error!(socket, error = crate::report::chain(&error), "a local socket is served no more");
+        }
+    }
+}
+
+impl<R: Runtime> Running<R> {
+    /// How many pods were taken up.
+    pub fn adopted(&self) -> usize {
+        self.adopted
+    }
+
+    /// How the link is.
+    pub fn link(&self) -> &LinkState {
+        &self.link
+    }
+
+    /// Lasts until `told` returns or the ledger fails; then takes no more orders, lets steps that are under way
+    /// finish, within bounds, and ends. Containers are left alone.
+    pub async fn run(self, told: impl Future<Output = ()>) -> Ending {
+        let ending = tokio::select! {
+            // Cancel-safe: nothing is lost when the daemon ends for the other reason.
+            () = told => Ending::Told,
+            // Likewise.
+            reason = self.ledger.failure() => Ending::Ledger(reason),
+        };
+        self.drain().await;
+        ending
+    }
+
+    async fn drain(self) {
+        info!("ending: no more orders are taken, containers are left alone");
+        self.draining.send_replace(true);
+        self.api.abort();
+        if !self.pods.drain(DRAIN).await {
+            warn!(seconds = DRAIN.as_secs(), "some steps are still under way; the next start finds what came of them");
+        }
+        if let Some(dialling) = self.dialling {
+            dialling.abort();
+        }
+        self.tend.abort();
+        // Last: a sandbox that was being made until now asked here.
+        self.cni.abort();
+    }
+}
