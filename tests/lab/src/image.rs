@@ -1,0 +1,167 @@
+//! Guest images: a Debian root disk made from packages, and the kernel and initial RAM disk to boot it with.
+
+use crate::command::{rooted, succeed};
+use crate::{cache, network};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A Debian release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Suite {
+    /// containerd 1.6, systemd 252.
+    Bookworm,
+    /// containerd 1.7, systemd 257.
+    #[default]
+    Trixie,
+    /// containerd 2.1, systemd 262.
+    Forky,
+}
+
+impl Suite {
+    /// The release's code name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+            Self::Forky => "forky",
+        }
+    }
+}
+
+/// What a Debian host has that is to run pods; Berth is installed later, from its packages.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,linux-image-cloud-amd64,containerd,runc,\
+    containernetworking-plugins,iproute2,nftables,iptables,openssh-server,ca-certificates,kmod,procps,util-linux,\
+    e2fsprogs,xfsprogs,iputils-ping,iputils-arping,stress-ng";
+/// Project quotas on the root disk need their module before it is mounted.
+const INITRAMFS_HOOK: &str = r#"--essential-hook=mkdir -p "$1/etc/initramfs-tools/hooks"; printf '%s\n' '#!/bin/sh' '[ "$1" = prereqs ] && exit 0' '. /usr/share/initramfs-tools/hook-functions' 'manual_add_modules quota_v2' 'force_load quota_v2' > "$1/etc/initramfs-tools/hooks/lab"; chmod 755 "$1/etc/initramfs-tools/hooks/lab""#;
+/// Size of the root disk; the file is sparse.
+const ROOT_DISK: &str = "12G";
+/// Size of the second disk.
+const DATA_DISK: &str = "4G";
+
+/// Files written into the image over what the packages bring.
+const FILES: [(&str, &str); 6] = [
+    ("etc/fstab", "/dev/vda / ext4 defaults,prjquota 0 1\n/dev/vdb /data ext4 defaults,prjquota 0 2\n"),
+    ("etc/ssh/sshd_config.d/lab.conf", "UseDNS no\nPermitRootLogin prohibit-password\nMaxSessions 100\n"),
+    ("etc/systemd/system/lab-network.service", include_str!("image/lab-network.service")),
+    ("usr/local/sbin/lab-network", include_str!("image/lab-network")),
+    ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n"),
+    ("etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStartSec=300s\n"),
+];
+/// Units that would only cost time in an emulated guest.
+const MASKED: [&str; 8] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+];
+
+/// A guest image, as files.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    pub(crate) directory: PathBuf,
+}
+
+impl Image {
+    pub(crate) fn kernel(&self) -> PathBuf {
+        self.directory.join("vmlinuz")
+    }
+    pub(crate) fn initrd(&self) -> PathBuf {
+        self.directory.join("initrd.img")
+    }
+    pub(crate) fn root_disk(&self) -> PathBuf {
+        self.directory.join("root.raw")
+    }
+    pub(crate) fn data_disk(&self) -> PathBuf {
+        self.directory.join("data.raw")
+    }
+    /// The key that every guest of the image lets in.
+    pub(crate) fn ssh_key(&self) -> PathBuf {
+        self.directory.join("ssh-key")
+    }
+}
+
+/// The image of a suite, made now if it is not in the cache.
+pub(crate) fn get(suite: Suite) -> Result<Image> {
+    let recipe =
+        format!("{} {PACKAGES} {INITRAMFS_HOOK} {ROOT_DISK} {DATA_DISK} {FILES:?} {MASKED:?} {}", suite.name(), hosts_toml());
+    let directory = cache::directory(&format!("guest-{}", suite.name()), &recipe, |dir| build(suite, dir))?;
+    Ok(Image { directory })
+}
+
+fn build(suite: Suite, dir: &Path) -> Result<()> {
+    let archive = dir.join("root.tar");
+    let mut bootstrap = Command::new("mmdebstrap");
+    bootstrap.args([
+        INITRAMFS_HOOK,
+        "--variant=minbase",
+        &format!("--include={PACKAGES}"),
+        "--aptopt=Acquire::Languages \"none\"",
+    ]);
+    for path in ["man", "doc", "locale", "info"] {
+        bootstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{path}/*"));
+    }
+    succeed(bootstrap.arg(suite.name()).arg(&archive))?;
+    succeed(
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join("ssh-key")),
+    )?;
+    succeed(
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join("host-key")),
+    )?;
+    let files = dir.join("files");
+    write_files(&files, dir)?;
+    // One shell, so that without root all of it happens in one user namespace.
+    let script = "set -e; cd \"$1\"; mkdir root; tar -C root -xpf root.tar; cp -a files/. root/; \
+        chown -R 0:0 root/root/.ssh root/etc/ssh; chmod 600 root/etc/ssh/ssh_host_ed25519_key; mkdir -p root/data; \
+        cp root/boot/vmlinuz-* vmlinuz; cp root/boot/initrd.img-* initrd.img; chmod 644 vmlinuz initrd.img; \
+        mke2fs -q -F -t ext4 -O project,quota -E quotatype=prjquota,lazy_itable_init=0 -d root root.raw \"$2\"; \
+        mke2fs -q -F -t ext4 -O project,quota -E quotatype=prjquota data.raw \"$3\"; \
+        rm -rf root root.tar files";
+    succeed(rooted("sh").args(["-c", script, "sh"]).arg(dir).args([ROOT_DISK, DATA_DISK])).map(drop)
+}
+
+fn hosts_toml() -> String {
+    let registry = network::REGISTRY;
+    format!(
+        "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
+    )
+}
+
+fn write_files(files: &Path, dir: &Path) -> Result<()> {
+    let put = |path: &str, content: &[u8]| -> Result<()> {
+        let path = files.join(path);
+        let parent = path.parent().context("a file in the image has a directory")?;
+        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        fs::write(&path, content).with_context(|| format!("write {}", path.display()))
+    };
+    for (path, content) in FILES {
+        put(path, content.as_bytes())?;
+    }
+    put(&format!("etc/containerd/certs.d/{}/hosts.toml", network::REGISTRY), hosts_toml().as_bytes())?;
+    let read = |name: &str| fs::read(dir.join(name)).with_context(|| format!("read {name}"));
+    put("root/.ssh/authorized_keys", &read("ssh-key.pub")?)?;
+    put("etc/ssh/ssh_host_ed25519_key", &read("host-key")?)?;
+    put("etc/ssh/ssh_host_ed25519_key.pub", &read("host-key.pub")?)?;
+    link_units(files)?;
+    let script = files.join("usr/local/sbin/lab-network");
+    succeed(Command::new("chmod").arg("755").arg(script)).map(drop)
+}
+
+fn link_units(files: &Path) -> Result<()> {
+    let units = files.join("etc/systemd/system");
+    let link = |target: &str, name: &str| -> Result<()> {
+        let path = units.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(&units))?;
+        std::os::unix::fs::symlink(target, &path).with_context(|| format!("link {}", path.display()))
+    };
+    for unit in MASKED {
+        link("/dev/null", unit)?;
+    }
+    link("/etc/systemd/system/lab-network.service", "multi-user.target.wants/lab-network.service")
+}
