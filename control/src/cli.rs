@@ -75,7 +75,7 @@ struct PlatformCert {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Where the client dials [default: the first of server_names].
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
 }
 

@@ -152,12 +152,12 @@ impl Config {
         self.state_dir.join("control.db")
     }
 
-    /// Where a client that is given no other address dials: the first server name.
+    /// Where a client that is given no other address dials, `host:port`: the first server name.
     pub fn advertised(&self, port: u16) -> String {
         let name = self.server_names.first().map_or("localhost", String::as_str);
         match name.parse::<IpAddr>() {
-            Ok(IpAddr::V6(address)) => format!("https://[{address}]:{port}"),
-            Ok(IpAddr::V4(_)) | Err(_) => format!("https://{name}:{port}"),
+            Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+            Ok(IpAddr::V4(_)) | Err(_) => format!("{name}:{port}"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::flow::Ending;
 use crate::guard::{self, Peer};
 use crate::hub::LinkHandle;
 use crate::pki::Identity;
-use crate::state::Greeting;
+use crate::state::{Greeting, HelloDenied};
 use crate::store::StoreStopped;
 use berth_model::{Incarnation, NodeName, OrderId, PodStatus, Term};
 use berth_proto::v1::node_link_server::NodeLink;
@@ -26,6 +26,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Messages that wait to be sent on one link; beyond that the pump waits.
 const LINK_QUEUE: usize = 64;
+/// Unexpected pods of a node that one line of the log names.
+const STRANGERS_TOLD: usize = 20;
 /// How long a fresh stream may stay silent.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -155,22 +157,24 @@ impl Link {
         let greeting = greeting_from(hello)?;
         let seen: Vec<String> = greeting.outcomes.iter().map(|(id, _)| id.to_string()).collect();
         let node = self.node.clone();
-        let (welcome, handle) = self
-            .core
-            .act(|tx| {
-                tx.hello(&node, greeting)?;
-                let settings = tx.settings();
-                Ok(v1::Welcome {
-                    term: tx.term(),
-                    heartbeat_ms: settings.heartbeat_ms,
-                    lease_ms: settings.lease_ms,
-                })
-            })
-            .await?
-            .map(|welcome| (welcome, self.core.hub().connect(&self.node)))
-            .map_err(|denied: crate::state::HelloDenied| {
-                End::Told(Status::failed_precondition(denied.to_string()))
-            })?;
+        let greeted = self.core.act(|tx| {
+            let strangers = tx.hello(&node, greeting)?;
+            let settings = tx.settings();
+            let welcome = v1::Welcome {
+                term: tx.term(),
+                heartbeat_ms: settings.heartbeat_ms,
+                lease_ms: settings.lease_ms,
+            };
+            Ok((welcome, strangers))
+        });
+        let denied = |denied: HelloDenied| End::Told(Status::failed_precondition(denied.to_string()));
+        let (welcome, strangers) = greeted.await?.map_err(denied)?;
+        if !strangers.is_empty() {
+            let pods: Vec<String> = strangers.iter().take(STRANGERS_TOLD).map(ToString::to_string).collect();
+            let (count, pods) = (strangers.len(), pods.join(" "));
+            tracing::warn!(node = %self.node, count, pods, "the node has pods that it was not to have");
+        }
+        let handle = self.core.hub().connect(&self.node);
         self.lease = Duration::from_millis(welcome.lease_ms);
         self.send(control_message::Message::Welcome(welcome)).await?;
         self.confirm(seen).await?;

@@ -133,8 +133,10 @@ impl Serving {
 
     /// Takes no more connections, lets requests under way finish, and ends.
     ///
+    /// Connections that are still open after a while are cut.
+    ///
     /// # Errors
-    /// When requests were still under way after a while, or a server had failed.
+    /// When a server had failed.
     pub async fn drain(mut self) -> anyhow::Result<()> {
         self.draining.send_replace(true);
         let all = async {
@@ -145,7 +147,11 @@ impl Serving {
         };
         match tokio::time::timeout(DRAIN_TIMEOUT, all).await {
             Ok(ended) => ended,
-            Err(_) => bail!("requests were still under way after {} s", DRAIN_TIMEOUT.as_secs()),
+            Err(_) => {
+                // A peer that does not hang up is no failure of ours: what was answered is durable.
+                tracing::warn!("connections were still open after {} s and are cut", DRAIN_TIMEOUT.as_secs());
+                Ok(())
+            }
         }
     }
 }

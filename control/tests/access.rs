@@ -1,5 +1,5 @@
 //! Who may call what, and how a node gets its certificate.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

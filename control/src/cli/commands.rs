@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use berth_model::NodeName;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -244,28 +244,36 @@ fn token_revoke(config: &Config, id: &str) -> anyhow::Result<()> {
 fn platform_cert(config: &Config, wanted: &PlatformCert) -> anyhow::Result<()> {
     let identity = Identity::Platform(wanted.name.parse()?);
     let authority = load_authority(config)?;
-    let issued = authority.issue_platform(&identity, since_epoch())?;
     make_private_dir(&wanted.out)?;
     let out =
         std::fs::canonicalize(&wanted.out).with_context(|| format!("resolve {}", wanted.out.display()))?;
-    let (ca, certificate, key) = (out.join("ca.crt"), out.join("client.crt"), out.join("client.key"));
+    let [ca, certificate, key, file] =
+        ["ca.crt", "client.crt", "client.key", "config.toml"].map(|name| out.join(name));
+    for path in [&ca, &certificate, &key, &file] {
+        if path.symlink_metadata().is_ok() {
+            bail!("{} is there already: remove it, or choose another directory", path.display());
+        }
+    }
     let default = || config.advertised(config.listen.port());
     let server = wanted.server.clone().unwrap_or_else(default);
-    let mut table = toml::Table::new();
-    for (name, value) in [
-        ("server", server),
-        ("ca", ca.display().to_string()),
-        ("certificate", certificate.display().to_string()),
-        ("key", key.display().to_string()),
-    ] {
-        table.insert(name.to_owned(), toml::Value::String(value));
-    }
+    let text = client_config(&server, [("ca", &ca), ("cert", &certificate), ("key", &key)])?;
+    let issued = authority.issue_platform(&identity, since_epoch())?;
     write_new(&key, &issued.key_pem)?;
     write_new(&certificate, &issued.certificate_pem)?;
     write_new(&ca, authority.certificate_pem())?;
-    let file = out.join("config.toml");
-    write_new(&file, &toml::to_string(&table).context("write the client's configuration")?)?;
+    write_new(&file, &text)?;
     say(&format!("{identity}: {}", file.display()))
+}
+
+/// What `berth` reads: where to dial, and by which files both sides know each other.
+fn client_config(server: &str, files: [(&str, &PathBuf); 3]) -> anyhow::Result<String> {
+    let mut table = toml::Table::new();
+    table.insert("server".to_owned(), server.into());
+    for (key, path) in files {
+        let path = path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))?;
+        table.insert(key.to_owned(), path.into());
+    }
+    toml::to_string(&table).context("write the client's configuration")
 }
 
 #[cfg(test)]

@@ -100,11 +100,11 @@ impl Tx<'_> {
         }
     }
 
-    /// Takes in what a node says when it connects.
+    /// Takes in what a node says when it connects, and returns the pods that it has and was not to have.
     ///
     /// # Errors
     /// When the node has not joined, or comes from another fleet.
-    pub(crate) fn hello(&mut self, node: &NodeName, greeting: Greeting) -> Result<(), HelloDenied> {
+    pub(crate) fn hello(&mut self, node: &NodeName, greeting: Greeting) -> Result<Vec<PodId>, HelloDenied> {
         if !self.nodes.contains_key(node) {
             return Err(HelloDenied::Unknown(node.clone()));
         }
@@ -127,9 +127,16 @@ impl Tx<'_> {
             self.pod_status(node, status);
         }
         self.forget_unreported(node, &reported);
+        let strangers = self.strangers(node, reported);
         // A pool whose order failed is tried again at each connection, and no oftener.
         self.settle_default_pool(node, "the node has connected");
-        Ok(())
+        Ok(strangers)
+    }
+
+    /// Pods that a node has and was not to have. That is a fact; nothing is done about it.
+    fn strangers(&self, node: &NodeName, reported: BTreeSet<PodId>) -> Vec<PodId> {
+        let ours = |id: &PodId| self.nodes.get(node).is_some_and(|record| record.pods.contains(id));
+        reported.into_iter().filter(|id| !ours(id)).collect()
     }
 
     fn forget_unreported(&mut self, node: &NodeName, reported: &BTreeSet<PodId>) {

@@ -1,7 +1,7 @@
 //! A control plane in this process, and a node and a platform made by hand, over real TLS.
 
 #![allow(dead_code, reason = "each test program uses a part")]
-#![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation)]
+#![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation, clippy::unwrap_used)]
 
 use anyhow::{Context, bail};
 use berth_control::{
