@@ -1,2 +1,69 @@
-//! Automation: demo, test, layers, package, lab.
-fn main() {}
+//! `cargo xtask`: everything that is done to this repository by a command. It depends on none of our crates.
+
+mod e2e;
+mod lab;
+mod layers;
+mod package;
+mod pause_image;
+mod prereqs;
+mod run;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// Builds, tests and tries out Berth. What is missing of Debian's packages is installed, each named as it is.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run a real redis and a real postgresql in pods of a virtual host, and show what the kernel says.
+    Demo,
+    /// Everything that a change must pass: format, lints, layers, unit tests, and the cases in virtual hosts.
+    Test {
+        /// Longer property tests, and the other Debian releases.
+        #[arg(long)]
+        long: bool,
+        /// Leave out the cases in virtual hosts.
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Check that no crate uses what its floor must not.
+    Layers,
+    /// Make the Debian packages, in target/debian.
+    Package,
+    /// Virtual hosts to try things out: up, down, status, ssh.
+    Lab {
+        /// See `cargo xtask lab help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = root();
+    match Arguments::parse().task {
+        Task::Demo => e2e::demo(&root),
+        Task::Test { long, fast } => test::run(&root, long, fast),
+        Task::Layers => layers::run(&root),
+        Task::Package => {
+            prereqs::ensure(prereqs::BUILD)?;
+            for package in package::run(&root)? {
+                println!("{}", package.display());
+            }
+            Ok(())
+        }
+        Task::Lab { arguments } => lab::run(&root, &arguments),
+    }
+}
+
+/// The repository.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

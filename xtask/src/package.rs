@@ -1,7 +1,8 @@
 //! `cargo xtask package`: the Debian packages, in `target/debian/`.
 
 use crate::pause_image;
-use anyhow::{Context, Result, ensure};
+use crate::run::{cargo, succeed};
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +15,7 @@ const CRATES: [&str; 5] = ["berthd", "berth-control", "berth-cli", "berth-cni", 
 const PACKAGES: [(&str, &str); 2] = [("berthd", "berth-node"), ("berth-control", "berth-control")];
 
 /// Builds everything that goes into a package, then the packages; answers where they are.
-pub fn run(root: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn run(root: &Path) -> Result<Vec<PathBuf>> {
     println!("package: programs");
     let mut build = cargo(root);
     build.args(["build", "--release", "--locked"]);
@@ -36,7 +37,7 @@ fn generate_manuals(root: &Path, staging: &Path) -> Result<()> {
     for (kind, directory) in [("man", "man"), ("completions", "completions")] {
         let directory = staging.join(directory);
         fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-        for program in ["berth", "berthctl", "berthd", "berth-control"] {
+        for program in ["berth", "berthctl"] {
             let mut generate = Command::new(root.join("target/release").join(program));
             generate.arg("generate").arg(kind).arg(&directory);
             succeed(&mut generate, &format!("generate {kind} of {program}"))?;
@@ -52,7 +53,15 @@ fn install_cargo_deb(root: &Path) -> Result<PathBuf> {
     if !program.exists() {
         println!("package: installing cargo-deb {CARGO_DEB_VERSION} into {} (once)", tools.display());
         let mut install = cargo(root);
-        install.args(["install", "cargo-deb", "--locked", "--quiet", "--version", CARGO_DEB_VERSION, "--root"]);
+        install.args([
+            "install",
+            "cargo-deb",
+            "--locked",
+            "--quiet",
+            "--version",
+            CARGO_DEB_VERSION,
+            "--root",
+        ]);
         succeed(install.arg(&tools), "install cargo-deb")?;
     }
     Ok(program)
@@ -65,16 +74,4 @@ fn build_deb(root: &Path, cargo_deb: &Path, krate: &str, package: &str) -> Resul
     deb.current_dir(root).args(["--package", krate, "--no-build", "--no-strip", "--output"]).arg(&output);
     succeed(&mut deb, &format!("build {package}"))?;
     Ok(output)
-}
-
-fn cargo(root: &Path) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root);
-    cargo
-}
-
-fn succeed(command: &mut Command, what: &str) -> Result<()> {
-    let status = command.status().with_context(|| format!("{what}: run {command:?}"))?;
-    ensure!(status.success(), "{what}: {command:?} ended with {status}");
-    Ok(())
 }

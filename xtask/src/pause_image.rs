@@ -33,7 +33,7 @@ impl Blob {
 }
 
 /// Builds the pause program and its image.
-pub fn build(root: &Path, archive: &Path) -> Result<()> {
+pub(crate) fn build(root: &Path, archive: &Path) -> Result<()> {
     let program = build_program(root)?;
     let layer = Blob::new(tar(&[("pause", 0o755, &program)])?);
     let config = Blob::new(serde_json::to_vec(&json!({
@@ -49,7 +49,8 @@ pub fn build(root: &Path, archive: &Path) -> Result<()> {
         "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
     }))?);
     let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
-    entry["annotations"] = json!({ "io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "1" });
+    entry["annotations"] =
+        json!({ "io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "1" });
     let index = serde_json::to_vec(&json!({ "schemaVersion": 2, "manifests": [entry] }))?;
     let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
     let (config_path, layer_path, manifest_path) = (config.path(), layer.path(), manifest.path());

@@ -1,0 +1,155 @@
+//! `cargo xtask layers`: what a crate may use, by its floor, checked over `cargo metadata`.
+
+use crate::run::cargo;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+
+/// Our crates and their floors: a crate uses only lower ones.
+const FLOORS: [(&str, u8); 14] = [
+    ("berth-model", 0),
+    ("berth-plan", 1),
+    ("berth-placement", 1),
+    ("berth-proto", 1),
+    ("berth-cgroup", 1),
+    ("berth-numa", 1),
+    ("berth-cni", 2),
+    ("berthd", 3),
+    ("berth-control", 3),
+    ("berth-cli", 3),
+    ("berth-containerd-config", 3),
+    ("berth-lab", 4),
+    ("berth-e2e", 5),
+    ("xtask", 0),
+];
+/// The pure crates, and what must not be beneath them: no async runtime, no network, no system calls.
+const PURE: [&str; 3] = ["berth-model", "berth-plan", "berth-placement"];
+const IMPURE: [&str; 9] = ["tokio", "tonic", "nix", "rustix", "libc", "mio", "rusqlite", "serde", "tempfile"];
+/// The cases in virtual hosts know Berth by its wire only.
+const E2E_MAY_USE: [&str; 3] = ["berth-model", "berth-proto", "berth-lab"];
+
+/// What each crate depends on, dev-dependencies left out.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// Checks the workspace.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut metadata = cargo(root);
+    metadata.args(["metadata", "--format-version", "1", "--locked"]);
+    let output = metadata.output().context("run cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata = serde_json::from_slice(&output.stdout).context("understand cargo metadata")?;
+    let violations = violations(&graph(&metadata).context("understand cargo metadata")?);
+    ensure!(violations.is_empty(), "layers:\n  {}", violations.join("\n  "));
+    println!("layers: {} crates keep to their floors", FLOORS.len());
+    Ok(())
+}
+
+fn graph(metadata: &Value) -> Option<Graph> {
+    let names: BTreeMap<&str, &str> = metadata["packages"]
+        .as_array()?
+        .iter()
+        .filter_map(|package| Some((package["id"].as_str()?, package["name"].as_str()?)))
+        .collect();
+    let mut graph = Graph::new();
+    for node in metadata["resolve"]["nodes"].as_array()? {
+        let name = names.get(node["id"].as_str()?)?;
+        let uses = graph.entry((*name).to_owned()).or_default();
+        for dependency in node["deps"].as_array()? {
+            let kinds = dependency["dep_kinds"].as_array()?;
+            if kinds.iter().any(|kind| kind["kind"].is_null()) {
+                uses.insert((*names.get(dependency["pkg"].as_str()?)?).to_owned());
+            }
+        }
+    }
+    Some(graph)
+}
+
+fn violations(graph: &Graph) -> Vec<String> {
+    let floor = |name: &str| FLOORS.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor);
+    let mut found = Vec::new();
+    for (name, own) in FLOORS {
+        for used in graph.get(name).into_iter().flatten() {
+            if floor(used).is_some_and(|theirs| theirs >= own) {
+                found.push(format!("{name} (floor {own}) uses {used}, which is not below it"));
+            }
+        }
+    }
+    for name in PURE {
+        found.extend(
+            IMPURE
+                .iter()
+                .filter_map(|bad| path(graph, name, bad))
+                .map(|path| format!("{name} is pure: {path}")),
+        );
+    }
+    for used in graph.get("berth-e2e").into_iter().flatten() {
+        if floor(used).is_some() && !E2E_MAY_USE.contains(&used.as_str()) {
+            found.push(format!("berth-e2e knows Berth by its wire only, and uses {used}"));
+        }
+    }
+    found
+}
+
+/// The shortest way from one crate to another, as `a → b → c`.
+fn path(graph: &Graph, from: &str, to: &str) -> Option<String> {
+    let mut seen = BTreeSet::from([from.to_owned()]);
+    let mut queue = VecDeque::from([vec![from.to_owned()]]);
+    while let Some(way) = queue.pop_front() {
+        let last = way.last()?;
+        if last == to {
+            return Some(way.join(" → "));
+        }
+        for next in graph.get(last).into_iter().flatten() {
+            if seen.insert(next.clone()) {
+                queue.push_back(way.iter().chain([next]).cloned().collect());
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(edges: &[(&str, &str)], expected: &[&str]) {
+        let mut graph = Graph::new();
+        for (from, to) in edges {
+            graph.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        assert_eq!(violations(&graph), expected);
+    }
+
+    #[test]
+    fn floors() {
+        check(&[("berthd", "berth-plan"), ("berth-plan", "berth-model"), ("berthd", "tokio")], &[]);
+        check(
+            &[("berth-plan", "berth-placement")],
+            &["berth-plan (floor 1) uses berth-placement, which is not below it"],
+        );
+        check(
+            &[("berth-model", "serde_json"), ("serde_json", "serde")],
+            &["berth-model is pure: berth-model → serde_json → serde"],
+        );
+        check(&[("berth-e2e", "berthd")], &["berth-e2e knows Berth by its wire only, and uses berthd"]);
+        check(&[("xtask", "berth-model")], &["xtask (floor 0) uses berth-model, which is not below it"]);
+    }
+
+    #[test]
+    fn dev_dependencies_do_not_count() {
+        let metadata = serde_json::json!({
+            "packages": [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}, {"id": "3", "name": "c"}],
+            "resolve": {"nodes": [
+                {"id": "1", "deps": [
+                    {"pkg": "2", "dep_kinds": [{"kind": null}]},
+                    {"pkg": "3", "dep_kinds": [{"kind": "dev"}]},
+                ]},
+                {"id": "2", "deps": []},
+                {"id": "3", "deps": []},
+            ]},
+        });
+        let graph = graph(&metadata).unwrap();
+        assert_eq!(graph["a"], BTreeSet::from(["b".to_owned()]));
+    }
+}

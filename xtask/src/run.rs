@@ -1,0 +1,30 @@
+//! Running other programs.
+
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// cargo, as we were called by, in the repository.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root);
+    cargo
+}
+
+/// Runs a command that must end with 0.
+pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("{what}: run {command:?}"))?;
+    ensure!(status.success(), "{what}: {command:?} ended with {status}");
+    Ok(())
+}
+
+/// Says what begins, does it, and says how long it took.
+pub(crate) fn stage<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    println!("── {name}");
+    let begun = Instant::now();
+    let result = work();
+    let word = if result.is_ok() { "done" } else { "FAILED" };
+    println!("── {name}: {word} after {:.0} s", begun.elapsed().as_secs_f64());
+    result
+}

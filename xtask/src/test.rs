@@ -1,0 +1,39 @@
+//! `cargo xtask test`: everything that a change must pass.
+
+use crate::run::{cargo, stage, succeed};
+use crate::{e2e, layers, prereqs};
+use anyhow::Result;
+use std::path::Path;
+
+/// Runs all stages, the quick ones first; the first that fails ends it.
+pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
+    prereqs::ensure(prereqs::BUILD)?;
+    stage("format", || succeed(cargo(root).args(["fmt", "--all", "--check"]), "check the format"))?;
+    stage("layers", || layers::run(root))?;
+    stage("lints", || {
+        let mut clippy = cargo(root);
+        clippy.args([
+            "clippy",
+            "--quiet",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]);
+        succeed(&mut clippy, "lint")
+    })?;
+    stage("unit tests", || {
+        let mut tests = cargo(root);
+        tests.args(["test", "--quiet", "--locked", "--workspace", "--exclude", "berth-e2e"]);
+        if long {
+            tests.env("BERTH_LONG", "1");
+        }
+        succeed(&mut tests, "run the unit tests")
+    })?;
+    if fast {
+        return Ok(());
+    }
+    e2e::test(root)
+}
