@@ -21,3 +21,6 @@ pub mod report;
 pub mod reports;
 pub mod runtime;
 pub mod serve;
+
+#[cfg(test)]
+mod testing;
