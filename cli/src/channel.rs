@@ -43,10 +43,14 @@ pub(crate) async fn to_control(connection: &Connection) -> Result<Channel> {
     endpoint().connect_with_connector(connector).await.map_err(|error| {
         let why = chain(&error);
         let failure = |code| {
-            Failure::unreachable(code, format!("cannot reach the control plane at {}: {why}", connection.server))
+            Failure::unreachable(
+                code,
+                format!("cannot reach the control plane at {}: {why}", connection.server),
+            )
         };
         match why.contains("certificate") || why.contains("the server is") {
-            true => failure("Untrusted").remedy("--ca must be the authority of this fleet, --server its control plane"),
+            true => failure("Untrusted")
+                .remedy("--ca must be the authority of this fleet, --server its control plane"),
             false => failure("Unreachable").remedy("is --server right, and does berth-control run there?"),
         }
     })

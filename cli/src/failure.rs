@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 /// How a run ends that did not do what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// It was refused, or failed: 1.
     Refused,
     /// It was asked wrongly; nothing was sent: 2.
@@ -29,7 +29,7 @@ impl From<Exit> for ExitCode {
 
 /// Why a run did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// How the program ends.
     pub exit: Exit,
     /// Stable, for programs.
@@ -188,8 +188,16 @@ mod tests {
     fn statuses() {
         let not_found = Status::not_found("there is no pod shop/web");
         check(&not_found, Exit::Refused, "NotFound: get pod shop/web: there is no pod shop/web\n  see what");
-        check(&Status::invalid_argument("node: x"), Exit::Refused, "InvalidArgument: get pod shop/web: node: x");
-        check(&Status::unavailable("store stopped"), Exit::Unreachable, "Unavailable: get pod shop/web: store");
+        check(
+            &Status::invalid_argument("node: x"),
+            Exit::Refused,
+            "InvalidArgument: get pod shop/web: node: x",
+        );
+        check(
+            &Status::unavailable("store stopped"),
+            Exit::Unreachable,
+            "Unavailable: get pod shop/web: store",
+        );
         check(&Status::internal(""), Exit::Refused, "Internal: get pod shop/web: no reason was given");
         let broken = Status::from_error(Box::new(std::io::Error::other("tls alert")));
         check(&broken, Exit::Unreachable, "Unavailable: get pod shop/web: tls alert");

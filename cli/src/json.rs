@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn enumerations_oneofs_and_maps() {
-        let facts = v1::NodeFacts { labels: [("rack".to_owned(), "r1".to_owned())].into(), ..Default::default() };
+        let facts =
+            v1::NodeFacts { labels: [("rack".to_owned(), "r1".to_owned())].into(), ..Default::default() };
         assert_eq!(to_json("NodeFacts", &facts)["labels"], json!({ "rack": "r1" }));
         let done = v1::Outcome { outcome: Some(v1::outcome::Outcome::Done(v1::outcome::Done {})) };
         assert_eq!(to_json("Outcome", &done), json!({ "done": {} }));

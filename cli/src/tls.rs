@@ -42,7 +42,9 @@ impl ControlTls {
             .map_err(|error| unusable("private key", &connection.key, &error))?;
         let mut roots = RootCertStore::empty();
         for authority in read_certificates(&connection.ca)? {
-            roots.add(authority).map_err(|error| unusable("certificate authority", &connection.ca, &error))?;
+            roots
+                .add(authority)
+                .map_err(|error| unusable("certificate authority", &connection.ca, &error))?;
         }
         let control = control_uri(&certificates[0], &connection.cert)?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -62,7 +64,11 @@ impl ControlTls {
     ///
     /// # Errors
     /// Whatever rustls finds wrong with the other side.
-    pub(crate) async fn handshake(&self, server: &str, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn handshake(
+        &self,
+        server: &str,
+        stream: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
         self.connector.connect(name, stream).await
@@ -70,12 +76,14 @@ impl ControlTls {
 }
 
 fn unusable(what: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
-    Failure::usage(format!("cannot use {what} {}: {}", path.display(), chain(error)))
-        .remedy("berth-control writes ca, certificate and key of a platform together: use the three as they came")
+    Failure::usage(format!("cannot use {what} {}: {}", path.display(), chain(error))).remedy(
+        "berth-control writes ca, certificate and key of a platform together: use the three as they came",
+    )
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+    let read =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     let certificates = read.map_err(|error| unusable("certificate", path, &error))?;
     if certificates.is_empty() {
         return Err(Failure::usage(format!("{} holds no PEM certificate", path.display())));

@@ -49,7 +49,9 @@ impl TryFrom<RawContainer> for ContainerField {
         let env = |raw: RawEnv| EnvVar { name: raw.name, value: raw.value };
         let exclusive_cpus = raw.exclusive_cpus.map(|count| count.0);
         if exclusive_cpus == Some(0) {
-            return Err("exclusiveCpus is 0: leave it out to let the container use all of the pod's".to_owned());
+            return Err(
+                "exclusiveCpus is 0: leave it out to let the container use all of the pod's".to_owned()
+            );
         }
         let container = ContainerRequest {
             name: raw.name.0,
@@ -142,7 +144,9 @@ impl<'de> Visitor<'de> for UserVisitor {
         let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if !named {
-            return Err(E::custom(format!("user {name:?} is no user's name; a number goes into {{uid: 999}}")));
+            return Err(E::custom(format!(
+                "user {name:?} is no user's name; a number goes into {{uid: 999}}"
+            )));
         }
         Ok(User::Name(name.to_owned()))
     }

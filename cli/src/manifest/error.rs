@@ -51,7 +51,8 @@ fn reason(error: &Yaml, at: Option<(u64, u64)>) -> String {
         _ => {
             let text = error.to_string();
             let suffix = at.map(|(line, column)| format!(" at line {line}, column {column}"));
-            let text = suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned)).unwrap_or(text);
+            let text =
+                suffix.and_then(|suffix| text.strip_suffix(&suffix).map(str::to_owned)).unwrap_or(text);
             match text.as_str() {
                 "expected mapping start" => "must be a mapping (name: value)".to_owned(),
                 "expected sequence start" => "must be a list (- item)".to_owned(),

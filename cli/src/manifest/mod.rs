@@ -14,7 +14,7 @@ mod split;
 mod tests;
 
 pub use error::ManifestError;
-pub use scalar::parse_duration_ms;
+pub(crate) use scalar::parse_duration_ms;
 
 use berth_model::PodRequest;
 use berth_proto::v1;
@@ -29,7 +29,7 @@ use serde_path_to_error::{Deserializer, Track};
 pub const EXAMPLE: &str = include_str!("example.yaml");
 
 /// Largest manifest: a hundred thousand lines, far above any real one, bound the memory of a wrong file name.
-pub const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 
 /// What one document of a manifest asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,9 +95,7 @@ fn parse_document(document: &str) -> Result<Manifest, ManifestError> {
     let Head { kind } = read(document)?;
     match kind {
         KindField::Pod => read(document).map(|PodDocument(pod)| Manifest::Pod(Box::new(pod))),
-        KindField::AddressPool => {
-            read(document).map(|AddressPoolDocument(pool)| Manifest::AddressPool(pool))
-        }
+        KindField::AddressPool => read(document).map(|AddressPoolDocument(pool)| Manifest::AddressPool(pool)),
         KindField::SharedCpus => read(document).map(|SharedCpusDocument(pool)| Manifest::SharedCpus(pool)),
     }
 }

@@ -1,11 +1,9 @@
 //! `kind: Pod`.
 
+use super::KindField;
 use super::container::ContainersField;
 use super::limits::LimitsField;
-use super::scalar::{
-    Address, CpuList, Cpus, DurationMs, Label, MemList, Node, Pool, Size, Whole32, chain,
-};
-use super::KindField;
+use super::scalar::{Address, CpuList, Cpus, DurationMs, Label, MemList, Node, Pool, Size, Whole32, chain};
 use berth_model::{
     AppClass, ContainerRequest, CpuRequest, DiskPolicy, DnsConfig, MilliCpu, PodId, PodRequest, PoolName,
     RecoveryPolicy, RestartPolicy,

@@ -64,7 +64,8 @@ impl From<RawAddressPool> for AddressPoolDocument {
     fn from(raw: RawAddressPool) -> Self {
         let RawRange { network, first, last, gateway } = raw.spec.0;
         let text = |address: Option<Address>| address.map(|Address(address): Address| address);
-        let or_empty = |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+        let or_empty =
+            |address: Option<IpAddr>| address.map(|address| address.to_string()).unwrap_or_default();
         Self(v1::AddressPool {
             name: raw.metadata.name.0.to_string(),
             network: network.0.to_string(),

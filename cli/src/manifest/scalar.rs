@@ -66,7 +66,7 @@ fn micros(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// No number, no unit, too large, or a fraction of a millisecond.
-pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_duration_ms(text: &str) -> Result<u64, String> {
     match micros(text)? {
         micros if micros.is_multiple_of(1_000) => Ok(micros / 1_000),
         _ => Err(format!("{text:?} is no whole number of milliseconds")),

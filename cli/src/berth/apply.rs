@@ -1,0 +1,146 @@
+//! `berth apply`: a manifest, checked whole and then submitted document by document.
+
+use super::Session;
+use super::args::Apply;
+use super::wait::{self, Goal};
+use crate::failure::{Failure, Result};
+use crate::json;
+use crate::manifest::{self, EXAMPLE, MAX_BYTES, Manifest};
+use crate::output::{self, Format};
+use crate::program::{ask, request};
+use crate::table::{self, Width};
+use berth_model::PodId;
+use berth_proto::v1;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use tonic::transport::Channel;
+use v1::platform_client::PlatformClient;
+
+pub(super) async fn apply(session: &Session, apply: &Apply) -> Result<()> {
+    let path = match (&apply.file, apply.example) {
+        (None, _) | (_, true) => return output::write(EXAMPLE),
+        (Some(path), false) => path,
+    };
+    let manifests = read(path)?;
+    if apply.check {
+        let titles: Vec<_> = manifests.iter().map(Manifest::title).collect();
+        return session.output.note(&format!("{}: {} is well-formed", path.display(), titles.join(", ")));
+    }
+    let mut client = session.client().await?;
+    let mut answers = Vec::new();
+    for manifest in manifests {
+        let answer = submit(&mut client, manifest).await?;
+        session.output.note(&answer.title())?;
+        answers.push(answer);
+    }
+    let pods: Vec<PodId> = answers.iter().filter_map(Answer::pod_id).collect();
+    if apply.wait.wait && !pods.is_empty() {
+        let ended = wait::until_all(client, pods, Goal::Running, apply.wait.timeout).await?;
+        answers = answers.into_iter().map(|answer| answer.as_of(&ended)).collect();
+        session.output.note("")?;
+        session.output.note(table::pods(&ended, Width::Narrow, session.output.style).trim_end())?;
+    }
+    match session.output.format {
+        Format::Json => output::line(&json::pretty(&answers.iter().map(Answer::to_json).collect())),
+        Format::Table | Format::Wide => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Manifest>> {
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let unreadable = |error: io::Error| Failure::usage(format!("cannot read {name}: {error}"));
+    let mut text = String::new();
+    // One byte more than is accepted, so that a file that is too large is seen to be.
+    let most = MAX_BYTES as u64 + 1;
+    match path == Path::new("-") {
+        true => io::stdin().lock().take(most).read_to_string(&mut text),
+        false => File::open(path).and_then(|file| file.take(most).read_to_string(&mut text)),
+    }
+    .map_err(unreadable)?;
+    manifest::parse(&text).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(|error| format!("{name}:{error}")).collect();
+        Failure::manifest(format!("nothing was sent:\n{}", lines.join("\n")))
+            .remedy("berth apply --example prints a manifest with every field explained")
+    })
+}
+
+/// What the control plane answered to one document.
+enum Answer {
+    Pod(Box<v1::Pod>),
+    AddressPool(v1::AddressPool),
+    Node(Box<v1::NodeRecord>, String),
+}
+
+async fn submit(client: &mut PlatformClient<Channel>, manifest: Manifest) -> Result<Answer> {
+    let what = format!("apply {}", manifest.title());
+    match manifest {
+        Manifest::Pod(pod) => {
+            let message = v1::SubmitPodRequest { pod: Some((&*pod).into()) };
+            ask(&what, client.submit_pod(request(message))).await.map(|pod| Answer::Pod(Box::new(pod)))
+        }
+        Manifest::AddressPool(pool) => {
+            ask(&what, client.put_pool(request(pool))).await.map(Answer::AddressPool)
+        }
+        Manifest::SharedCpus(shared) => {
+            let pool = shared.pool.clone();
+            let record = ask(&what, client.set_shared_cpus(request(shared))).await?;
+            Ok(Answer::Node(Box::new(record), pool))
+        }
+    }
+}
+
+impl Answer {
+    fn title(&self) -> String {
+        match self {
+            Self::Pod(pod) => {
+                let node = pod.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
+                let state = table::pod_state(pod.state);
+                format!(
+                    "pod {}: {state}{node}, incarnation {}",
+                    table::identity(pod.pod.as_ref()),
+                    pod.incarnation
+                )
+            }
+            Self::AddressPool(pool) => {
+                format!("address pool {}: {} of {} addresses assigned", pool.name, pool.assigned, pool.size)
+            }
+            Self::Node(record, pool) => {
+                let set = record.shared_pools.iter().find(|shared| shared.pool == *pool);
+                let cpus = set.map_or("", |set| &set.cpus);
+                format!("shared CPUs {pool} on {}: {cpus}", record.name)
+            }
+        }
+    }
+
+    fn pod_id(&self) -> Option<PodId> {
+        match self {
+            Self::Pod(pod) => berth_proto::pod_from(pod.pod.clone()).ok(),
+            Self::AddressPool(_) | Self::Node(..) => None,
+        }
+    }
+
+    /// A pod as it was when waiting for it ended.
+    fn as_of(self, ended: &[v1::Pod]) -> Self {
+        match self {
+            Self::Pod(pod) => match ended.iter().find(|later| later.pod == pod.pod) {
+                Some(later) => Self::Pod(Box::new(later.clone())),
+                None => Self::Pod(pod),
+            },
+            other @ (Self::AddressPool(_) | Self::Node(..)) => other,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Pod(pod) => json!({ "kind": "Pod", "pod": json::to_json("Pod", pod.as_ref()) }),
+            Self::AddressPool(pool) => {
+                json!({ "kind": "AddressPool", "addressPool": json::to_json("AddressPool", pool) })
+            }
+            Self::Node(record, _) => {
+                json!({ "kind": "SharedCpus", "node": json::to_json("NodeRecord", record.as_ref()) })
+            }
+        }
+    }
+}

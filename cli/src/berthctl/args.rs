@@ -1,0 +1,120 @@
+//! The command line of `berthctl`.
+
+use crate::output::Format;
+use crate::program::Generate;
+use berth_model::{ContainerName, OrderId, PodId};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused, or failed; doctor: something is wrong
+  2  asked wrongly
+  3  berthd cannot be reached
+
+berthctl only looks: whatever changes a pod is ordered by the control plane.";
+
+/// Look at this node as its daemon sees it.
+///
+/// berthctl asks berthd over its Unix socket. It works without the control plane, and it changes nothing.
+///
+/// Examples:
+///   berthctl status                      the link to the control plane, the host, the certificate
+///   berthctl pods                        pods, and what berthd would do next with each
+///   berthctl cgroup shop/web             what was ordered and what the kernel has, side by side
+///   berthctl logs shop/web -f --tail 20
+///   berthctl doctor                      what is wrong here, and what to do about it
+#[derive(Debug, Parser)]
+#[command(name = "berthctl", version, verbatim_doc_comment, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    /// berthd's socket
+    #[arg(
+        long,
+        global = true,
+        env = "BERTHD_SOCKET",
+        default_value = "/run/berth/berthd.sock",
+        value_name = "PATH"
+    )]
+    pub socket: PathBuf,
+    /// How to write the answer
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Format,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the link to the control plane, the host and the certificate
+    Status,
+    /// Show pods, and what berthd would do next with each
+    Pods,
+    /// Show all that this node knows of a pod
+    Pod(OnePod),
+    /// Show open orders and recent outcomes
+    Orders,
+    /// Show one order
+    Order(OneOrder),
+    /// Show memory nodes, cores, and who holds which CPUs
+    Topology,
+    Cgroup(Cgroup),
+    /// Show address grants and the interfaces that have them
+    Leases,
+    Logs(Logs),
+    /// Look for what is wrong here, and say what to do about it
+    ///
+    /// Exits with 1 when a finding is an error.
+    Doctor,
+    /// Write manual pages and completions, for packages
+    #[command(hide = true, subcommand)]
+    Generate(Generate),
+}
+
+/// A pod.
+#[derive(Debug, Args)]
+pub(crate) struct OnePod {
+    /// Which pod
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub pod: PodId,
+}
+
+/// An order.
+#[derive(Debug, Args)]
+pub(crate) struct OneOrder {
+    /// Which order, a ULID
+    pub id: OrderId,
+}
+
+/// Show what was ordered and what the kernel has, side by side, and statistics
+///
+/// The pod's cgroup comes first, then each container's. DIFFERS says that something else has written the file since
+/// berthd did; UNREADABLE that it cannot be read, mostly because a container does not run.
+#[derive(Debug, Args)]
+pub(crate) struct Cgroup {
+    /// Which pod
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub pod: PodId,
+}
+
+/// Show what a container has written to its standard output and error
+///
+/// Examples:
+///   berthctl logs shop/web
+///   berthctl logs shop/web -c sidecar -f --tail 20
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Logs {
+    /// Which pod
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub pod: PodId,
+    /// Which container; may be left out when the pod has one
+    #[arg(short, long)]
+    pub container: Option<ContainerName>,
+    /// Go on as more is written
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "N")]
+    pub tail: Option<u32>,
+}

@@ -1,0 +1,128 @@
+//! `berthctl`: what a person debugs one node by. It only looks. Start with [`main`].
+
+mod args;
+
+use crate::channel;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, now_ms, write_bytes};
+use crate::program::{self, ask, request};
+use crate::table;
+use args::{Cli, Command, Logs};
+use berth_model::{OrderId, PodId};
+use berth_proto::v1;
+use clap::CommandFactory;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use tonic::transport::Channel;
+use v1::finding::Level;
+use v1::node_client::NodeClient;
+
+/// Largest answer: five hundred pods with all their controls.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Runs `berthctl` with these arguments, the program's name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    program::run(args, |cli: Cli| (cli.output, run(cli)))
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    if let Command::Generate(generate) = &cli.command {
+        return generate.run(Cli::command());
+    }
+    let channel = channel::to_node(&cli.socket).await?;
+    let client = NodeClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+    let mut node = Node { client, output: Output::new(cli.output) };
+    match cli.command {
+        Command::Status => node.status().await,
+        Command::Pods => node.pods().await,
+        Command::Pod(one) => node.pod(&one.pod).await,
+        Command::Orders => node.orders().await,
+        Command::Order(one) => node.order(&one.id).await,
+        Command::Topology => node.topology().await,
+        Command::Cgroup(cgroup) => node.cgroup(&cgroup.pod).await,
+        Command::Leases => node.leases().await,
+        Command::Logs(logs) => node.logs(&logs).await,
+        Command::Doctor => node.doctor().await,
+        Command::Generate(generate) => generate.run(Cli::command()),
+    }
+}
+
+struct Node {
+    client: NodeClient<Channel>,
+    output: Output,
+}
+
+impl Node {
+    async fn status(&mut self) -> Result<()> {
+        let status = ask("get status", self.client.get_status(request(v1::GetStatusRequest {}))).await?;
+        self.output.message("NodeStatus", &status, |style| table::status(&status, now_ms(), style))
+    }
+
+    async fn pods(&mut self) -> Result<()> {
+        let pods = ask("list pods", self.client.list_pods(request(v1::ListLocalPodsRequest {}))).await?.pods;
+        self.output.list("LocalPod", &pods, |style| table::local_pods(&pods, style))
+    }
+
+    async fn pod(&mut self, id: &PodId) -> Result<()> {
+        let call = self.client.get_pod(request(v1::GetLocalPodRequest { pod: Some(id.into()) }));
+        let pod = ask(&format!("get pod {id}"), call).await?;
+        self.output.message("LocalPod", &pod, |style| table::local_pod(&pod, style))
+    }
+
+    async fn orders(&mut self) -> Result<()> {
+        let call = self.client.list_orders(request(v1::ListLocalOrdersRequest {}));
+        let orders = ask("list orders", call).await?.orders;
+        self.output.list("LocalOrder", &orders, |style| table::local_orders(&orders, now_ms(), style))
+    }
+
+    async fn order(&mut self, id: &OrderId) -> Result<()> {
+        let call = self.client.get_order(request(v1::GetLocalOrderRequest { id: id.to_string() }));
+        let order = ask(&format!("get order {id}"), call).await?;
+        self.output.message("LocalOrder", &order, |style| table::local_order(&order, now_ms(), style))
+    }
+
+    async fn topology(&mut self) -> Result<()> {
+        let topology =
+            ask("get topology", self.client.get_topology(request(v1::GetTopologyRequest {}))).await?;
+        self.output.message("NodeTopology", &topology, |style| table::topology(&topology, style))
+    }
+
+    async fn cgroup(&mut self, id: &PodId) -> Result<()> {
+        let call = self.client.get_cgroup(request(v1::GetCgroupRequest { pod: Some(id.into()) }));
+        let response = ask(&format!("get cgroups of pod {id}"), call).await?;
+        self.output.message("GetCgroupResponse", &response, |style| table::cgroup(&response, style))
+    }
+
+    async fn leases(&mut self) -> Result<()> {
+        let leases =
+            ask("list leases", self.client.list_leases(request(v1::ListLeasesRequest {}))).await?.leases;
+        self.output.list("AddressLease", &leases, |style| table::leases(&leases, style))
+    }
+
+    async fn logs(&mut self, logs: &Logs) -> Result<()> {
+        let what = format!("read logs of pod {}", logs.pod);
+        let call = self.client.read_logs(v1::ReadLogsRequest {
+            pod: Some((&logs.pod).into()),
+            container: logs.container.as_ref().map(ToString::to_string).unwrap_or_default(),
+            follow: logs.follow,
+            tail_lines: logs.tail,
+        });
+        let mut chunks = ask(&what, call).await?;
+        let failed = |status| Failure::from_status(&status, &what);
+        while let Some(chunk) = chunks.message().await.map_err(failed)? {
+            write_bytes(&chunk.data)?;
+        }
+        Ok(())
+    }
+
+    async fn doctor(&mut self) -> Result<()> {
+        let findings = ask("diagnose", self.client.diagnose(request(v1::DiagnoseRequest {}))).await?.findings;
+        self.output.list("Finding", &findings, |style| table::findings(&findings, style))?;
+        let errors = findings.iter().filter(|finding| finding.level == i32::from(Level::Error)).count();
+        match errors {
+            0 => Ok(()),
+            1 => Err(Failure::refused("Unhealthy", "one finding is an error")),
+            many => Err(Failure::refused("Unhealthy", format!("{many} findings are errors"))),
+        }
+    }
+}
