@@ -13,15 +13,24 @@ pub(crate) struct Topologies<'a>(pub &'a State);
 impl AssignCpus for Topologies<'_> {
     fn assign(&self, node: &NodeView, demand: CpuDemand<'_>) -> Result<CpuAssignment, String> {
         let facts = self.facts(&node.name).ok_or("its topology is unknown")?;
-        let assigned = match demand {
+        match demand {
             CpuDemand::Count { count, memory } => {
-                let free = Free { cpus: node.free_cpus.clone(), memory: self.free_memory(&node.name, facts) };
-                count_of(&facts.topology, &free, count, memory)?
+                let mut free =
+                    Free { cpus: node.free_cpus.clone(), memory: self.free_memory(&node.name, facts) };
+                let best = count_of(&facts.topology, &free, count, memory)?;
+                if check_lender(node, &best.cpus).is_ok() {
+                    return Ok(best);
+                }
+                // The best CPUs are the last of the pool that lends them: the next best leave it enough.
+                free.cpus = free.cpus.difference(&kept_for_lender(node));
+                count_of(&facts.topology, &free, count, memory)
             }
-            CpuDemand::Exact { cpus, mems } => exactly(&facts.topology, cpus, mems)?,
-        };
-        check_lender(node, &assigned.cpus)?;
-        Ok(assigned)
+            CpuDemand::Exact { cpus, mems } => {
+                let assigned = exactly(&facts.topology, cpus, mems)?;
+                check_lender(node, &assigned.cpus)?;
+                Ok(assigned)
+            }
+        }
     }
 }
 
@@ -73,10 +82,22 @@ fn exactly(topology: &Topology, cpus: &CpuSet, mems: Option<&MemSet>) -> Result<
     Ok(CpuAssignment { distance: distance_of(topology, cpus, &mems), cpus: cpus.clone(), mems })
 }
 
+/// The CPUs of the pool that lends: all free ones before it is set.
+fn lender(node: &NodeView) -> &CpuSet {
+    let pool = node.pools.iter().find(|(name, _)| name.as_str() == DEFAULT_POOL);
+    pool.map_or(&node.free_cpus, |(_, pool)| &pool.cpus)
+}
+
+/// So many of the lender's CPUs as it needs for those who stay in it: the lowest.
+fn kept_for_lender(node: &NodeView) -> CpuSet {
+    let lowest = lender(node).iter().take(node.kept_back_cpus as usize);
+    // They come out of a set, so none is too high for one.
+    CpuSet::try_from_iter(lowest).unwrap_or_default()
+}
+
 /// What is left of the pool that lends the CPUs has to suffice for those who stay in it.
 fn check_lender(node: &NodeView, taken: &CpuSet) -> Result<(), String> {
-    let lender = node.pools.iter().find(|(name, _)| name.as_str() == DEFAULT_POOL);
-    let left = lender.map_or(node.free_cpus.difference(taken), |(_, pool)| pool.cpus.difference(taken));
+    let left = lender(node).difference(taken);
     if left.len() >= node.kept_back_cpus as usize {
         return Ok(());
     }

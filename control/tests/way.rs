@@ -1,14 +1,16 @@
 //! The whole way of an order: platform, control plane, node and back, over real TLS.
-#![allow(missing_docs, clippy::cast_possible_truncation)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
 use berth_proto::v1;
 use berth_proto::v1::PodState;
+use berth_proto::v1::platform_client::PlatformClient;
 use berth_proto::v1::pod_order::Verb;
 use common::*;
 use std::time::Duration;
 use tonic::Code;
+use tonic::transport::Channel;
 
 #[tokio::test]
 async fn a_pod_with_cpus_of_its_own_comes_runs_and_goes() {
@@ -49,19 +51,7 @@ async fn a_pod_with_cpus_of_its_own_comes_runs_and_goes() {
     node.done(&run).await;
     pod_in_state(&mut platform, "web", PodState::Running).await;
 
-    let status = v1::PodStatus {
-        pod: Some(pod_ref("web")),
-        incarnation: 1,
-        generation: 1,
-        phase: v1::PodPhase::Running.into(),
-        message: "all well".to_owned(),
-        ..v1::PodStatus::default()
-    };
-    node.say(v1::node_message::Message::PodStatus(status)).await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while get(&mut platform, "web").await.unwrap().status.is_none() {
-        assert!(tokio::time::Instant::now() < deadline, "no status came");
-    }
+    report_status(&node, &mut platform).await;
 
     assert_eq!(evict(&mut platform, "web", false).await.unwrap().state(), PodState::Evicting);
     let order = node.next_order().await;
@@ -77,7 +67,11 @@ async fn a_pod_with_cpus_of_its_own_comes_runs_and_goes() {
     assert_eq!(shared_cpus(&grow), "default 1-3 on 0-1, generation 3");
     node.done(&grow).await;
 
-    // Evicted, it still holds its address; released, nothing.
+    release(&mut node, &mut platform).await;
+}
+
+/// Evicted, it still holds its address; released, nothing.
+async fn release(node: &mut FakeNode, platform: &mut PlatformClient<Channel>) {
     assert_denied(
         platform.delete_pool(v1::DeletePoolRequest { name: "lan".to_owned() }).await,
         Code::FailedPrecondition,
@@ -89,12 +83,28 @@ async fn a_pod_with_cpus_of_its_own_comes_runs_and_goes() {
     assert!(matches!(pod_order(&order).1, Verb::Release(_)));
     assert_eq!(order.reason, "asked for by platform/ops");
     node.done(&order).await;
-    assert_denied(get(&mut platform, "web").await, Code::NotFound, "there is no pod shop/web");
+    assert_denied(get(platform, "web").await, Code::NotFound, "there is no pod shop/web");
     platform.delete_pool(v1::DeletePoolRequest { name: "lan".to_owned() }).await.unwrap();
 
     // A later pod of that name begins above everything that a node may remember of the first.
-    let again = submit(&mut platform, shared_pod("web")).await.unwrap();
+    let again = submit(platform, shared_pod("web")).await.unwrap();
     assert!(again.incarnation > 1 && again.seq > 3, "{again:?}");
+}
+
+async fn report_status(node: &FakeNode, platform: &mut PlatformClient<Channel>) {
+    let status = v1::PodStatus {
+        pod: Some(pod_ref("web")),
+        incarnation: 1,
+        generation: 1,
+        phase: v1::PodPhase::Running.into(),
+        message: "all well".to_owned(),
+        ..v1::PodStatus::default()
+    };
+    node.say(v1::node_message::Message::PodStatus(status)).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while get(platform, "web").await.unwrap().status.is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "no status came");
+    }
 }
 
 #[tokio::test]

@@ -441,3 +441,24 @@ fn pools_that_an_operator_chose_stay_chosen() {
     });
     assert!(verbs.into_iter().all(|verb| matches!(verb, PodVerb::Run { .. })));
 }
+
+#[test]
+fn the_last_cpus_of_the_shared_pool_are_not_lent() {
+    let mut world = World::new();
+    world.settle();
+    // The pool has CPU 1 only; 2 to 7 are nobody's, and on CPU 1's memory node there are two of them.
+    for node in 0..NODES {
+        world
+            .change(|tx| tx.set_shared_cpus(&node_name(node), default_pool(), "1".parse().unwrap()))
+            .unwrap();
+    }
+    world.settle();
+    for (pod, exclusive) in [(0, 2), (1, 2), (2, 4), (3, 4)] {
+        let request = request(pod, exclusive, DiskPolicy::Reuse);
+        world.change(|tx| tx.submit(request, 0)).unwrap();
+        world.settle();
+        world.check();
+    }
+    let pools = world.state.nodes.values().map(|node| node.pools[&default_pool()].cpus.to_string());
+    assert_eq!(pools.collect::<Vec<_>>(), ["1", "1"]);
+}

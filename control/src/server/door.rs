@@ -1,0 +1,155 @@
+//! Accepting connections: handshakes, bounded in number and time, and who is behind each connection.
+
+use super::until;
+use crate::pki::{Authority, Identity, identity_of};
+use anyhow::Context as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a failed accept, which is a lack of descriptors in most cases.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection, who is behind it, and its place among the permitted number.
+pub(super) struct PeerStream<I> {
+    stream: TlsStream<TcpStream>,
+    peer: I,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<I: Clone + Send + Sync + 'static> Connected for PeerStream<I> {
+    type ConnectInfo = I;
+
+    fn connect_info(&self) -> I {
+        self.peer.clone()
+    }
+}
+
+impl<I: Unpin> AsyncRead for PeerStream<I> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl<I: Unpin> AsyncWrite for PeerStream<I> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+/// Who is behind a connection whose certificate was verified.
+pub(super) fn identify(
+    authority: &Authority,
+) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone + use<> {
+    let domain = authority.trust_domain().clone();
+    move |stream| {
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let certificate = certificates.first().ok_or("no certificate")?;
+        identity_of(certificate, &domain).map_err(|error| error.to_string())
+    }
+}
+
+/// Connections, ready to be served.
+pub(super) type Incoming<I> = ReceiverStream<io::Result<PeerStream<I>>>;
+
+/// Listens, and shakes hands with at most `most` peers at a time.
+pub(super) async fn listen_on<I: Send + 'static>(
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    most: usize,
+    identify: impl Fn(&TlsStream<TcpStream>) -> Result<I, String> + Clone + Send + Sync + 'static,
+    draining: &watch::Receiver<bool>,
+) -> anyhow::Result<(SocketAddr, Incoming<I>)> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let bound = listener.local_addr().with_context(|| format!("look at the listener on {address}"))?;
+    // One place: tonic takes connections at once, and a full queue only makes handshakes wait.
+    let (ready, incoming) = mpsc::channel(1);
+    let door = Door { listener, acceptor, places: Arc::new(Semaphore::new(most)), identify, ready };
+    tokio::spawn(door.accept(until(draining.clone())));
+    Ok((bound, ReceiverStream::new(incoming)))
+}
+
+struct Door<I, F> {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    places: Arc<Semaphore>,
+    identify: F,
+    ready: mpsc::Sender<io::Result<PeerStream<I>>>,
+}
+
+impl<I, F> Door<I, F>
+where
+    I: Send + 'static,
+    F: Fn(&TlsStream<TcpStream>) -> Result<I, String> + Clone + Send + Sync + 'static,
+{
+    async fn accept(self, drained: impl Future<Output = ()>) {
+        let mut drained = std::pin::pin!(drained);
+        loop {
+            // Both arms only wait: a connection that was not accepted stays in the kernel's queue.
+            let next = tokio::select! {
+                () = &mut drained => return,
+                next = self.next() => next,
+            };
+            match next {
+                Ok((stream, place)) => self.shake_hands(stream, place),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn next(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, place))
+    }
+
+    fn shake_hands(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let (acceptor, identify, ready) = (self.acceptor.clone(), self.identify.clone(), self.ready.clone());
+        tokio::spawn(async move {
+            let from = stream.peer_addr().ok();
+            let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+            let why = match shaken {
+                Err(_) => "the handshake took too long".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Ok(Ok(stream)) => match identify(&stream) {
+                    Err(why) => why,
+                    Ok(peer) => {
+                        let peer = PeerStream { stream, peer, _place: place };
+                        // The server is going down if nobody takes it.
+                        let _ = ready.send(Ok(peer)).await;
+                        return;
+                    }
+                },
+            };
+            tracing::info!(from = ?from, why, "a connection was refused");
+        });
+    }
+}
