@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::link::{Link, LinkConfig, LinkState, Orders, PkiFiles};
 use crate::network::Ipam;
-use crate::pod::{Beat, Parts, Pods};
+use crate::pod::{Beat, Pace, Parts, Pods};
 use crate::reports::Reports;
 use crate::runtime::{Hint, Runtime};
 use berth_cgroup::CgroupRoot;
@@ -94,7 +94,12 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         let cni = serve_cni(listen(&config.cni_socket, Who::Root)?, &ledger);
         let socket = listen(&config.socket, Who::of_group(&config.socket_group))?;
         let api = serve_api(socket, api(&config, &ledger, &reports, &state, &host));
-        let pods = Pods::new(Parts { ledger: ledger.clone(), runtime, reports: reports.clone() });
+        let pods = Pods::new(Parts {
+            ledger: ledger.clone(),
+            runtime,
+            reports: reports.clone(),
+            pace: Pace::default(),
+        });
         let adopted = pods.adopt();
         let tending = pods.clone();
         let tend = tokio::spawn(async move {

@@ -12,6 +12,7 @@ mod tend;
 #[cfg(test)]
 mod tests;
 
+pub use task::Pace;
 pub use tend::Beat;
 
 use crate::ledger::Ledger;
@@ -41,6 +42,8 @@ pub struct Parts<R> {
     pub runtime: Arc<R>,
     /// What upstream is told.
     pub reports: Arc<Reports>,
+    /// How often tasks look and try again.
+    pub pace: Pace,
 }
 
 /// The tasks of all pods, and what they share.
@@ -48,6 +51,7 @@ pub struct Pods<R> {
     ledger: Ledger,
     runtime: Arc<R>,
     reports: Arc<Reports>,
+    pace: Pace,
     places: Places,
     tasks: Mutex<BTreeMap<PodId, Arc<Handle>>>,
     draining: watch::Sender<bool>,
@@ -79,6 +83,7 @@ impl<R: Runtime> Pods<R> {
             ledger: parts.ledger,
             runtime: parts.runtime,
             reports: parts.reports,
+            pace: parts.pace,
             places: Places {
                 pulls: Semaphore::new(PULLS),
                 sandboxes: Semaphore::new(SANDBOXES),

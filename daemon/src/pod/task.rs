@@ -3,7 +3,6 @@
 use super::{Handle, Pods, effect};
 use crate::ledger::{LedgerError, Look, Moment, Standing};
 use crate::network;
-use crate::node;
 use crate::reports::Report;
 use crate::runtime::{Runtime, RuntimeError};
 use berth_model::{Failure, PodId, PodPhase, PodStatus};
@@ -15,21 +14,44 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
-/// A settled pod is looked at this often: what overwrote a control is mended within this time.
-const LOOK: Duration = Duration::from_secs(30);
-/// After a failed effect the next try waits this long, then twice as long …
-const RETRY: Duration = Duration::from_millis(500);
-/// … and at most this long.
-const RETRY_CAP: Duration = Duration::from_secs(30);
 /// Steps without a rest. The longest way, a replaced pod of 64 containers, has fewer; more would be a loop.
 const MAX_STEPS: usize = 1_000;
 
+/// How often a pod's task looks, and tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// A settled pod is looked at this often: what overwrote a control is mended within this time.
+    pub look: Duration,
+    /// After a failed effect the next try waits this long, then twice as long …
+    pub retry: Duration,
+    /// … and at most this long.
+    pub retry_cap: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            look: Duration::from_secs(30),
+            retry: Duration::from_millis(500),
+            retry_cap: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What a round came to.
 enum Rest {
-    /// Look again after this time, or when woken.
+    /// Look again at the next periodic look, or when woken.
+    Usual,
+    /// Look again after this time at the latest.
     For(Duration),
     /// Something did not work: look again soon, later each time.
     Retry,
+}
+
+/// What a round came to, and how many steps it made.
+struct Round {
+    rest: Rest,
+    steps: usize,
 }
 
 /// Whether the round goes on.
@@ -42,10 +64,12 @@ enum Turn {
 pub(super) async fn run<R: Runtime>(pods: Arc<Pods<R>>, pod: PodId, handle: Arc<Handle>, _alive: mpsc::Sender<()>) {
     let mut failures: u32 = 0;
     loop {
-        let rest = round(&pods, &pod).await;
-        failures = match rest {
-            Rest::For(_) => 0,
-            Rest::Retry => failures.saturating_add(1),
+        let Round { rest, steps } = round(&pods, &pod).await;
+        // Whoever got a step further is not stuck at what failed before.
+        failures = match (&rest, steps) {
+            (Rest::Usual | Rest::For(_), _) => 0,
+            (Rest::Retry, 0) => failures.saturating_add(1),
+            (Rest::Retry, 1..) => 1,
         };
         handle.rounds.send_modify(|rounds| *rounds += 1);
         if pods.is_draining() || pods.retire(&pod) {
@@ -55,50 +79,51 @@ pub(super) async fn run<R: Runtime>(pods: Arc<Pods<R>>, pod: PodId, handle: Arc<
             // Cancel-safe: a permit that is not taken stays.
             () = handle.woken.notified() => {}
             // Cancel-safe: a timer holds nothing.
-            () = tokio::time::sleep(pause(&pod, &rest, failures)) => {}
+            () = tokio::time::sleep(pause(pods.pace, &pod, &rest, failures)) => {}
         }
     }
 }
 
 /// How long to rest. Pods that rest for the same time do not wake at the same moment.
-fn pause(pod: &PodId, rest: &Rest, failures: u32) -> Duration {
+fn pause(pace: Pace, pod: &PodId, rest: &Rest, failures: u32) -> Duration {
     let mut hasher = DefaultHasher::new();
     (pod, failures).hash(&mut hasher);
     let percent = u32::try_from(hasher.finish() % 21).unwrap_or(0) + 90;
     match rest {
-        Rest::For(time) if *time < LOOK => *time,
-        Rest::For(time) => *time * percent / 100,
+        Rest::For(time) => (*time).min(pace.look),
+        Rest::Usual => pace.look * percent / 100,
         Rest::Retry => {
-            let doubled = RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
-            doubled.min(RETRY_CAP) * percent / 100
+            let doubled = pace.retry.saturating_mul(1 << failures.saturating_sub(1).min(10));
+            doubled.min(pace.retry_cap) * percent / 100
         }
     }
 }
 
 /// Step by step until there is nothing to do now.
-async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId) -> Rest {
+async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId) -> Round {
     let mut rewritten = BTreeSet::new();
-    for _ in 0..MAX_STEPS {
+    for steps in 0..MAX_STEPS {
+        let ended = |rest| Round { rest, steps };
         if pods.is_draining() {
-            return Rest::For(LOOK);
+            return ended(Rest::Usual);
         }
         let Some(record) = pods.ledger.pod(pod) else {
-            return Rest::For(LOOK);
+            return ended(Rest::Usual);
         };
         let observed = match look(pods, &record, &rewritten).await {
             Ok(observed) => observed,
-            Err(error) => return unseen(pods, &record, &error),
+            Err(error) => return ended(unseen(pods, &record, &error)),
         };
         let step = next_step(&record, &observed);
         let look = Arc::new(Look { record, observed, step });
         report(pods, &look).await;
         match turn(pods, &look).await {
             Turn::Again => note_rewritten(&mut rewritten, &look.step),
-            Turn::Rest(rest) => return rest,
+            Turn::Rest(rest) => return ended(rest),
         }
     }
     error!(%pod, steps = MAX_STEPS, "the pod does not settle");
-    Rest::Retry
+    Round { rest: Rest::Retry, steps: 0 }
 }
 
 /// Controls are written once a look; what still differs then is reported.
@@ -118,7 +143,6 @@ async fn look<R: Runtime>(
     let _place = pods.places.looks.acquire().await;
     let mut observed = pods.runtime.observe(record, ordered.as_ref()).await?;
     observed.rewritten.clone_from(rewritten);
-    observed.now_ms = node::monotonic_ms();
     Ok(observed)
 }
 
@@ -166,7 +190,7 @@ async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
         Step::Wait(wait) => {
             network::reconcile(&pods.ledger, &look.record.pod, &look.observed).await;
             let until = wait.until_ms.map(|until| until.saturating_sub(look.observed.now_ms));
-            Turn::Rest(Rest::For(until.map_or(LOOK, Duration::from_millis).min(LOOK)))
+            Turn::Rest(until.map_or(Rest::Usual, |until| Rest::For(Duration::from_millis(until))))
         }
         Step::EnsureImage { .. }
         | Step::EnsureSlice
@@ -196,7 +220,7 @@ async fn settle<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>) -> Turn {
         Ok(true) => Turn::Again,
         Ok(false) => {
             network::reconcile(&pods.ledger, &look.record.pod, &look.observed).await;
-            Turn::Rest(Rest::For(LOOK))
+            Turn::Rest(Rest::Usual)
         }
         Err(error) => unwritten(&look.record.pod, &error),
     }
