@@ -36,7 +36,10 @@ const HOPELESS: [&str; 8] = [
 
 /// Names what was tried, and judges the answer.
 pub(super) fn refused(what: impl Into<String>, call: Call, status: &Status) -> RuntimeError {
-    let (what, why) = (what.into(), format!("{} ({:?})", status.message(), status.code()));
+    // A broken connection is told by the source only.
+    let source =
+        std::error::Error::source(status).map(|cause| format!(": {}", chain(cause))).unwrap_or_default();
+    let (what, why) = (what.into(), format!("{} ({:?}){source}", status.message(), status.code()));
     match is_permanent(call, status.code(), status.message()) {
         true => RuntimeError::Permanent { what, why },
         false => RuntimeError::Transient { what, why },

@@ -57,7 +57,7 @@ impl Listener {
     async fn listen(&mut self) -> Result<(), tonic::Status> {
         let filters =
             ["/tasks/start", "/tasks/exit", "/tasks/oom", "/containers/create", "/containers/update"];
-        let filters = filters.map(|topic| format!("topic=={topic},namespace==k8s.io"));
+        let filters = filters.map(|topic| format!("topic==\"{topic}\",namespace==\"k8s.io\""));
         let request = in_namespace(SubscribeRequest { filters: filters.into() });
         let mut stream = self.client.events().subscribe(request).await?.into_inner();
         // Whatever happened while nobody listened.

@@ -73,8 +73,11 @@ impl Client {
         }
         let labels = HashMap::from([(PINNED.0.to_owned(), PINNED.1.to_owned())]);
         let paths = vec![format!("labels.{}", PINNED.0)];
+        // The target is said though it stays: without one, containerd (1.7) dies of a nil pointer.
+        let change =
+            Wire { name: image.name.clone(), labels, target: Some(image.target.clone()), ..Wire::default() };
         let request = in_namespace(UpdateImageRequest {
-            image: Some(Wire { name: image.name.clone(), labels, ..Wire::default() }),
+            image: Some(change),
             update_mask: Some(FieldMask { paths }),
             source_date_epoch: None,
         });
