@@ -1,1 +1,16 @@
-//! End-to-end cases that look at the kernel.
+//! End-to-end cases: real packages installed on real hosts, driven by Berth's own commands, judged by the kernel.
+//!
+//! [`Fleet::up`] does what the README tells a person to do. Cases ask `berth` to do something, and then look at cgroup
+//! files, `/proc`, and processes in the guest, never at what Berth says of itself.
+//!
+//! Nothing of Berth's inside is linked here: cases know its commands and their JSON.
+#![forbid(unsafe_code)]
+
+pub mod demo;
+mod fleet;
+mod kernel;
+mod manifest;
+
+pub use fleet::{Fleet, FleetSpec};
+pub use kernel::{Kernel, PodProcess};
+pub use manifest::{REGISTRY_IMAGES, image};

@@ -1,0 +1,227 @@
+//! A control plane and joined nodes, set up from the packages by the steps of the README.
+
+use crate::kernel::Kernel;
+use anyhow::{Context, Result, ensure};
+use berth_lab::{GATEWAY, Guest, Lab, LabSpec, Output, POD_GATEWAY, POD_NETWORK, Process, Suite, wait_until};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Until a node that was just joined is ready.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+/// The pool that pods get their addresses from.
+const POOL: &str = "pods";
+
+/// Which fleet.
+#[derive(Debug, Clone)]
+pub struct FleetSpec {
+    /// The lab's name.
+    pub name: String,
+    /// How many nodes.
+    pub nodes: u8,
+    /// What they are made from.
+    pub suite: Suite,
+}
+
+/// A fleet that is up.
+#[derive(Debug)]
+pub struct Fleet {
+    lab: Lab,
+    directory: PathBuf,
+}
+
+impl Fleet {
+    /// Brings up a lab, installs the packages, joins the nodes, and makes an address pool.
+    ///
+    /// # Errors
+    /// When any of it fails.
+    pub fn up(spec: &FleetSpec) -> Result<Self> {
+        let lab = Lab::up(&LabSpec { name: spec.name.clone(), nodes: spec.nodes, suite: spec.suite })?;
+        let directory = lab.directory().join("fleet");
+        let fleet = Self { lab, directory };
+        if fleet.directory.join("complete").exists() {
+            return Ok(fleet);
+        }
+        println!("fleet: control plane");
+        fleet.start_control()?;
+        for guest in fleet.lab.guests() {
+            println!("fleet: install berth-node on {}, and join it", guest.name());
+            fleet.join(&guest)?;
+        }
+        fleet.make_pool()?;
+        std::fs::write(fleet.directory.join("complete"), "").context("note that the fleet is complete")?;
+        Ok(fleet)
+    }
+
+    /// The package's own files, unpacked: the control plane runs beside the guests, and not on a host of its own.
+    fn start_control(&self) -> Result<()> {
+        let root = self.directory.join("control");
+        if root.exists() {
+            std::fs::remove_dir_all(&self.directory).context("remove an unfinished fleet")?;
+        }
+        std::fs::create_dir_all(&root).context("make the control plane's directory")?;
+        ran(Command::new("dpkg-deb").arg("-x").arg(package("berth-control")?).arg(&root))?;
+        let config = format!(
+            "state_dir = \"{}\"\nserver_names = [\"{GATEWAY}\"]\nlisten = \"{GATEWAY}:7443\"\n\
+             enroll_listen = \"{GATEWAY}:7444\"\nheartbeat_ms = 2000\nlease_ms = 20000\n",
+            self.directory.join("state").display()
+        );
+        std::fs::write(self.directory.join("berth-control.toml"), config)
+            .context("write the configuration")?;
+        ran(self.control().args(["ca", "init"]))?;
+        ran(self
+            .control()
+            .args(["platform-cert", "operator", "--server", &format!("{GATEWAY}:7443"), "--out"])
+            .arg(self.directory.join("operator")))?;
+        let argv = vec![
+            root.join("usr/sbin/berth-control").display().to_string(),
+            "--config".to_owned(),
+            self.directory.join("berth-control.toml").display().to_string(),
+            "run".to_owned(),
+        ];
+        self.lab.spawn(Process { name: "control".to_owned(), argv, env: Vec::new() })?;
+        wait_until("the control plane", READY_LIMIT, || Ok(self.berth(&["nodes"])?.success().then_some(())))
+    }
+
+    fn control(&self) -> Command {
+        let mut control = self.lab.command(self.directory.join("control/usr/sbin/berth-control"));
+        control.arg("--config").arg(self.directory.join("berth-control.toml"));
+        control
+    }
+
+    fn join(&self, guest: &Guest) -> Result<()> {
+        guest.install_deb(&package("berth-node")?)?;
+        let name = guest.name();
+        let token = ran(self.control().args(["token", "create", "--node", &name]))?;
+        let token = token
+            .split_whitespace()
+            .find(|word| word.starts_with("berth1."))
+            .context("no token was printed")?;
+        guest.run_ok(&format!("berthd join --control {GATEWAY}:7443 --node {name} --token {token}"))?;
+        guest.run_ok("systemctl restart berthd")?;
+        wait_until(&format!("{name} to be ready"), READY_LIMIT, || {
+            let nodes = self.berth_json(&["nodes"])?;
+            let ready = |node: &Value| node["name"] == name.as_str() && node["state"] == "Ready";
+            Ok(nodes.as_array().is_some_and(|nodes| nodes.iter().any(ready)).then_some(()))
+        })
+    }
+
+    fn make_pool(&self) -> Result<()> {
+        let manifest = format!(
+            "kind: AddressPool\nmetadata: {{name: {POOL}}}\n\
+             spec: {{network: {POD_NETWORK}, first: 10.89.1.1, last: 10.89.1.250, gateway: {POD_GATEWAY}}}\n"
+        );
+        self.apply(&manifest, &[]).map(drop)
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The kernel of a node, by its index from 0.
+    pub fn kernel(&self, index: u8) -> Kernel {
+        Kernel::new(self.lab.guest(index))
+    }
+
+    /// Runs `berth` beside the guests, as an operator; answers whatever it came to.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn berth(&self, arguments: &[&str]) -> Result<Output> {
+        finish(self.berth_command().args(arguments))
+    }
+
+    fn berth_command(&self) -> Command {
+        let mut berth = self.lab.command(self.directory.join("control/usr/bin/berth"));
+        berth.env("BERTH_CONFIG", self.directory.join("operator/config.toml"));
+        berth
+    }
+
+    /// Runs `berth -o json`, which must succeed; answers what it said.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn berth_json(&self, arguments: &[&str]) -> Result<Value> {
+        let said = self.berth_ok(&[&["-o", "json"], arguments].concat())?;
+        serde_json::from_str(&said).with_context(|| format!("understand {said:?}"))
+    }
+
+    /// Runs `berth`, which must succeed; answers its standard output.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn berth_ok(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.berth(arguments)?;
+        ensure!(
+            output.success(),
+            "berth {arguments:?}: {}{}",
+            output.stdout.trim_end(),
+            output.stderr.trim_end()
+        );
+        Ok(output.stdout)
+    }
+
+    /// Applies a manifest; answers whatever `berth apply` came to.
+    ///
+    /// # Errors
+    /// When `berth` cannot be run.
+    pub fn try_apply(&self, manifest: &str, arguments: &[&str]) -> Result<Output> {
+        let file = self.directory.join("manifest.yaml");
+        std::fs::write(&file, manifest).context("write the manifest")?;
+        let path = file.display().to_string();
+        self.berth(&[&["apply", "-f", &path], arguments].concat())
+    }
+
+    /// Applies a manifest, which must succeed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn apply(&self, manifest: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.try_apply(manifest, arguments)?;
+        ensure!(output.success(), "berth apply: {}{}", output.stdout.trim_end(), output.stderr.trim_end());
+        Ok(output.stdout)
+    }
+
+    /// What the control plane says of a pod.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn pod(&self, pod: &str) -> Result<Value> {
+        self.berth_json(&["get", pod])
+    }
+
+    /// The pod's address, without prefix length.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn address(&self, pod: &str) -> Result<String> {
+        let found = self.pod(pod)?;
+        let address = found["spec"]["address"]["address"].as_str().context("the pod has no address")?;
+        Ok(address.split('/').next().unwrap_or(address).to_owned())
+    }
+}
+
+/// A package that `cargo xtask package` has made.
+fn package(name: &str) -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace")?;
+    let path = workspace.join("target/debian").join(format!("{name}.deb"));
+    ensure!(path.exists(), "{} is missing: `cargo xtask package` makes it", path.display());
+    Ok(path)
+}
+
+fn finish(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    Ok(Output {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn ran(command: &mut Command) -> Result<String> {
+    let output = finish(command)?;
+    ensure!(output.success(), "{command:?}: {}{}", output.stdout.trim_end(), output.stderr.trim_end());
+    Ok(output.stdout)
+}

@@ -1,0 +1,101 @@
+//! What the kernel of a node says, found without asking Berth: a pod's process is found by its environment, its cgroup
+//! by the process.
+
+use anyhow::{Context, Result, ensure};
+use berth_lab::{Guest, Output};
+
+/// The environment variable by which cases find their processes.
+const MARK: &str = "CASE";
+
+/// A node's kernel.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    guest: Guest,
+}
+
+/// The first process of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodProcess {
+    /// On the host.
+    pub pid: u32,
+    /// The container's cgroup, below the mount.
+    pub cgroup: String,
+    /// When it was started, clock ticks after boot.
+    pub started_at_ticks: u64,
+}
+
+impl PodProcess {
+    /// The pod's cgroup: the one above the container's.
+    pub fn pod_cgroup(&self) -> &str {
+        self.cgroup.rsplit_once('/').map_or("", |(pod, _)| pod)
+    }
+}
+
+impl Kernel {
+    pub(crate) fn new(guest: Guest) -> Self {
+        Self { guest }
+    }
+
+    /// The node.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// The process whose environment says `CASE=mark`; the oldest, which is the container's first.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn process(&self, mark: &str) -> Result<PodProcess> {
+        let script = format!(
+            "for p in $(grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ | cut -d/ -f3 | sort -n); do \
+               echo \"$p $(cut -d: -f3 /proc/$p/cgroup) $(sed 's/.*) //' /proc/$p/stat | cut -d' ' -f20)\"; done | \
+             sort -n -k3 | head -1"
+        );
+        let said = self.guest.run_ok(&script)?;
+        let mut words = said.split_whitespace();
+        let mut next = || words.next().with_context(|| format!("no process has {MARK}={mark}"));
+        Ok(PodProcess {
+            pid: next()?.parse().context("a pid")?,
+            cgroup: next()?.trim_start_matches('/').to_owned(),
+            started_at_ticks: next()?.parse().context("a start time")?,
+        })
+    }
+
+    /// Whether any process has `CASE=mark`.
+    ///
+    /// # Errors
+    /// When the guest cannot be asked.
+    pub fn has_process(&self, mark: &str) -> Result<bool> {
+        Ok(self.guest.run(&format!("grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ"))?.success())
+    }
+
+    /// The text of a control file, trimmed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn control(&self, cgroup: &str, file: &str) -> Result<String> {
+        ensure!(!cgroup.is_empty(), "a process that is in no cgroup of a pod");
+        Ok(self.guest.run_ok(&format!("cat /sys/fs/cgroup/{cgroup}/{file}"))?.trim().to_owned())
+    }
+
+    /// A line of `/proc/<pid>/status`, such as `Cpus_allowed_list`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn status(&self, pid: u32, key: &str) -> Result<String> {
+        let said = self.guest.run_ok(&format!("sed -n 's/^{key}:[[:space:]]*//p' /proc/{pid}/status"))?;
+        Ok(said.trim().to_owned())
+    }
+
+    /// Runs a script by the shell of a process's own namespaces and cgroup: inside the container.
+    ///
+    /// # Errors
+    /// When the guest cannot be asked.
+    pub fn inside(&self, process: &PodProcess, script: &str) -> Result<Output> {
+        let (pid, cgroup) = (process.pid, &process.cgroup);
+        let quoted = script.replace('\'', r"'\''");
+        self.guest.run(&format!(
+            "echo $$ > /sys/fs/cgroup/{cgroup}/cgroup.procs && exec nsenter -t {pid} -a -r -w /bin/sh -c '{quoted}'"
+        ))
+    }
+}

@@ -1,0 +1,65 @@
+//! A pod's life, and what must not end it.
+
+use crate::{discard, fleet, idle_pod};
+use berth_e2e::PodProcess;
+use std::time::Duration;
+
+/// A stopped or restarted daemon has done all that it might do within this time.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_agent_is_not_in_the_data_path() {
+    let kernel = fleet().kernel(0);
+    fleet().apply(&idle_pod("steady", "", ""), &["--wait"]).expect("run the pod");
+    let before = kernel.process("steady").expect("find the container");
+    let same = |what: &str| {
+        let now: PodProcess = kernel.process("steady").expect("find the container again");
+        assert_eq!(now, before, "{what}");
+    };
+    let guest = kernel.guest();
+    for action in
+        ["systemctl restart berthd", "systemctl kill -s KILL berthd", "systemctl restart containerd"]
+    {
+        guest.run_ok(action).expect("do what must not matter");
+        guest
+            .wait_until("systemctl is-active berthd && berthctl pods", SETTLE_LIMIT)
+            .expect("the agent answers");
+        same(action);
+    }
+    guest.run_ok("systemctl stop berthd").expect("stop the agent");
+    same("systemctl stop berthd");
+    guest.run_ok("systemctl start berthd").expect("start the agent");
+    same("systemctl start berthd");
+    discard("case/steady");
+}
+
+#[test]
+fn a_stopped_pod_keeps_its_disk_and_an_evicted_one_leaves_nothing() {
+    let kernel = fleet().kernel(0);
+    fleet().apply(&idle_pod("mortal", "", ""), &["--wait"]).expect("run the pod");
+    let process = kernel.process("mortal").expect("find the container");
+    let written = kernel.inside(&process, "echo kept > /written").expect("write to the system disk");
+    assert!(written.success(), "{written:?}");
+    let address = fleet().address("case/mortal").expect("the pod has an address");
+
+    fleet().berth_ok(&["stop", "case/mortal", "--wait"]).expect("stop the pod");
+    assert!(!kernel.has_process("mortal").expect("look for it"), "a stopped pod has no process");
+    fleet().berth_ok(&["start", "case/mortal", "--wait"]).expect("start the pod");
+    let process = kernel.process("mortal").expect("find the container again");
+    let read = kernel.inside(&process, "cat /written").expect("read the system disk");
+    assert_eq!(read.stdout.trim(), "kept", "{read:?}");
+    assert_eq!(fleet().address("case/mortal").expect("the pod has an address"), address);
+
+    fleet().berth_ok(&["evict", "case/mortal", "--wait"]).expect("evict the pod");
+    let guest = kernel.guest();
+    assert!(!kernel.has_process("mortal").expect("look for it"), "an evicted pod has no process");
+    let cgroup = process.pod_cgroup();
+    assert!(
+        guest.run(&format!("test -e /sys/fs/cgroup/{cgroup}")).expect("look for it").status != 0,
+        "its slice is gone"
+    );
+    let left =
+        guest.run_ok("ctr -n k8s.io containers ls -q; ls /run/netns 2>/dev/null || true").expect("look");
+    println!("left in the runtime by other cases: {left:?}");
+    fleet().berth_ok(&["release", "case/mortal", "--wait"]).expect("release the pod");
+}
