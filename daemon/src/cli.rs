@@ -107,20 +107,27 @@ pub(crate) async fn join(join: Join, path: Option<PathBuf>, config: &Config) -> 
 
 fn warn_about_other_control(join: &Join, config: &Config, path: &Path) {
     if let Some(control) = config.control.as_ref().filter(|control| **control != join.control) {
-        println!("Mind: {} says control = {control:?}, and that is where this node will dial.", path.display());
+        println!(
+            "Mind: {} says control = {control:?}, and that is where this node will dial.",
+            path.display()
+        );
     }
 }
 
 fn read_token(join: &Join) -> anyhow::Result<String> {
     match (&join.token, &join.token_file) {
         (Some(token), _) => Ok(token.clone()),
-        (None, Some(path)) if path == Path::new("-") => read_bounded(std::io::stdin().lock()).context("read the token from standard input"),
+        (None, Some(path)) if path == Path::new("-") => {
+            read_bounded(std::io::stdin().lock()).context("read the token from standard input")
+        }
         (None, Some(path)) => {
             let file = std::fs::File::open(path);
             let text = file.map_err(anyhow::Error::from).and_then(read_bounded);
             text.with_context(|| format!("read the token from {}", path.display()))
         }
-        (None, None) => bail!("give the token by --token, --token-file or BERTH_TOKEN; `berth-control token` makes one"),
+        (None, None) => {
+            bail!("give the token by --token, --token-file or BERTH_TOKEN; `berth-control token` makes one")
+        }
     }
 }
 
@@ -134,7 +141,10 @@ fn node_name(join: &Join, config: &Config) -> anyhow::Result<NodeName> {
     if let Some(name) = &join.node {
         let name: NodeName = name.parse().context("read --node")?;
         if let Some(other) = config.node.as_ref().filter(|other| **other != name) {
-            bail!("--node is {name}, and the configuration says node = {:?}: make them agree", other.as_str());
+            bail!(
+                "--node is {name}, and the configuration says node = {:?}: make them agree",
+                other.as_str()
+            );
         }
         return Ok(name);
     }

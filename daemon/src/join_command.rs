@@ -39,14 +39,11 @@ pub async fn join_and_configure(
     control: &str,
     path: &Path,
 ) -> Result<(Joined, Vec<&'static str>), JoinCommandError> {
-    let joined = join(request).await.map_err(|source| JoinCommandError::Join {
-        enroll: request.enroll.clone(),
-        source,
-    })?;
-    let added = configure(path, control, joined.node.as_str()).map_err(|source| JoinCommandError::Write {
-        path: path.to_owned(),
-        source,
-    })?;
+    let joined = join(request)
+        .await
+        .map_err(|source| JoinCommandError::Join { enroll: request.enroll.clone(), source })?;
+    let added = configure(path, control, joined.node.as_str())
+        .map_err(|source| JoinCommandError::Write { path: path.to_owned(), source })?;
     Ok((joined, added))
 }
 

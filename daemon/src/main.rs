@@ -159,7 +159,9 @@ fn log_to(config: &Config) -> anyhow::Result<()> {
     };
     match format {
         LogFormat::Journal => registry.with(tracing_journald::layer().context("reach the journal")?).init(),
-        LogFormat::Json => registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init(),
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init()
+        }
         LogFormat::Text | LogFormat::Auto => {
             registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init();
         }

@@ -172,7 +172,10 @@ fn serve_api<H: Host>(socket: Listener, api: NodeApi<H>) -> JoinHandle<()> {
     tokio::spawn(report_end("api", server.serve_with_incoming(socket.admitted())))
 }
 
-async fn report_end(socket: &'static str, serving: impl Future<Output = Result<(), tonic::transport::Error>>) {
+async fn report_end(
+    socket: &'static str,
+    serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+) {
     match serving.await {
         Ok(()) => error!(socket, "a local socket is served no more"),
         Err(error) => {
@@ -210,7 +213,10 @@ impl<R: Runtime> Running<R> {
         self.draining.send_replace(true);
         self.api.abort();
         if !self.pods.drain(DRAIN).await {
-            warn!(seconds = DRAIN.as_secs(), "some steps are still under way; the next start finds what came of them");
+            warn!(
+                seconds = DRAIN.as_secs(),
+                "some steps are still under way; the next start finds what came of them"
+            );
         }
         if let Some(dialling) = self.dialling {
             dialling.abort();

@@ -45,8 +45,13 @@ pub(crate) fn order(number: u64, target: Target) -> Addressed {
 
 /// An order for the pod's incarnation 1; its number is its seq.
 pub(crate) fn pod_order(number: u64, verb: PodVerb) -> Addressed {
-    let order_of_pod =
-        PodOrder { pod: pod(), incarnation: Incarnation(1), generation: Generation(1), seq: Seq(number), verb };
+    let order_of_pod = PodOrder {
+        pod: pod(),
+        incarnation: Incarnation(1),
+        generation: Generation(1),
+        seq: Seq(number),
+        verb,
+    };
     order(number, Target::Pod(order_of_pod))
 }
 

@@ -65,7 +65,9 @@ fn container_of(record: &PodRecord, asked: &str) -> Result<ContainerName, Status
     let all = || names.iter().map(ContainerName::as_str).collect::<Vec<_>>().join(", ");
     match (asked, names.as_slice()) {
         ("", [only]) => Ok(only.clone()),
-        ("", _) => Err(Status::invalid_argument(format!("pod {} has several containers: {}", record.pod, all()))),
+        ("", _) => {
+            Err(Status::invalid_argument(format!("pod {} has several containers: {}", record.pod, all())))
+        }
         (asked, names) => names.iter().find(|name| name.as_str() == asked).cloned().ok_or_else(|| {
             Status::not_found(format!("pod {} has no container {asked:?}, but {}", record.pod, all()))
         }),

@@ -103,7 +103,7 @@ impl<H: Host> NodeApi<H> {
     }
 }
 
-fn unseen(error: Unseen) -> Status {
+fn unseen(error: &Unseen) -> Status {
     Status::unavailable(error.to_string())
 }
 
@@ -170,10 +170,7 @@ fn leases(book: &Book) -> Vec<v1::AddressLease> {
 impl<H: Host> Node for NodeApi<H> {
     type ReadLogsStream = Pin<Box<dyn Stream<Item = Result<v1::LogChunk, Status>> + Send>>;
 
-    async fn get_status(
-        &self,
-        _: Request<v1::GetStatusRequest>,
-    ) -> Result<Response<v1::NodeStatus>, Status> {
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::NodeStatus>, Status> {
         // A host that cannot be looked at is all the more reason to answer; `berthctl doctor` says what it is.
         let facts = self.host.facts().await.ok();
         let link = self.link.get();
@@ -242,7 +239,7 @@ impl<H: Host> Node for NodeApi<H> {
         &self,
         _: Request<v1::GetTopologyRequest>,
     ) -> Result<Response<v1::NodeTopology>, Status> {
-        let facts = self.host.facts().await.map_err(unseen)?;
+        let facts = self.host.facts().await.map_err(|error| unseen(&error))?;
         Ok(Response::new(v1::NodeTopology {
             topology: facts.topology,
             reserved_cpus: self.about.reserved_cpus.to_string(),

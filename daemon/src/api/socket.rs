@@ -140,7 +140,12 @@ fn admits(who: Who, stream: &UnixStream) -> bool {
         Ok(peer) => {
             let admitted = who.admits(Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
             if !admitted {
-                warn!(uid = peer.uid(), gid = peer.gid(), pid = peer.pid(), "turned away from a local socket");
+                warn!(
+                    uid = peer.uid(),
+                    gid = peer.gid(),
+                    pid = peer.pid(),
+                    "turned away from a local socket"
+                );
             }
             admitted
         }

@@ -66,7 +66,10 @@ impl Desk {
         if !unknown {
             return LedgerError::Undone(text);
         }
-        tracing::error!(error = text, "the ledger cannot be written; the agent ends, to begin again from what is durable");
+        tracing::error!(
+            error = text,
+            "the ledger cannot be written; the agent ends, to begin again from what is durable"
+        );
         self.failed.send_replace(Some(text.clone()));
         LedgerError::Stopped(text)
     }

@@ -40,10 +40,7 @@ impl OrderEntry {
 
     /// Its outcome, if upstream does not have it yet.
     pub fn unconfirmed(&self) -> Option<&Outcome> {
-        self.ended
-            .as_ref()
-            .filter(|ended| !ended.seen_upstream)
-            .map(|ended| &ended.outcome)
+        self.ended.as_ref().filter(|ended| !ended.seen_upstream).map(|ended| &ended.outcome)
     }
 }
 

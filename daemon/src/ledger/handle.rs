@@ -1,8 +1,8 @@
 //! The handle: opening, reading, and handing work to the thread.
 
 use super::book::{Book, Write};
-use super::entry::OrderEntry;
 use super::desk::{Desk, Job, LedgerError};
+use super::entry::OrderEntry;
 use super::store::{CommitError, OpenError, Store};
 use crate::{clock, node};
 use berth_model::{NodeName, OrderId, PodId};
@@ -135,11 +135,9 @@ fn check_node(store: &Store, path: &Path, boot: &Boot) -> Result<(), OpenError> 
     let opening = |source| OpenError::Open { path: path.to_owned(), source };
     let Some(ours) = &boot.node else { return Ok(()) };
     match store.meta("node").map_err(opening)? {
-        Some(theirs) if theirs != ours.as_str() => Err(OpenError::OtherNode {
-            path: path.to_owned(),
-            theirs,
-            ours: ours.to_string(),
-        }),
+        Some(theirs) if theirs != ours.as_str() => {
+            Err(OpenError::OtherNode { path: path.to_owned(), theirs, ours: ours.to_string() })
+        }
         Some(_) => Ok(()),
         None => store.set_meta("node", ours.as_str()).map_err(opening),
     }

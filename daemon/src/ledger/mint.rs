@@ -73,9 +73,7 @@ impl Ledger {
     pub fn charter_warrant(&self, proof: DeathProof) -> Result<CharterWarrant, NotCovered> {
         let runs = self.read(|book| {
             let charter = book.pods.get(proof.pod()).and_then(|record| record.charter.as_ref());
-            charter.is_some_and(|charter| {
-                charter.leaving.is_none() && charter.run_state == RunState::Running
-            })
+            charter.is_some_and(|charter| charter.leaving.is_none() && charter.run_state == RunState::Running)
         });
         match runs {
             true => Ok(CharterWarrant::new(proof)),

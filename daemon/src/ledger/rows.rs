@@ -2,8 +2,8 @@
 
 use super::entry::{Attachment, AttachmentKey, Ended, OrderEntry};
 use berth_model::{
-    Attempt, ContainerName, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec,
-    PodVerb, Seq, Target,
+    Attempt, ContainerName, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec, PodVerb,
+    Seq, Target,
 };
 use berth_plan::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, SharedPool};
 use berth_proto::{Addressed, InvalidMessage, failure_from, pod_from, run_state_from, v1};
@@ -99,10 +99,7 @@ fn kept_row(kept: &KeptDisk) -> v1::KeptDisk {
 }
 
 /// Reads a pod's record; its open order's verb is in the order's own row.
-pub(super) fn decode_pod(
-    bytes: &[u8],
-    orders: &BTreeMap<OrderId, OrderEntry>,
-) -> Result<PodRecord, BadRow> {
+pub(super) fn decode_pod(bytes: &[u8], orders: &BTreeMap<OrderId, OrderEntry>) -> Result<PodRecord, BadRow> {
     let row = v1::LedgerPod::decode(bytes)?;
     same_version(row.version)?;
     let containers = row.containers.into_iter().map(container_from);

@@ -43,7 +43,9 @@ pub enum OpenError {
         source: rusqlite::Error,
     },
     /// It was written by a newer agent.
-    #[error("ledger {path} is of schema {found}, this agent knows schema {SCHEMA}: install the newer agent again")]
+    #[error(
+        "ledger {path} is of schema {found}, this agent knows schema {SCHEMA}: install the newer agent again"
+    )]
     Schema {
         /// Which.
         path: PathBuf,
@@ -51,7 +53,9 @@ pub enum OpenError {
         found: u32,
     },
     /// It is another node's.
-    #[error("ledger {path} is node {theirs}'s, this node is configured as {ours}: correct `node`, or move the ledger away")]
+    #[error(
+        "ledger {path} is node {theirs}'s, this node is configured as {ours}: correct `node`, or move the ledger away"
+    )]
     OtherNode {
         /// Which.
         path: PathBuf,

@@ -6,9 +6,7 @@ use crate::report::chain;
 use crate::testing::{
     NOW, boot, evict_order, host_view, node, open, order_id, pod, pod_order, pool, pool_order, run_order,
 };
-use berth_model::{
-    Attempt, EvictDisposition, Failure, NodeName, Outcome, PodVerb, Refusal, Term,
-};
+use berth_model::{Attempt, EvictDisposition, Failure, NodeName, Outcome, PodVerb, Refusal, Term};
 use berth_plan::{Effect, Observed, Step};
 use berth_proto::Addressed;
 use std::collections::BTreeSet;
@@ -214,7 +212,8 @@ async fn warrants_cover_what_an_open_order_says_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = with_pod(folder.path()).await;
     let all = [Ending::Life, Ending::Remains, Ending::Disks];
-    let granted = |order: u64| all.map(|ending| ledger.order_warrant(&pod(), &order_id(order), ending).is_ok());
+    let granted =
+        |order: u64| all.map(|ending| ledger.order_warrant(&pod(), &order_id(order), ending).is_ok());
     assert_eq!(granted(2), [false, false, false], "a Run");
     assert_eq!(granted(3), [false, false, false], "an order that is not there");
     let stranger = berth_model::PodId::new("shop", "other").unwrap();
@@ -309,7 +308,9 @@ async fn a_file_that_is_no_database_or_torn_is_not_used() {
     sql(folder.path(), "PRAGMA wal_checkpoint(TRUNCATE)");
     let whole = std::fs::read(&path).unwrap();
     let torn = [&whole[..4096], &vec![0xa5; whole.len() - 4096][..]].concat();
-    for (content, what) in [(&b"not a database, and longer than its header would be"[..], "text"), (&torn, "torn")] {
+    for (content, what) in
+        [(&b"not a database, and longer than its header would be"[..], "text"), (&torn, "torn")]
+    {
         std::fs::write(&path, content).unwrap();
         let said = opening(folder.path());
         assert!(said.contains("damaged") && said.contains("ledger.db"), "{what}: {said}");

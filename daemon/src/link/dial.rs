@@ -61,20 +61,20 @@ pub(super) async fn dial(address: &str, config: ClientConfig) -> Result<Channel,
     let tcp = tcp.map_err(late).and_then(|tcp| tcp).map_err(connecting)?;
     tcp.set_nodelay(true).map_err(connecting)?;
     let tls = timeout(STEP_TIMEOUT, TlsConnector::from(Arc::new(config)).connect(name, tcp)).await;
-    let tls = tls.map_err(late).and_then(|tls| tls).map_err(|error| DialError::Handshake {
-        address: address.to_owned(),
-        why: innermost(&error),
-    })?;
+    let tls = tls
+        .map_err(late)
+        .and_then(|tls| tls)
+        .map_err(|error| DialError::Handshake { address: address.to_owned(), why: innermost(&error) })?;
     // One connection, one stream of orders: when it ends it is dialled anew, with the certificates of that time.
     let mut stream = Some(TokioIo::new(tls));
     let connector = tower::service_fn(move |_| {
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         std::future::ready(stream)
     });
-    endpoint(address)?.connect_with_connector(connector).await.map_err(|error| DialError::Protocol {
-        address: address.to_owned(),
-        why: chain(&error),
-    })
+    endpoint(address)?
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| DialError::Protocol { address: address.to_owned(), why: chain(&error) })
 }
 
 /// The verifier's own words, without rustls' and tokio's around them.
@@ -125,7 +125,9 @@ mod tests {
         check("control.example:7443", Some(("control.example", 7443)));
         check("10.0.0.1:7443", Some(("10.0.0.1", 7443)));
         check("[2001:db8::1]:7443", Some(("2001:db8::1", 7443)));
-        for bad in ["", "control", "control:", ":7443", "control:0", "control:70000", "2001:db8::1:7443", "a b:1"] {
+        for bad in
+            ["", "control", "control:", ":7443", "control:0", "control:70000", "2001:db8::1:7443", "a b:1"]
+        {
             check(bad, None);
         }
     }

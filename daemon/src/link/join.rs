@@ -110,7 +110,8 @@ pub async fn join(request: &JoinRequest) -> Result<Joined, JoinError> {
     };
     let mut client = EnrollmentClient::new(channel);
     let answer = tokio::time::timeout(JOIN_TIMEOUT, client.join(message)).await;
-    let answer = answer.map_err(|_| JoinError::Unanswered(format!("nothing in {} s", JOIN_TIMEOUT.as_secs())))?;
+    let answer =
+        answer.map_err(|_| JoinError::Unanswered(format!("nothing in {} s", JOIN_TIMEOUT.as_secs())))?;
     let answer = answer.map_err(|status| refusal(&status))?.into_inner();
     let joined = check(&answer, request, &seen, &key)?;
     // The certificate goes last: where it is, everything is.
@@ -165,7 +166,8 @@ fn check(
         return Err(useless("its authority is not the one that the token names"));
     }
     signed_by(&certificate, &authority)?;
-    let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| useless("the certificate is malformed"))?;
+    let (_, parsed) =
+        X509Certificate::from_der(&certificate).map_err(|_| useless("the certificate is malformed"))?;
     if parsed.public_key().raw != key.subject_public_key_info() {
         return Err(useless("the certificate is of another key"));
     }
@@ -188,6 +190,8 @@ fn signed_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'stati
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let verified = verifier.verify_client_cert(certificate, &[], UnixTime::since_unix_epoch(now));
     verified.map(drop).map_err(|error| {
-        JoinError::Answer(format!("the certificate does not hold here ({error}): is this host's clock right?"))
+        JoinError::Answer(format!(
+            "the certificate does not hold here ({error}): is this host's clock right?"
+        ))
     })
 }

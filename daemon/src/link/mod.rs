@@ -18,9 +18,9 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use dial::{DialError, split as split_address};
 pub use durable::{FileError, write_durably};
 pub use identity::{IdentityError, NodeIdentity, PkiFiles};
-pub use dial::{DialError, split as split_address};
 pub use join::{Existing, JoinError, JoinRequest, Joined, join};
 pub use run::{Link, LinkConfig, LinkState, LinkStatus};
 pub use session::Orders;

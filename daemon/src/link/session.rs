@@ -76,7 +76,7 @@ pub(super) enum Ended {
 
 /// What can happen next.
 enum Event {
-    Message(Option<v1::ControlMessage>),
+    Message(Option<Box<v1::ControlMessage>>),
     Broken(Status),
     Heartbeat,
     Pods,
@@ -129,7 +129,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
                 _ = draining.wait_for(|draining| *draining) => Event::Drain,
                 // Cancel-safe: a message that is not whole stays in the decoder.
                 message = self.down.message() => match message {
-                    Ok(message) => Event::Message(message),
+                    Ok(message) => Event::Message(message.map(Box::new)),
                     Err(status) => Event::Broken(status),
                 },
                 // Cancel-safe: a version that was not seen stays unseen. The sender lives as long as the ledger's
@@ -161,7 +161,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
 
     async fn handle(&mut self, event: Event) -> Result<(), Ended> {
         match event {
-            Event::Message(Some(message)) => self.take(message).await,
+            Event::Message(Some(message)) => self.take(*message).await,
             Event::Message(None) => Err(Ended::Closed),
             Event::Broken(status) => Err(Ended::Status(status)),
             Event::Heartbeat => self.send(Up::Heartbeat(v1::Heartbeat {})).await,
@@ -257,9 +257,8 @@ impl<H: Host, O: Orders> Link<H, O> {
     /// The first message, and whose outcomes it tells.
     fn hello(&self, facts: v1::NodeFacts) -> (v1::Hello, BTreeSet<OrderId>) {
         let pods = hello_pods(&self.reports);
-        let (term, updates) = self.ledger.read(|book| {
-            (book.term.0, book.unconfirmed().filter_map(update).collect::<Vec<_>>())
-        });
+        let (term, updates) =
+            self.ledger.read(|book| (book.term.0, book.unconfirmed().filter_map(update).collect::<Vec<_>>()));
         let told = updates.iter().filter_map(|update| update.order_id.parse().ok()).collect();
         let node = self.config.node.to_string();
         (v1::Hello { node, term, facts: Some(facts), pods, updates }, told)

@@ -12,8 +12,8 @@ use berth_proto::v1::enrollment_server::{Enrollment, EnrollmentServer};
 use berth_proto::v1::node_link_server::{NodeLink, NodeLinkServer};
 use berth_proto::v1::node_message::Message as Up;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use sha2::Digest;
 use std::path::Path;
@@ -51,7 +51,8 @@ impl Authority {
     }
 
     fn token(&self) -> Token {
-        let print: String = sha2::Sha256::digest(self.issuer.der()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let print: String =
+            sha2::Sha256::digest(self.issuer.der()).iter().map(|byte| format!("{byte:02x}")).collect();
         Token::parse(&format!("berth1.{}.{}.{print}", "0".repeat(16), "1".repeat(64))).unwrap()
     }
 
@@ -129,7 +130,10 @@ struct FakeControl {
 impl NodeLink for FakeControl {
     type LinkStream = ReceiverStream<Result<v1::ControlMessage, Status>>;
 
-    async fn link(&self, request: Request<Streaming<v1::NodeMessage>>) -> Result<Response<Self::LinkStream>, Status> {
+    async fn link(
+        &self,
+        request: Request<Streaming<v1::NodeMessage>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
         assert!(request.peer_certs().is_some_and(|certificates| !certificates.is_empty()));
         let mut stream = request.into_inner();
         let (sender, from_node) = mpsc::channel(1_024);
@@ -155,7 +159,12 @@ fn tls(authority: &Authority, name: &str, when: When) -> ServerTlsConfig {
 }
 
 /// A control plane of this name; answers its address and its connections.
-async fn control(authority: &Authority, name: &str, when: When, term: u64) -> (String, mpsc::Receiver<Connection>) {
+async fn control(
+    authority: &Authority,
+    name: &str,
+    when: When,
+    term: u64,
+) -> (String, mpsc::Receiver<Connection>) {
     let (connections, receiver) = mpsc::channel(16);
     let welcome = v1::Welcome { term, heartbeat_ms: 100, lease_ms: 1_000 };
     let tls = tls(authority, name, when).client_ca_root(Certificate::from_pem(authority.pem()));
@@ -247,7 +256,11 @@ async fn orders_outcomes_and_states_go_their_way() {
     assert!(matches!(refused, v1::order_ack::Answer::Refused(reason) if reason.code == "Invalid"));
 
     rig.ledger.finish(order_id(1), Outcome::Done, Moment::now()).await.unwrap();
-    connection.next("the outcome", |message| matches!(message, Up::Update(update) if update.order_id == order_id(1).as_str()).then_some(())).await;
+    connection
+        .next("the outcome", |message| {
+            matches!(message, Up::Update(update) if update.order_id == order_id(1).as_str()).then_some(())
+        })
+        .await;
     connection.send(Down::OutcomesSeen(v1::OutcomesSeen { order_ids: vec![order_id(1).to_string()] })).await;
     wait_for("confirmed", || rig.ledger.read(|book| book.unconfirmed().next().is_none()).then_some(())).await;
     connection.send(Down::Order((&pool_order(1, 1, "0")).into())).await;
@@ -373,7 +386,8 @@ impl Enrollment for FakeEnrollment {
         }
         let request = request.into_inner();
         let asked = format!("spiffe://berth.test/node/{}", request.node);
-        let params = Authority::params(self.name.unwrap_or(&asked), When::Now, ExtendedKeyUsagePurpose::ClientAuth);
+        let params =
+            Authority::params(self.name.unwrap_or(&asked), When::Now, ExtendedKeyUsagePurpose::ClientAuth);
         let csr = CertificateSigningRequestParams::from_pem(&request.certificate_request_pem).unwrap();
         let issuer = &self.authority.issuer;
         let certificate = match self.other_key {

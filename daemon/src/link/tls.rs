@@ -53,7 +53,8 @@ pub(super) fn link_config(identity: &NodeIdentity) -> Result<ClientConfig, Error
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let config = builder.with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
+    let config =
+        builder.with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
     Ok(with_alpn(config))
 }
 
@@ -108,7 +109,8 @@ impl ControlVerifier {
     /// The trust domain of the control plane that `certificate` names.
     fn control_of(&self, certificate: &CertificateDer<'_>) -> Result<String, Error> {
         let uri = uri_of(certificate).map_err(|error| Error::General(chain(&error)))?;
-        let stranger = || Error::General(format!("the server is {uri}, not the control plane of our trust domain"));
+        let stranger =
+            || Error::General(format!("the server is {uri}, not the control plane of our trust domain"));
         let (domain, path) = split_uri(&uri).ok_or_else(stranger)?;
         let ours = match &self.anchor {
             Anchor::Known { trust_domain, .. } => domain == trust_domain,

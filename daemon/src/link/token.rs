@@ -14,7 +14,9 @@ pub struct Token {
 
 /// A text that is no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the token is not of the form berth1.<id>.<secret>.<fingerprint>: copy it whole, as `berth-control token` prints it")]
+#[error(
+    "the token is not of the form berth1.<id>.<secret>.<fingerprint>: copy it whole, as `berth-control token` prints it"
+)]
 pub struct NotAToken;
 
 impl Token {
@@ -95,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
-        let token = Token::parse(&format!("berth1.{}.{}.{}", "0", "5ec7e7".replace('7', "a"), "2f".repeat(32)));
+        let token =
+            Token::parse(&format!("berth1.{}.{}.{}", "0", "5ec7e7".replace('7', "a"), "2f".repeat(32)));
         let token = token.unwrap();
         assert!(!format!("{token:?}").contains("5ecaea"));
         assert_eq!(token.fingerprint(), [0x2f; 32]);

@@ -31,12 +31,10 @@ impl Ipam {
         let grant = self.ledger.read(|book| book.grant(pod));
         let grant = grant.ok_or_else(|| refused(&AttachError::NoGrant(pod.clone())))?;
         match uid {
-            Some(uid) if uid != pod_uid(pod, grant.incarnation) => {
-                Err(Status::failed_precondition(format!(
-                    "the address of pod {pod} is granted to incarnation {}, and pod uid {uid} is another's",
-                    grant.incarnation
-                )))
-            }
+            Some(uid) if uid != pod_uid(pod, grant.incarnation) => Err(Status::failed_precondition(format!(
+                "the address of pod {pod} is granted to incarnation {}, and pod uid {uid} is another's",
+                grant.incarnation
+            ))),
             Some(_) | None => Ok(grant),
         }
     }
@@ -90,8 +88,7 @@ impl ipam_server::Ipam for Ipam {
             return Err(Status::invalid_argument(format!("netns is longer than {TEXT_MAX_BYTES} bytes")));
         }
         let incarnation = self.grant(&pod, asked.pod_uid.as_deref())?.incarnation;
-        let attachment =
-            Attachment { key, netns: asked.netns, pod, incarnation, attached_at_ms: epoch_ms() };
+        let attachment = Attachment { key, netns: asked.netns, pod, incarnation, attached_at_ms: epoch_ms() };
         let attached = self.ledger.attach(attachment).await;
         attached.map(|grant| answer(&grant)).map_err(|error| refused(&error))
     }

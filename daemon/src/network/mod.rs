@@ -5,6 +5,8 @@
 
 mod ipam;
 mod reconcile;
+#[cfg(test)]
+mod tests;
 
 pub use ipam::Ipam;
 pub use reconcile::{reconcile, sweep};

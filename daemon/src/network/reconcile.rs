@@ -30,9 +30,8 @@ pub async fn sweep(ledger: &Ledger) {
 }
 
 async fn forget(ledger: &Ledger, gone: impl Fn(&Book, &Attachment) -> bool) {
-    let settled = |attachment: &&Attachment| {
-        epoch_ms().saturating_sub(attachment.attached_at_ms) > SETTLED_AFTER_MS
-    };
+    let settled =
+        |attachment: &&Attachment| epoch_ms().saturating_sub(attachment.attached_at_ms) > SETTLED_AFTER_MS;
     let keys: BTreeSet<_> = ledger.read(|book| {
         let old = book.attachments.values().filter(settled);
         old.filter(|attachment| gone(book, attachment)).map(|attachment| attachment.key.clone()).collect()

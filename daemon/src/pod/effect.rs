@@ -57,10 +57,8 @@ async fn ensure_image<R: Runtime>(
         let _place = pods.places.pulls.acquire().await;
         pods.runtime.ensure_image(image, digest).await
     };
-    let left = |why: &str| RuntimeError::Transient {
-        what: format!("pull image {image}"),
-        why: why.to_owned(),
-    };
+    let left =
+        |why: &str| RuntimeError::Transient { what: format!("pull image {image}"), why: why.to_owned() };
     tokio::select! {
         // Not cancel-safe, and need not be: content that was fetched stays, and the next pull goes on from it.
         pulled = pull => pulled,
@@ -127,9 +125,7 @@ async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeErr
             let proof = prove(pods, pod, [from_id.clone()]).await?;
             runtime.detach_disk(&proof, from_id, key).await
         }
-        Step::AmendSpec { container, id } => {
-            runtime.amend_spec(&ordered(pods, record)?, container, id).await
-        }
+        Step::AmendSpec { container, id } => runtime.amend_spec(&ordered(pods, record)?, container, id).await,
         Step::StartContainer { id, .. } => runtime.start_container(id).await,
         Step::UpdateResources { container: Some(container), id } => {
             runtime.update_resources(&ordered(pods, record)?, container, id).await
@@ -251,8 +247,5 @@ fn order_warrant<R: Runtime>(
 
 /// An order that came meanwhile has replaced the one that covered the step: the next look finds what it wants.
 fn unwarranted(pod: &PodId, error: &NotCovered) -> RuntimeError {
-    RuntimeError::Transient {
-        what: format!("get a warrant for pod {pod}"),
-        why: error.to_string(),
-    }
+    RuntimeError::Transient { what: format!("get a warrant for pod {pod}"), why: error.to_string() }
 }

@@ -103,7 +103,8 @@ impl<R: Runtime> Pods<R> {
         let busy = |record: &&PodRecord| is_busy(record);
         let mut records: Vec<_> =
             self.ledger.read(|book| book.pods.values().filter(busy).cloned().collect::<Vec<_>>());
-        let priority = |record: &PodRecord| record.charter.as_ref().map_or(0, |charter| charter.spec.priority);
+        let priority =
+            |record: &PodRecord| record.charter.as_ref().map_or(0, |charter| charter.spec.priority);
         records.sort_by_key(|record| std::cmp::Reverse(priority(record)));
         for record in &records {
             self.wake(&record.pod);

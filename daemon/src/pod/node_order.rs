@@ -23,7 +23,8 @@ type Last = watch::Sender<String>;
 
 /// Takes up orders that were open when the daemon last ended.
 pub(super) fn resume<R: Runtime>(pods: &Arc<Pods<R>>) {
-    let open = pods.ledger.read(|book| book.open_node_orders().map(|entry| entry.id().clone()).collect::<Vec<_>>());
+    let open =
+        pods.ledger.read(|book| book.open_node_orders().map(|entry| entry.id().clone()).collect::<Vec<_>>());
     for id in open {
         carry_out(pods, &id);
     }

@@ -61,7 +61,12 @@ enum Turn {
 }
 
 /// Runs the task of `pod`. The daemon's drain waits for `_alive` to be dropped.
-pub(super) async fn run<R: Runtime>(pods: Arc<Pods<R>>, pod: PodId, handle: Arc<Handle>, _alive: mpsc::Sender<()>) {
+pub(super) async fn run<R: Runtime>(
+    pods: Arc<Pods<R>>,
+    pod: PodId,
+    handle: Arc<Handle>,
+    _alive: mpsc::Sender<()>,
+) {
     let mut failures: u32 = 0;
     loop {
         let Round { rest, steps } = round(&pods, &pod).await;

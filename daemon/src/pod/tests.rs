@@ -143,7 +143,9 @@ async fn every_call_may_go_wrong_and_orders_still_get_there() {
         let rig = Rig::fresh(folder.path()).await;
         for call in calls {
             // What neither looks nor does is no trouble that the fake can have with these.
-            if trouble != Trouble::DoNothing || !matches!(call, Call::Observe | Call::ProveDead | Call::EnsureImage) {
+            if trouble != Trouble::DoNothing
+                || !matches!(call, Call::Observe | Call::ProveDead | Call::EnsureImage)
+            {
                 rig.fake.trouble(call, trouble);
             }
         }
@@ -167,7 +169,10 @@ async fn a_run_that_cannot_work_is_undone_and_fails() {
     rig.fake.trouble(Call::StartContainer, Trouble::Refuse);
     rig.give(run_order(2)).await;
     let outcome = rig.outcome(2).await;
-    assert!(matches!(&outcome, Outcome::Failed(Failure::Effect { step, .. }) if step.contains("start")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Failed(Failure::Effect { step, .. }) if step.contains("start")),
+        "{outcome:?}"
+    );
     assert!(rig.ledger.pod(&pod()).unwrap().charter.is_none());
     assert_eq!(rig.fake.disks(), Vec::<String>::new());
     rig.is_clean();
@@ -213,7 +218,10 @@ async fn time_that_runs_out_is_a_failure() {
     run.order.deadline_ms = 100;
     rig.give(run).await;
     let outcome = rig.outcome(2).await;
-    assert!(matches!(outcome, Outcome::Failed(Failure::DeadlineExceeded { deadline_ms: 100, .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::DeadlineExceeded { deadline_ms: 100, .. })),
+        "{outcome:?}"
+    );
     rig.is_clean();
 }
 
@@ -240,8 +248,10 @@ async fn an_open_order_is_taken_up_where_it_stood() {
         rig.fake.trouble(Call::StartContainer, Trouble::FailBefore);
     }
     rig.give(run_order(2)).await;
-    wait_for("a container", || rig.fake.effects().iter().any(|effect| effect.starts_with("create")).then_some(()))
-        .await;
+    wait_for("a container", || {
+        rig.fake.effects().iter().any(|effect| effect.starts_with("create")).then_some(())
+    })
+    .await;
     let rig = rig.restarted(folder.path()).await;
     assert_eq!(rig.outcome(2).await, Outcome::Done);
     assert_eq!(rig.running().len(), 1);
