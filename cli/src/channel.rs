@@ -2,12 +2,13 @@
 
 use crate::config::Connection;
 use crate::failure::{Failure, Result, chain};
-use crate::tls::ControlTls;
+use crate::tls::{ControlTls, tls_error};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::rustls::Error as TlsError;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -40,20 +41,19 @@ pub(crate) async fn to_control(connection: &Connection) -> Result<Channel> {
             tls.handshake(&server, stream).await.map(TokioIo::new)
         }
     });
-    endpoint().connect_with_connector(connector).await.map_err(|error| {
-        let why = chain(&error);
-        let failure = |code| {
-            Failure::unreachable(
-                code,
-                format!("cannot reach the control plane at {}: {why}", connection.server),
-            )
-        };
-        match why.contains("certificate") || why.contains("the server is") {
-            true => failure("Untrusted")
-                .remedy("--ca must be the authority of this fleet, --server its control plane"),
-            false => failure("Unreachable").remedy("is --server right, and does berth-control run there?"),
-        }
-    })
+    endpoint().connect_with_connector(connector).await.map_err(|error| no_control(&connection.server, &error))
+}
+
+fn no_control(server: &str, error: &tonic::transport::Error) -> Failure {
+    let message = format!("cannot reach the control plane at {server}: {}", chain(error));
+    match tls_error(error) {
+        Some(TlsError::AlertReceived(_)) => Failure::unreachable("Untrusted", message)
+            .remedy("it does not accept our certificate: is it of this fleet, and has it not expired?"),
+        Some(_) => Failure::unreachable("Untrusted", message)
+            .remedy("--ca must be the authority of this fleet, --server its control plane"),
+        None => Failure::unreachable("Unreachable", message)
+            .remedy("is --server right, and does berth-control run there?"),
+    }
 }
 
 /// Connects to the daemon of this node.

@@ -93,11 +93,11 @@ impl Failure {
     /// What an answer means that is no success.
     pub(crate) fn from_status(status: &Status, what: &str) -> Self {
         // A status with a source was made on this side: the connection broke, and nobody answered.
-        let broken = status.source().is_some() && matches!(status.code(), Code::Unknown | Code::Unavailable);
+        let broken = status.source().is_some()
+            && matches!(status.code(), Code::Unknown | Code::Unavailable | Code::Cancelled);
         if broken || status.code() == Code::Unavailable {
-            return Self::unreachable("Unavailable", format!("{what}: {}", words(status))).remedy(
-                "try again; if it stays so, look at the other side's log (a refused certificate looks like this too)",
-            );
+            return Self::unreachable("Unavailable", format!("{what}: {}", words(status)))
+                .remedy("try again; if it stays so, look at the other side's log");
         }
         let exit = match status.code() {
             Code::DeadlineExceeded | Code::Cancelled => Exit::Unreachable,

@@ -92,7 +92,7 @@ fn print_failure(command: &Command, format: Format, failure: &Failure) {
     match format {
         Format::Json => crate::output::progress(&failure.to_json().to_string()),
         Format::Table | Format::Wide => {
-            crate::output::progress(&format!("{}: {failure}", command.get_name()))
+            crate::output::progress(&format!("{}: {failure}", command.get_name()));
         }
     }
 }

@@ -6,8 +6,11 @@
 
 use crate::config::Connection;
 use crate::failure::{Failure, Result, chain};
+use std::error::Error as StdError;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -60,22 +63,42 @@ impl ControlTls {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Shakes hands on a stream to `server`, which is `host:port`.
+    /// Shakes hands on a stream to `server`, which is `host:port`, and waits until the other side has accepted us:
+    /// in TLS 1.3 a client learns only after its own handshake that its certificate was refused, and an HTTP/2 server
+    /// speaks first (RFC 9113, section 3.4).
     ///
     /// # Errors
-    /// Whatever rustls finds wrong with the other side.
+    /// Whatever rustls finds wrong with the other side, or the other side with us.
     pub(crate) async fn handshake(
         &self,
         server: &str,
         stream: TcpStream,
-    ) -> std::io::Result<TlsStream<TcpStream>> {
+    ) -> io::Result<TlsStream<TcpStream>> {
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-        self.connector.connect(name, stream).await
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let mut stream = self.connector.connect(name, stream).await?;
+        if stream.fill_buf().await?.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+        }
+        Ok(stream)
     }
 }
 
-fn unusable(what: &str, path: &Path, error: &dyn std::error::Error) -> Failure {
+/// What TLS says, where an error comes from it.
+pub(crate) fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The source of an I/O error is that of the error inside, not the error inside.
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = inside.and_then(|inside| inside.downcast_ref()) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn unusable(what: &str, path: &Path, error: &dyn StdError) -> Failure {
     Failure::usage(format!("cannot use {what} {}: {}", path.display(), chain(error))).remedy(
         "berth-control writes ca, certificate and key of a platform together: use the three as they came",
     )

@@ -38,7 +38,7 @@ pub(super) async fn apply(session: &Session, apply: &Apply) -> Result<()> {
     let pods: Vec<PodId> = answers.iter().filter_map(Answer::pod_id).collect();
     if apply.wait.wait && !pods.is_empty() {
         let ended = wait::until_all(client, pods, Goal::Running, apply.wait.timeout).await?;
-        answers = answers.into_iter().map(|answer| answer.as_of(&ended)).collect();
+        answers = answers.into_iter().map(|answer| answer.updated_from(&ended)).collect();
         session.output.note("")?;
         session.output.note(table::pods(&ended, Width::Narrow, session.output.style).trim_end())?;
     }
@@ -122,7 +122,7 @@ impl Answer {
     }
 
     /// A pod as it was when waiting for it ended.
-    fn as_of(self, ended: &[v1::Pod]) -> Self {
+    fn updated_from(self, ended: &[v1::Pod]) -> Self {
         match self {
             Self::Pod(pod) => match ended.iter().find(|later| later.pod == pod.pod) {
                 Some(later) => Self::Pod(Box::new(later.clone())),

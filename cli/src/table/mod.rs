@@ -45,8 +45,8 @@ impl<T: ToString> From<T> for Field {
 }
 
 impl Field {
-    fn mood(text: impl ToString, mood: Mood) -> Self {
-        Self { text: text.to_string(), mood: Some(mood) }
+    fn mood(text: impl Into<String>, mood: Mood) -> Self {
+        Self { text: text.into(), mood: Some(mood) }
     }
 
     fn cell(self, style: Style) -> Cell {

@@ -241,7 +241,9 @@ pub(crate) fn node(node: &v1::NodeRecord, now_ms: u64, style: Style) -> String {
     } else {
         columns(["POOL", "CPUS", "MEMS", "GENERATION"], rows, style)
     };
-    text.push_str(&section("Host", &super::local::facts(&facts, style)));
+    if node.facts.is_some() {
+        text.push_str(&section("Host", &super::local::facts(&facts, style)));
+    }
     text.push_str(&section("Labels", &labels.join("\n")));
     text.push_str(&section("Shared CPUs", &shared));
     if let Some(topology) = &facts.topology {

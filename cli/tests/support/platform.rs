@@ -1,0 +1,335 @@
+//! A control plane that knows pods, orders, nodes and pools, and is as slow and as unkind as it is told to be.
+
+use super::pki::{Authority, Identity};
+use berth_proto::v1::platform_server::{Platform, PlatformServer};
+use berth_proto::v1::{self, PodState, pod_event};
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::{Certificate, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+
+/// What the fake holds, and what it was asked.
+#[derive(Debug, Default)]
+pub struct State {
+    pub pods: BTreeMap<String, v1::Pod>,
+    pub pools: Vec<v1::AddressPool>,
+    pub nodes: Vec<v1::NodeRecord>,
+    pub orders: Vec<v1::OrderRecord>,
+    /// What befalls pods while somebody watches; each watch takes one list.
+    pub fates: VecDeque<Vec<Fate>>,
+    /// Every request that changes something, as `Debug` shows it.
+    pub asked: Vec<String>,
+}
+
+/// What befalls a pod.
+#[derive(Debug, Clone)]
+pub enum Fate {
+    /// It comes into this state, with this message.
+    Becomes(&'static str, PodState, &'static str),
+    /// It is released.
+    Released(&'static str),
+    /// The stream breaks.
+    Break,
+}
+
+/// A running fake.
+pub struct FakePlatform {
+    pub state: Arc<Mutex<State>>,
+    pub address: String,
+    server: JoinHandle<()>,
+}
+
+impl Drop for FakePlatform {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Service(Arc<Mutex<State>>);
+
+impl FakePlatform {
+    /// Serves by mutual TLS on a port of the loopback device.
+    pub async fn start(authority: &Authority, identity: &Identity) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tls = ServerTlsConfig::new()
+            .identity(tonic::transport::Identity::from_pem(&identity.certificate, &identity.key))
+            .client_ca_root(Certificate::from_pem(authority.pem()));
+        let state = Arc::new(Mutex::new(State::default()));
+        let service = PlatformServer::new(Service(state.clone()));
+        let serving = Server::builder().tls_config(tls).unwrap().add_service(service);
+        let server = tokio::spawn(async move {
+            serving.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Self { state, address, server }
+    }
+
+    pub fn asked(&self) -> String {
+        self.state.lock().unwrap().asked.join("\n")
+    }
+}
+
+fn id(pod: Option<&v1::PodRef>) -> String {
+    let pod = pod.unwrap();
+    format!("{}/{}", pod.namespace, pod.name)
+}
+
+impl Service {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn into_state(
+        &self,
+        pod: Option<&v1::PodRef>,
+        to: PodState,
+        asked: &dyn std::fmt::Debug,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let mut state = self.state();
+        state.asked.push(format!("{asked:?}"));
+        let name = id(pod);
+        let pod = state.pods.get_mut(&name);
+        let pod = pod.ok_or_else(|| Status::not_found(format!("there is no pod {name}")))?;
+        pod.state = to.into();
+        Ok(Response::new(pod.clone()))
+    }
+
+    /// What a watch shows of a fate; an error ends the stream.
+    fn suffer(&self, fate: &Fate) -> Result<v1::PodEvent, Status> {
+        let mut state = self.state();
+        let event = match fate {
+            Fate::Becomes(name, to, message) => {
+                let pod = state.pods.get_mut(*name).unwrap();
+                pod.state = (*to).into();
+                pod.message = (*message).to_owned();
+                pod_event::Event::Changed(pod.clone())
+            }
+            Fate::Released(name) => {
+                pod_event::Event::Released(state.pods.remove(*name).unwrap().pod.unwrap())
+            }
+            Fate::Break => return Err(Status::unavailable("the watcher fell behind")),
+        };
+        Ok(v1::PodEvent { event: Some(event) })
+    }
+
+    fn node(&self, name: &str) -> Result<Response<v1::NodeRecord>, Status> {
+        let found = self.state().nodes.iter().find(|node| node.name == name).cloned();
+        found.map(Response::new).ok_or_else(|| Status::not_found(format!("there is no node {name}")))
+    }
+}
+
+#[tonic::async_trait]
+impl Platform for Service {
+    type WatchPodsStream = Pin<Box<dyn Stream<Item = Result<v1::PodEvent, Status>> + Send>>;
+
+    async fn submit_pod(&self, request: Request<v1::SubmitPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner().pod.unwrap();
+        // What the real one does first, so that what the client sends is known to be acceptable.
+        berth_model::PodRequest::try_from(request.clone())
+            .map_err(|error| Status::invalid_argument(error.chain()))?;
+        let name = id(request.pod.as_ref());
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        if request.node.as_deref() == Some("full") {
+            return Err(Status::resource_exhausted("no node fits: full: 2 CPUs asked, 1 free"));
+        }
+        let pod = v1::Pod {
+            pod: request.pod.clone(),
+            incarnation: 1,
+            generation: 1,
+            seq: 1,
+            state: PodState::Placed.into(),
+            node: Some("node-1".to_owned()),
+            request: Some(request),
+            ..Default::default()
+        };
+        state.pods.insert(name, pod.clone());
+        Ok(Response::new(pod))
+    }
+
+    async fn get_pod(&self, request: Request<v1::GetPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let name = id(request.into_inner().pod.as_ref());
+        let pod = self.state().pods.get(&name).cloned();
+        pod.map(Response::new).ok_or_else(|| Status::not_found(format!("there is no pod {name}")))
+    }
+
+    async fn list_pods(
+        &self,
+        request: Request<v1::ListPodsRequest>,
+    ) -> Result<Response<v1::ListPodsResponse>, Status> {
+        let v1::ListPodsRequest { namespace, node } = request.into_inner();
+        let wanted = |pod: &&v1::Pod| {
+            let of = pod.pod.as_ref().unwrap();
+            namespace.as_ref().is_none_or(|namespace| of.namespace == *namespace)
+                && (node.is_none() || pod.node == node)
+        };
+        let pods = self.state().pods.values().filter(wanted).cloned().collect();
+        Ok(Response::new(v1::ListPodsResponse { pods }))
+    }
+
+    async fn watch_pods(
+        &self,
+        _: Request<v1::ListPodsRequest>,
+    ) -> Result<Response<Self::WatchPodsStream>, Status> {
+        let mut state = self.state();
+        let changed = |pod: &v1::Pod| v1::PodEvent { event: Some(pod_event::Event::Changed(pod.clone())) };
+        let mut first: Vec<_> = state.pods.values().map(changed).map(Ok).collect();
+        first.push(Ok(v1::PodEvent { event: Some(pod_event::Event::Synced(pod_event::Synced {})) }));
+        let fates = state.fates.pop_front().unwrap_or_default();
+        let service = self.clone();
+        let later = tokio_stream::iter(fates).map(move |fate| service.suffer(&fate));
+        let stream = tokio_stream::iter(first).chain(later).chain(tokio_stream::pending());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn evict_pod(&self, request: Request<v1::EvictPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner();
+        self.into_state(request.pod.as_ref(), PodState::Evicting, &request)
+    }
+
+    async fn release_pod(
+        &self,
+        request: Request<v1::ReleasePodRequest>,
+    ) -> Result<Response<v1::ReleasePodResponse>, Status> {
+        let request = request.into_inner();
+        let name = id(request.pod.as_ref());
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        match state.pods.get(&name).map(|pod| pod.state == i32::from(PodState::Evicted)) {
+            Some(true) => {
+                state.pods.remove(&name);
+                Ok(Response::new(v1::ReleasePodResponse {}))
+            }
+            Some(false) => {
+                Err(Status::failed_precondition(format!("pod {name} is on node-1: evict it first")))
+            }
+            None => Err(Status::not_found(format!("there is no pod {name}"))),
+        }
+    }
+
+    async fn stop_pod(&self, request: Request<v1::StopPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner();
+        self.into_state(request.pod.as_ref(), PodState::Stopping, &request)
+    }
+
+    async fn start_pod(&self, request: Request<v1::StartPodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner();
+        self.into_state(request.pod.as_ref(), PodState::Placed, &request)
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<v1::ListOrdersRequest>,
+    ) -> Result<Response<v1::ListOrdersResponse>, Status> {
+        let node = request.into_inner().node;
+        let mut state = self.state();
+        let of = |record: &&v1::OrderRecord| {
+            node.as_ref().is_none_or(|node| record.order.as_ref().unwrap().node == *node)
+        };
+        let orders: Vec<_> = state.orders.iter().filter(of).cloned().collect();
+        // An accepted order is done by the next time that somebody looks.
+        for record in state.orders.iter_mut().filter(|record| record.state == "accepted") {
+            record.state = "done".to_owned();
+            record.outcome =
+                Some(v1::Outcome { outcome: Some(v1::outcome::Outcome::Done(v1::outcome::Done {})) });
+        }
+        Ok(Response::new(v1::ListOrdersResponse { orders }))
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        Ok(Response::new(v1::ListNodesResponse { nodes: self.state().nodes.clone() }))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        self.node(&request.into_inner().node)
+    }
+
+    async fn set_shared_cpus(
+        &self,
+        request: Request<v1::SetSharedCpusRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let request = request.into_inner();
+        self.state().asked.push(format!("{request:?}"));
+        let v1::SetSharedCpusRequest { node, pool, cpus } = request;
+        let shared_pools = vec![v1::SharedPool { pool, cpus, mems: "0".to_owned(), generation: 1 }];
+        Ok(Response::new(v1::NodeRecord { name: node, shared_pools, ..Default::default() }))
+    }
+
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<v1::PullImageResponse>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let order_id = "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned();
+        let refused = v1::Reason {
+            code: "Busy".to_owned(),
+            message: "pulls is full at 8".to_owned(),
+            ..Default::default()
+        };
+        let (ending, outcome) = match request.image.contains("busy") {
+            true => ("refused", Some(v1::Outcome { outcome: Some(v1::outcome::Outcome::Refused(refused)) })),
+            false => ("accepted", None),
+        };
+        let order = v1::Order { id: order_id.clone(), node: request.node, ..Default::default() };
+        let record =
+            v1::OrderRecord { order: Some(order), state: ending.to_owned(), outcome, ..Default::default() };
+        state.orders.push(record);
+        Ok(Response::new(v1::PullImageResponse { order_id }))
+    }
+
+    async fn inspect_node(
+        &self,
+        request: Request<v1::InspectNodeRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let request = request.into_inner();
+        self.state().asked.push(format!("{request:?}"));
+        self.node(&request.node)
+    }
+
+    async fn put_pool(&self, request: Request<v1::AddressPool>) -> Result<Response<v1::AddressPool>, Status> {
+        let mut pool = request.into_inner();
+        pool.size = 254;
+        let mut state = self.state();
+        state.asked.push(format!("{pool:?}"));
+        state.pools.push(pool.clone());
+        Ok(Response::new(pool))
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<v1::ListPoolsRequest>,
+    ) -> Result<Response<v1::ListPoolsResponse>, Status> {
+        let pod = Some(v1::PodRef { namespace: "shop".to_owned(), name: "web".to_owned() });
+        let held = v1::Assignment { pool: "blue".to_owned(), address: "10.0.0.7".to_owned(), pod };
+        let assignments = if request.into_inner().assignments { vec![held] } else { Vec::new() };
+        Ok(Response::new(v1::ListPoolsResponse { pools: self.state().pools.clone(), assignments }))
+    }
+
+    async fn delete_pool(
+        &self,
+        request: Request<v1::DeletePoolRequest>,
+    ) -> Result<Response<v1::DeletePoolResponse>, Status> {
+        let name = request.into_inner().name;
+        let mut state = self.state();
+        let before = state.pools.len();
+        state.pools.retain(|pool| pool.name != name);
+        match state.pools.len() < before {
+            true => Ok(Response::new(v1::DeletePoolResponse {})),
+            false => Err(Status::not_found(format!("there is no pool {name}"))),
+        }
+    }
+}
