@@ -130,6 +130,7 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
 
     /// Makes a container, not started; answers its id and its snapshot's key.
+    #[expect(clippy::too_many_arguments, reason = "five, and the receiver")]
     fn create_container(
         &self,
         ordered: &Ordered,
