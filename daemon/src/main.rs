@@ -23,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Registry};
 
+/// How long a start waits for the host to be prepared: systemd's patience with a start is longer.
+const PREPARE: Duration = Duration::from_secs(10);
 /// Between two tries of preparing the host, while the runtime is away.
 const PREPARE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,6 @@ fn main() -> ExitCode {
     match work(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
             eprintln!("berthd: {error:#}");
             ExitCode::FAILURE
         }
@@ -110,8 +111,11 @@ fn open_ledger(config: &Config, kernel: &KernelRoots) -> anyhow::Result<Ledger> 
 
 /// Prepares the host; while the runtime is away that goes on beside everything else, since pods that run need no help.
 async fn prepare(runtime: &ContainerdRuntime, pause_image: PathBuf) {
-    let Err(error) = runtime.prepare(&pause_image).await else { return };
-    tracing::warn!(%error, "the host is not prepared yet; trying again");
+    match tokio::time::timeout(PREPARE, runtime.prepare(&pause_image)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => tracing::warn!(%error, "the host is not prepared yet; trying again"),
+        Err(_) => tracing::warn!(seconds = PREPARE.as_secs(), "the host is not prepared yet; trying again"),
+    }
     let runtime = runtime.clone();
     tokio::spawn(async move {
         while let Err(error) = runtime.prepare(&pause_image).await {
@@ -160,7 +164,7 @@ fn log_to(config: &Config) -> anyhow::Result<()> {
     match format {
         LogFormat::Journal => registry.with(tracing_journald::layer().context("reach the journal")?).init(),
         LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init()
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
         }
         LogFormat::Text | LogFormat::Auto => {
             registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init();

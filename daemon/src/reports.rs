@@ -69,11 +69,16 @@ impl Reports {
         reports
     }
 
-    /// Every pod that is here, for a new connection; all count as told from now on.
+    /// Every pod that is here, for a new connection; they count as told from now on. Pods that are gone do not: that
+    /// they are missing from the list says nothing of where they went.
     pub fn take_all(&self) -> Vec<PodStatus> {
         let mut inner = self.lock();
-        inner.pods.values_mut().for_each(|entry| entry.told = true);
-        inner.pods.values().filter_map(|entry| entry.report.status()).collect()
+        let here = inner.pods.values_mut().filter_map(|entry| {
+            let status = entry.report.status()?;
+            entry.told = true;
+            Some(status)
+        });
+        here.collect()
     }
 
     /// Has everything told again.
@@ -104,5 +109,21 @@ impl Report {
             Self::Status(status) => Some(status.as_ref().clone()),
             Self::Gone(..) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+
+    #[test]
+    fn what_is_gone_is_told_even_after_a_new_connection() {
+        let reports = Reports::default();
+        let gone = Report::Gone(pod(), Incarnation(1));
+        reports.put(&pod(), gone.clone(), String::new());
+        assert_eq!(reports.take_all(), []);
+        assert_eq!(reports.take(), [gone]);
+        assert_eq!(reports.take(), []);
     }
 }

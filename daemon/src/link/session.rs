@@ -114,6 +114,10 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         };
         info!(control = self.link.config.control, term = welcome.term, "connected");
         self.link.state.set(LinkStatus::connected());
+        // Hello says nothing of pods that have gone.
+        if let Err(ended) = self.tell_pods().await {
+            return ended;
+        }
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let mut heartbeats = every(Duration::from_millis(heartbeat_ms));
         let mut facts = every(FACTS);
