@@ -1,0 +1,201 @@
+//! Random lives of a pod: no live container is ended without an order, no kept disk is lost, and every life settles.
+//!
+//! `BERTH_LONG=1` makes it a million lives instead of a hundred thousand.
+
+mod world;
+
+use berth_model::RunState;
+use berth_plan::{Cover, Liveness, Observed, PodRecord, Step, Wait, next_step};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use world::{Next, Op, Spoiled, World};
+
+fn op() -> impl Strategy<Value = Op> {
+    let spoiled = prop_oneof![
+        8 => Just(Spoiled::Not),
+        1 => Just(Spoiled::OldTerm),
+        1 => Just(Spoiled::OldIncarnation),
+        1 => Just(Spoiled::OldSeq),
+    ];
+    prop_oneof![
+        6 => (0u8..7, spoiled).prop_map(|(verb, spoiled)| Op::Order { verb, spoiled }),
+        1 => Just(Op::Redeliver),
+        2 => (0u32..90_000).prop_map(Op::Pass),
+        3 => (any::<u8>(), 0i32..2).prop_map(|(which, code)| Op::Die { which, code }),
+        2 => Just(Op::Reboot),
+        1 => Just(Op::PauseEnds),
+        2 => (1u8..4).prop_map(Op::Blind),
+        1 => any::<u8>().prop_map(Op::Vanish),
+        3 => any::<bool>().prop_map(|after| Op::Fail { after }),
+        3 => (0u8..3).prop_map(Op::Crash),
+        1 => Just(Op::Drift),
+        8 => (1u8..30).prop_map(Op::Work),
+    ]
+}
+
+/// A life begins with a pod that runs, or is about to.
+fn life() -> impl Strategy<Value = (u8, Vec<Op>)> {
+    let first = Op::Order { verb: 0, spoiled: Spoiled::Not };
+    (any::<u8>(), prop::collection::vec(op(), 1..24)).prop_map(move |(seed, mut ops)| {
+        ops.insert(0, first.clone());
+        (seed, ops)
+    })
+}
+
+fn live(next: Next, checked: bool, seed: u8, ops: &[Op]) -> Result<(), String> {
+    let mut world = World::new(next, checked, seed);
+    ops.iter().try_for_each(|op| world.apply(op))?;
+    world.settle()
+}
+
+fn lives() -> u32 {
+    match std::env::var_os("BERTH_LONG") {
+        Some(_) => 1_000_000,
+        None => 100_000,
+    }
+}
+
+fn runner(cases: u32) -> TestRunner {
+    TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    })
+}
+
+#[test]
+fn every_life_is_without_a_kill_and_without_a_loss_and_settles() {
+    let judged = runner(lives()).run(&life(), |(seed, ops)| {
+        live(next_step, true, seed, &ops).map_err(|error| TestCaseError::fail(format!("{error}")))
+    });
+    if let Err(error) = judged {
+        panic!("{error}");
+    }
+}
+
+/// The judge must find fault with a plan that is broken on purpose; the checker is off, so that only the judge can.
+fn is_caught(broken: Next, expected: &str) {
+    let judged = runner(20_000).run(&life(), |(seed, ops)| {
+        live(broken, false, seed, &ops).map_err(|error| TestCaseError::fail(format!("{error}")))
+    });
+    let said = judged.expect_err("a broken plan was not caught").to_string();
+    assert!(said.contains(expected), "it was caught for another reason than {expected:?}: {said}");
+}
+
+#[test]
+fn taking_the_unknown_for_dead_is_caught() {
+    is_caught(
+        |record, observed| {
+            let mut blind = observed.clone();
+            blind.containers.iter_mut().for_each(|container| {
+                if container.liveness == Liveness::Unknown {
+                    container.liveness = Liveness::Dead;
+                }
+            });
+            next_step(record, &blind)
+        },
+        "live",
+    );
+}
+
+#[test]
+fn bringing_a_stopped_pod_back_is_caught() {
+    is_caught(
+        |record, observed| {
+            let mut record: PodRecord = record.clone();
+            if let Some(charter) = &mut record.charter {
+                charter.run_state = RunState::Running;
+            }
+            next_step(&record, observed)
+        },
+        "not meant to run",
+    );
+}
+
+#[test]
+fn removing_the_old_container_before_its_disk_is_adopted_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::AdoptSystemDisk { from_id: Some(id), .. } => {
+                Step::RemoveContainer { id, cover: Cover::Charter }
+            }
+            step => step,
+        },
+        "was lost",
+    );
+}
+
+#[test]
+fn removing_the_old_sandbox_first_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::RunSandbox { attempt } => match observed.sandboxes.first() {
+                Some(old) => Step::RemoveSandbox { id: old.id.clone(), cover: Cover::Charter },
+                None => Step::RunSandbox { attempt },
+            },
+            step => step,
+        },
+        "was lost",
+    );
+}
+
+#[test]
+fn evicting_without_taking_the_kept_disk_off_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::DetachSystemDisk { from_id, .. } => match &record.open {
+                Some(open) => Step::RemoveContainer { id: from_id, cover: Cover::Order(open.id.clone()) },
+                None => Step::Settled,
+            },
+            step => step,
+        },
+        "was lost",
+    );
+}
+
+#[test]
+fn starting_without_adopting_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::AdoptSystemDisk { container, to_id, .. } => Step::StartContainer { container, id: to_id },
+            step => step,
+        },
+        "without its disk",
+    );
+}
+
+#[test]
+fn replacing_a_sandbox_that_lives_is_caught() {
+    is_caught(
+        |record, observed| match (next_step(record, observed), observed.sandboxes.first()) {
+            (Step::Settled, Some(sandbox)) if record.open.is_none() && record.charter.is_some() => {
+                Step::StopSandbox { id: sandbox.id.clone(), cover: Cover::Charter }
+            }
+            (step, _) => step,
+        },
+        "without an order",
+    );
+}
+
+#[test]
+fn never_settling_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::Settled if record.charter.is_some() => Step::EnsureSlice,
+            step => step,
+        },
+        "does not settle",
+    );
+}
+
+#[test]
+fn waiting_for_nothing_is_caught() {
+    fn broken(record: &PodRecord, observed: &Observed) -> Step {
+        match next_step(record, observed) {
+            Step::CreateContainer { .. } => Step::Wait(Wait { until_ms: None, why: "nothing".to_owned() }),
+            step => step,
+        }
+    }
+    is_caught(broken, "waits for ever");
+}

@@ -1,0 +1,725 @@
+//! A node in memory, as unkind as the real one, for driving the plan through random lives.
+//!
+//! The world keeps its own books: what was ordered, what may be ended and which disks are precious. It judges every
+//! effect by these, not by what the plan says of itself.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use berth_model::{
+    AddressGrant, AppClass, Attempt, ContainerName, ContainerSpec, CpuBinding, Digest, Disk, DiskPolicy,
+    DnsConfig, EvictDisposition, Generation, Incarnation, Limits, Order, OrderId, PodId, PodOrder, PodSpec,
+    PodVerb, RecoveryPolicy, RestartPolicy, RunState, Seq, Target, Term,
+};
+use berth_plan::{
+    Admission, Change, Controls, Cover, Effect, HostView, ImageState, Known, LedgerView, Liveness, Observed,
+    ObservedContainer, ObservedSandbox, PodRecord, SliceState, Step, TaskState, admit, after, before, check,
+    conclude,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One event of a life.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    /// An order of this verb (0 Run, 1 Stop, 2 Start, 3 Evict and keep, 4 Evict and release, 5 Release, 6 Run with kept
+    /// disks), valid, or spoiled in some way.
+    Order { verb: u8, spoiled: Spoiled },
+    /// The last accepted order comes again.
+    Redeliver,
+    /// Time passes, milliseconds.
+    Pass(u32),
+    /// A container ends by itself.
+    Die { which: u8, code: i32 },
+    /// The host reboots.
+    Reboot,
+    /// The sandbox's own process ends.
+    PauseEnds,
+    /// So many looks cannot tell whether anything lives.
+    Blind(u8),
+    /// The runtime drops the record of a dead container.
+    Vanish(u8),
+    /// The next effect fails before, or after, it has happened.
+    Fail { after: bool },
+    /// The daemon crashes around the next effect: before it, after it, or after what comes after is written.
+    Crash(u8),
+    /// Something overwrites a control.
+    Drift,
+    /// The daemon works so many steps.
+    Work(u8),
+}
+
+/// How an order is spoiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoiled {
+    Not,
+    OldTerm,
+    OldIncarnation,
+    OldSeq,
+}
+
+/// What next_step is, so that broken ones can be tried.
+pub(crate) type Next = fn(&PodRecord, &Observed) -> Step;
+
+#[derive(Debug, Clone)]
+struct Container {
+    name: ContainerName,
+    incarnation: Incarnation,
+    attempt: Attempt,
+    sandbox: String,
+    state: TaskState,
+    live: bool,
+    ended_at_ms: u64,
+    disk: Option<String>,
+    in_order: bool,
+    amended: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Sandbox {
+    incarnation: Incarnation,
+    attempt: Attempt,
+    ready: bool,
+    live: bool,
+}
+
+/// The node, its ledger, and the judge's books.
+pub(crate) struct World {
+    next: Next,
+    checked: bool,
+    record: Option<PodRecord>,
+    term: Term,
+    orders: BTreeMap<OrderId, (Order, Option<berth_model::Outcome>)>,
+    last: Option<Order>,
+    serial: u64,
+    incarnation: u64,
+    seq: u64,
+    now_ms: u64,
+    containers: BTreeMap<String, Container>,
+    sandboxes: BTreeMap<String, Sandbox>,
+    snapshots: BTreeSet<String>,
+    slice: Option<bool>,
+    images: BTreeSet<ContainerName>,
+    blind: u8,
+    fail: Option<bool>,
+    crash: Option<u8>,
+    /// Disks that a started container has written to, and that nobody has given up.
+    precious: BTreeSet<String>,
+    policy: DiskPolicy,
+}
+
+type Judged = Result<(), String>;
+
+impl World {
+    pub(crate) fn new(next: Next, checked: bool, seed: u8) -> Self {
+        let policy = if seed.is_multiple_of(3) { DiskPolicy::Rebuild } else { DiskPolicy::Reuse };
+        Self {
+            next,
+            checked,
+            record: None,
+            term: Term(5),
+            orders: BTreeMap::new(),
+            last: None,
+            serial: 0,
+            incarnation: 0,
+            seq: 0,
+            now_ms: 1_000_000,
+            containers: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            snapshots: BTreeSet::new(),
+            slice: None,
+            images: BTreeSet::new(),
+            blind: 0,
+            fail: None,
+            crash: None,
+            precious: BTreeSet::new(),
+            policy,
+        }
+    }
+
+    /// Does one event.
+    pub(crate) fn apply(&mut self, op: &Op) -> Judged {
+        match op {
+            Op::Order { verb, spoiled } => self.order(*verb, *spoiled),
+            Op::Redeliver => self.redeliver(),
+            Op::Pass(ms) => {
+                self.now_ms += u64::from(*ms);
+                Ok(())
+            }
+            Op::Die { which, code } => {
+                let live: Vec<_> =
+                    self.containers.iter().filter(|(_, c)| c.live).map(|(id, _)| id.clone()).collect();
+                if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
+                    self.end(id, *code);
+                }
+                Ok(())
+            }
+            Op::Reboot => {
+                self.pause_ends();
+                let all: Vec<_> = self.containers.keys().cloned().collect();
+                all.iter().for_each(|id| self.end(id, 255));
+                self.slice = None;
+                (self.fail, self.crash) = (None, None);
+                Ok(())
+            }
+            Op::PauseEnds => {
+                self.pause_ends();
+                Ok(())
+            }
+            Op::Blind(looks) => {
+                self.blind = *looks;
+                Ok(())
+            }
+            Op::Vanish(which) => {
+                let dead: Vec<_> =
+                    self.containers.iter().filter(|(_, c)| !c.live).map(|(id, _)| id.clone()).collect();
+                if let Some(id) = dead.get(usize::from(*which) % dead.len().max(1)) {
+                    // The record goes; what it named stays, as containerd keeps it until its collector finds it loose.
+                    self.containers.remove(id);
+                }
+                Ok(())
+            }
+            Op::Fail { after } => {
+                self.fail = Some(*after);
+                Ok(())
+            }
+            Op::Crash(point) => {
+                self.crash = Some(*point);
+                Ok(())
+            }
+            Op::Drift => {
+                self.slice = self.slice.map(|_| false);
+                self.containers.values_mut().filter(|c| c.live).for_each(|c| c.in_order = false);
+                Ok(())
+            }
+            Op::Work(steps) => (0..*steps).try_for_each(|_| self.step().map(drop)),
+        }
+    }
+
+    /// Nothing more happens: the pod must come to rest, and be as its charter says.
+    pub(crate) fn settle(&mut self) -> Judged {
+        (self.blind, self.fail, self.crash) = (0, None, None);
+        for _ in 0..400 {
+            let had_order = self.record.as_ref().is_some_and(|record| record.open.is_some());
+            match self.step()? {
+                Some(Step::Settled) if !had_order => return self.judge_rest(),
+                Some(Step::Wait(wait)) => match wait.until_ms {
+                    Some(until) => self.now_ms = until.max(self.now_ms + 1),
+                    // Its sandbox has ended around something that lives: only upstream may end that.
+                    None if self.is_stranded() => return Ok(()),
+                    None => return Err(format!("waits for ever: {}", wait.why)),
+                },
+                Some(_) | None => {}
+            }
+        }
+        Err("does not settle in 400 steps".to_owned())
+    }
+
+    fn is_stranded(&self) -> bool {
+        let ordered = self.record.as_ref().is_some_and(|record| self.may_end(record));
+        !ordered && self.containers.values().any(|c| c.live) && self.sandboxes.values().all(|s| !s.ready)
+    }
+
+    fn judge_rest(&self) -> Judged {
+        let Some(record) = &self.record else { return Ok(()) };
+        let live = |name: &ContainerName| self.containers.values().any(|c| c.live && c.name == *name);
+        match &record.charter {
+            None if self.containers.is_empty() && self.sandboxes.is_empty() && self.slice.is_none() => Ok(()),
+            None => Err("something is left of a pod that is gone".to_owned()),
+            Some(charter) if charter.leaving.is_some() => Err("at rest while leaving".to_owned()),
+            Some(charter) => charter.spec.containers.iter().try_for_each(|spec| {
+                match (charter.run_state, charter.spec.restart, live(&spec.name)) {
+                    (RunState::Stopped, _, true) => Err("a stopped pod lives".to_owned()),
+                    (RunState::Running, RestartPolicy::Always, false) => {
+                        Err("a pod that should run does not".to_owned())
+                    }
+                    _ => Ok(()),
+                }
+            }),
+        }
+    }
+
+    fn end(&mut self, id: &str, code: i32) {
+        let now_ms = self.now_ms;
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.live {
+            container.live = false;
+            container.state = TaskState::Exited { code, ago_ms: 0 };
+            container.ended_at_ms = now_ms;
+        }
+    }
+
+    fn pause_ends(&mut self) {
+        self.sandboxes.values_mut().for_each(|sandbox| {
+            sandbox.ready = false;
+            sandbox.live = false;
+        });
+    }
+
+    fn order(&mut self, verb: u8, spoiled: Spoiled) -> Judged {
+        let known = self.record.clone();
+        let runs = matches!(verb, 0 | 6);
+        let incarnation = match (&known, runs) {
+            (Some(record), false) => record.incarnation.0,
+            _ => {
+                self.incarnation += 1;
+                self.incarnation
+            }
+        };
+        self.seq += 1;
+        self.serial += 1;
+        let kept = known.as_ref().and_then(|record| record.kept.first()).map(|kept| kept.incarnation);
+        let verb = match verb {
+            0 => PodVerb::Run { spec: Box::new(spec(self.policy)), disk: Disk::Fresh },
+            1 => PodVerb::Stop { grace_ms: 10 },
+            2 => PodVerb::Start,
+            3 => PodVerb::Evict { grace_ms: 10, disposition: EvictDisposition::Keep },
+            4 => PodVerb::Evict { grace_ms: 10, disposition: EvictDisposition::Release },
+            5 => PodVerb::Release,
+            _ => PodVerb::Run {
+                spec: Box::new(spec(self.policy)),
+                disk: Disk::Kept { incarnation: kept.unwrap_or(Incarnation(0)) },
+            },
+        };
+        let (old_term, old_incarnation, old_seq) =
+            (spoiled == Spoiled::OldTerm, spoiled == Spoiled::OldIncarnation, spoiled == Spoiled::OldSeq);
+        let order = Order {
+            id: OrderId::new(format!("{:026}", self.serial)).unwrap(),
+            term: if old_term { Term(4) } else { self.term },
+            reason: String::new(),
+            deadline_ms: 60_000,
+            target: Target::Pod(PodOrder {
+                pod: pod(),
+                incarnation: Incarnation(if old_incarnation {
+                    incarnation.saturating_sub(1)
+                } else {
+                    incarnation
+                }),
+                generation: Generation(1),
+                seq: Seq(if old_seq { self.seq.saturating_sub(2) } else { self.seq }),
+                verb,
+            }),
+        };
+        let before = self.record.clone();
+        let accepted = self.give(&order)?;
+        match (accepted, spoiled, &before) {
+            (true, Spoiled::OldTerm, _) => Err("an order of an old term was accepted".to_owned()),
+            (true, Spoiled::OldIncarnation, Some(known)) if incarnation <= known.incarnation.0 => {
+                Err("an order of an old incarnation was accepted".to_owned())
+            }
+            (true, Spoiled::OldSeq, Some(known)) if self.seq.saturating_sub(2) <= known.seq.0 => {
+                Err("an order of an old seq was accepted".to_owned())
+            }
+            (false, _, _) if self.record != before => Err("a refused order changed something".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn redeliver(&mut self) -> Judged {
+        let Some(order) = self.last.clone() else { return Ok(()) };
+        let before = self.record.clone();
+        match self.give(&order)? {
+            true => Err("the same order was accepted twice".to_owned()),
+            false if self.record != before => Err("the same order again changed something".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives an order to admission; whether it was accepted.
+    fn give(&mut self, order: &Order) -> Result<bool, String> {
+        let pods: BTreeMap<_, _> =
+            self.record.iter().map(|record| (record.pod.clone(), record.clone())).collect();
+        let known = self.orders.get(&order.id);
+        let view = LedgerView {
+            term: self.term,
+            pods: &pods,
+            pools: &BTreeMap::new(),
+            known: known.map(|(order, outcome)| Known { order, outcome: outcome.as_ref() }),
+        };
+        match admit(&view, &host(), order, self.now_ms) {
+            Admission::Accept(accepted) => {
+                let Change::Pod(record) = accepted.change else {
+                    return Err("a pod's order changed no pod".to_owned());
+                };
+                self.record = Some(*record);
+                self.orders.insert(order.id.clone(), (order.clone(), None));
+                self.last = Some(order.clone());
+                if let Some((_, outcome)) = accepted.superseded.and_then(|id| self.orders.get_mut(&id)) {
+                    let by = order.id.clone();
+                    *outcome = Some(berth_model::Outcome::Failed(berth_model::Failure::Superseded { by }));
+                }
+                Ok(true)
+            }
+            Admission::Already(_) | Admission::Refuse(_) => Ok(false),
+        }
+    }
+
+    fn observe(&mut self) -> Observed {
+        let blind = self.blind > 0;
+        self.blind = self.blind.saturating_sub(1);
+        let liveness = |live: bool| match (live, blind) {
+            (true, true) => Liveness::Unknown,
+            (true, false) => Liveness::Live,
+            (false, _) => Liveness::Dead,
+        };
+        let controls = |in_order: bool| match in_order {
+            true => Controls::InOrder,
+            false => Controls::Drifted(vec!["cpu.max".to_owned()]),
+        };
+        let containers = self.containers.iter().map(|(id, c)| ObservedContainer {
+            id: id.clone(),
+            name: c.name.clone(),
+            incarnation: c.incarnation,
+            attempt: c.attempt,
+            sandbox_id: c.sandbox.clone(),
+            state: match &c.state {
+                TaskState::Exited { code, .. } => {
+                    TaskState::Exited { code: *code, ago_ms: self.now_ms - c.ended_at_ms }
+                }
+                state => state.clone(),
+            },
+            liveness: liveness(c.live),
+            disk_key: c.disk.clone(),
+            amended: c.amended,
+            controls: if c.live { controls(c.in_order) } else { Controls::Absent },
+        });
+        let sandboxes = self.sandboxes.iter().map(|(id, s)| ObservedSandbox {
+            id: id.clone(),
+            incarnation: s.incarnation,
+            attempt: s.attempt,
+            ready: s.ready,
+            liveness: liveness(s.live),
+        });
+        let live = self.containers.values().any(|c| c.live);
+        Observed {
+            containers: containers.collect(),
+            sandboxes: sandboxes.collect(),
+            images: self
+                .images
+                .iter()
+                .map(|name| (name.clone(), ImageState::Present { digest: digest() }))
+                .collect(),
+            slice: match self.slice {
+                None => SliceState::Absent,
+                Some(in_order) => {
+                    SliceState::Present { controls: controls(in_order), liveness: liveness(live) }
+                }
+            },
+            rewritten: BTreeSet::new(),
+            now_ms: self.now_ms,
+        }
+    }
+
+    /// One turn of the daemon's loop; the step that it took.
+    pub(crate) fn step(&mut self) -> Result<Option<Step>, String> {
+        let Some(record) = self.record.clone() else { return Ok(Some(Step::Settled)) };
+        self.now_ms += 1;
+        let observed = self.observe();
+        let step = (self.next)(&record, &observed);
+        if self.checked
+            && let Err(violation) = check(&record, &observed, &step)
+        {
+            return Err(format!("the checker refuses {step:?}: {violation}"));
+        }
+        if let Some(concluded) = conclude(&record, &step) {
+            if let Some((id, outcome)) = concluded.ended {
+                let entry = self.orders.get_mut(&id).ok_or("an unknown order ended")?;
+                if entry.1.is_some() {
+                    return Err(format!("order {id} ended twice"));
+                }
+                entry.1 = Some(outcome);
+            }
+            self.record = Some(concluded.record);
+            return Ok(Some(step));
+        }
+        if let Some(next) = before(&record, &observed, &step) {
+            self.record = Some(next);
+        }
+        let crash = self.crash.take();
+        if crash == Some(0) {
+            return Ok(None);
+        }
+        match (is_effect(&step), self.fail) {
+            (true, Some(false)) => {
+                self.fail = None;
+                return Ok(None);
+            }
+            (true, Some(true)) => {
+                self.fail = None;
+                self.perform(&record, &step)?;
+                return Ok(None);
+            }
+            _ => self.perform(&record, &step)?,
+        }
+        if crash == Some(1) {
+            return Ok(None);
+        }
+        let effect = match &step {
+            Step::EnsureImage { .. } => Effect::Resolved(digest()),
+            _ => Effect::Happened,
+        };
+        let current = self.record.clone().unwrap_or(record);
+        if let Some(next) = after(&current, &observed, &step, &effect) {
+            self.record = Some(next);
+        }
+        Ok(Some(step))
+    }
+
+    /// Whether the pod's open order permits ending what lives: the judge's own reading of the verbs.
+    fn may_end(&self, record: &PodRecord) -> bool {
+        record.open.as_ref().is_some_and(|open| match open.verb {
+            PodVerb::Stop { .. } | PodVerb::Evict { .. } => true,
+            PodVerb::Run { .. } => open.failure.is_some(),
+            PodVerb::Start | PodVerb::Release => false,
+        })
+    }
+
+    fn judge_end(&self, record: &PodRecord, id: &str, what: &str) -> Judged {
+        let live = self.containers.get(id).is_some_and(|container| container.live);
+        match live && !self.may_end(record) {
+            true => Err(format!("{what} ended live container {id} without an order")),
+            false => Ok(()),
+        }
+    }
+
+    /// A container's record goes, and with it whatever disk it names at this moment.
+    fn remove(&mut self, record: &PodRecord, id: &str) -> Judged {
+        self.judge_end(record, id, "removal")?;
+        let Some(container) = self.containers.remove(id) else { return Ok(()) };
+        container.disk.map_or(Ok(()), |key| self.lose(record, &key))
+    }
+
+    fn lose(&mut self, record: &PodRecord, key: &str) -> Judged {
+        self.snapshots.remove(key);
+        let given_up = record.open.as_ref().is_some_and(|open| match &open.verb {
+            PodVerb::Release => true,
+            PodVerb::Evict { disposition, .. } => *disposition == EvictDisposition::Release,
+            // Undoing a Run gives up what that Run has made, and nothing older.
+            PodVerb::Run { .. } => open.failure.is_some() && record.kept.iter().all(|kept| kept.key != key),
+            PodVerb::Stop { .. } | PodVerb::Start => false,
+        });
+        match self.precious.remove(key) && !given_up {
+            true => Err(format!("disk {key} was lost")),
+            false => Ok(()),
+        }
+    }
+
+    fn perform(&mut self, record: &PodRecord, step: &Step) -> Judged {
+        match step {
+            Step::EnsureImage { container, .. } => {
+                self.images.insert(container.clone());
+            }
+            Step::EnsureSlice | Step::UpdateResources { container: None, .. } => self.slice = Some(true),
+            Step::UpdateResources { id, .. } => {
+                self.containers.get_mut(id).map(|c| c.in_order = true).ok_or("resources of nothing")?;
+            }
+            Step::RunSandbox { attempt } => self.run_sandbox(record, *attempt)?,
+            Step::CreateContainer { sandbox_id, container, attempt } => {
+                self.create(record, sandbox_id, container, *attempt)?;
+            }
+            Step::AdoptSystemDisk { from_id, to_id, key, .. } => {
+                self.adopt(from_id.as_deref(), to_id, key)?
+            }
+            Step::DetachSystemDisk { from_id, .. } => {
+                self.containers.get_mut(from_id).ok_or("detached from nothing")?.disk = None;
+            }
+            Step::AmendSpec { id, .. } => {
+                self.containers.get_mut(id).ok_or("amended nothing")?.amended = true
+            }
+            Step::StartContainer { id, .. } => self.start(record, id)?,
+            Step::StopContainer { id, .. } => {
+                self.judge_end(record, id, "StopContainer")?;
+                self.end(id, 143);
+            }
+            Step::RemoveContainer { id, cover } => {
+                self.judge_cover(record, cover)?;
+                self.remove(record, id)?;
+            }
+            Step::StopSandbox { id, cover } => {
+                self.judge_cover(record, cover)?;
+                let inside: Vec<_> = self.inside(id);
+                for id in inside {
+                    self.judge_end(record, &id, "StopSandbox")?;
+                    self.end(&id, 137);
+                }
+                if let Some(sandbox) = self.sandboxes.get_mut(id) {
+                    (sandbox.ready, sandbox.live) = (false, false);
+                }
+            }
+            Step::RemoveSandbox { id, cover } => {
+                self.judge_cover(record, cover)?;
+                for id in self.inside(id) {
+                    self.remove(record, &id)?;
+                }
+                self.sandboxes.remove(id);
+            }
+            Step::RemoveSlice { cover } => {
+                self.judge_cover(record, cover)?;
+                let all: Vec<_> = self.containers.keys().cloned().collect();
+                all.iter().try_for_each(|id| self.judge_end(record, id, "RemoveSlice"))?;
+                self.slice = None;
+            }
+            Step::ReleaseDisks { keys, .. } => keys.iter().try_for_each(|key| self.lose(record, key))?,
+            Step::EndGrant { .. } | Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn inside(&self, sandbox: &str) -> Vec<String> {
+        self.containers.iter().filter(|(_, c)| c.sandbox == sandbox).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn judge_cover(&self, record: &PodRecord, cover: &Cover) -> Judged {
+        match cover {
+            Cover::Order(id) if record.open.as_ref().is_none_or(|open| open.id != *id) => {
+                Err(format!("order {id} is not open, and was named as cover"))
+            }
+            Cover::Order(_) | Cover::Charter => Ok(()),
+        }
+    }
+
+    fn run_sandbox(&mut self, record: &PodRecord, attempt: Attempt) -> Judged {
+        if self.sandboxes.values().any(|s| s.live) {
+            return Err("two sandboxes of one pod live, with one address".to_owned());
+        }
+        let id = format!("s{}-{attempt}", record.incarnation);
+        let sandbox = Sandbox { incarnation: record.incarnation, attempt, ready: true, live: true };
+        match self.sandboxes.insert(id, sandbox) {
+            Some(_) => Err("a sandbox's name was used twice".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn create(
+        &mut self,
+        record: &PodRecord,
+        sandbox: &str,
+        name: &ContainerName,
+        attempt: Attempt,
+    ) -> Judged {
+        if !self.sandboxes.get(sandbox).is_some_and(|s| s.ready) {
+            return Err("a container was made in a sandbox that is not ready".to_owned());
+        }
+        let id = format!("c{}-{name}-{attempt}", record.incarnation);
+        let disk = format!("disk-{id}");
+        self.snapshots.insert(disk.clone());
+        let container = Container {
+            name: name.clone(),
+            incarnation: record.incarnation,
+            attempt,
+            sandbox: sandbox.to_owned(),
+            state: TaskState::Created,
+            live: false,
+            ended_at_ms: 0,
+            disk: Some(disk),
+            in_order: true,
+            amended: false,
+        };
+        match self.containers.insert(id, container) {
+            Some(_) => Err("a container's name was used twice".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn adopt(&mut self, from: Option<&str>, to: &str, key: &str) -> Judged {
+        let fresh = self.containers.get(to).ok_or("adopted by nothing")?.disk.clone();
+        if let Some(from) = from {
+            let holder = self.containers.get_mut(from).ok_or("adopted from nothing")?;
+            if holder.live {
+                return Err(format!("the disk of live container {from} was taken"));
+            }
+            holder.disk = fresh;
+        }
+        let named = self.containers.iter().any(|(id, c)| id != to && c.disk.as_deref() == Some(key));
+        let heir = self.containers.get_mut(to).ok_or("adopted by nothing")?;
+        heir.disk = Some(key.to_owned());
+        if named { Err(format!("two containers name disk {key}")) } else { Ok(()) }
+    }
+
+    fn start(&mut self, record: &PodRecord, id: &str) -> Judged {
+        let meant = record
+            .charter
+            .as_ref()
+            .is_some_and(|charter| charter.leaving.is_none() && charter.run_state == RunState::Running);
+        if !meant {
+            return Err(format!("container {id} was started, and its pod is not meant to run"));
+        }
+        let container = self.containers.get(id).ok_or("nothing was started")?.clone();
+        if container.state != TaskState::Created {
+            return Err(format!("container {id} was started in state {:?}", container.state));
+        }
+        let rival = |c: &Container| c.live && c.name == container.name;
+        if self.containers.values().any(rival) {
+            return Err(format!("two containers {} live", container.name));
+        }
+        let key = container.disk.clone().unwrap_or_default();
+        let keeps = self.policy == DiskPolicy::Reuse;
+        let own = record.disk(&container.name);
+        if keeps && own.is_some_and(|own| self.precious.contains(own) && own != key) {
+            return Err(format!("container {id} was started without its disk"));
+        }
+        if keeps {
+            self.precious.insert(key);
+        }
+        let container = self.containers.get_mut(id).ok_or("nothing was started")?;
+        container.live = true;
+        container.state = TaskState::Running;
+        Ok(())
+    }
+}
+
+fn is_effect(step: &Step) -> bool {
+    !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. } | Step::EndGrant { .. })
+}
+
+pub(crate) fn pod() -> PodId {
+    "shop/web".parse().unwrap()
+}
+
+fn digest() -> Digest {
+    format!("sha256:{}", "ab".repeat(32)).parse().unwrap()
+}
+
+fn host() -> HostView {
+    HostView {
+        online_cpus: "0-3".parse().unwrap(),
+        mems: "0".parse().unwrap(),
+        mount_points: BTreeSet::new(),
+        page_sizes: BTreeSet::new(),
+        io_weight: true,
+        swap: true,
+    }
+}
+
+fn spec(disk: DiskPolicy) -> PodSpec {
+    let container = |name: &str| ContainerSpec {
+        name: name.parse().unwrap(),
+        image: "registry.example/web:1".parse().unwrap(),
+        digest: None,
+        command: Vec::new(),
+        args: Vec::new(),
+        env: Vec::new(),
+        working_dir: None,
+        user: None,
+        limits: Limits::default(),
+        cpus: None,
+        mems: None,
+        ulimits: Vec::new(),
+    };
+    PodSpec {
+        hostname: "web".to_owned(),
+        class: AppClass::Standard,
+        priority: 0,
+        containers: vec![container("web"), container("side")],
+        cpu: CpuBinding::Exclusive { cpus: "0".parse().unwrap(), mems: "0".parse().unwrap() },
+        limits: Limits::default(),
+        address: Some(AddressGrant {
+            pool: "blue".parse().unwrap(),
+            address: "10.0.0.7/24".parse().unwrap(),
+            gateway: None,
+        }),
+        dns: DnsConfig::default(),
+        restart: RestartPolicy::Always,
+        disk,
+        recovery: RecoveryPolicy::Offline,
+        stop_grace_ms: 10,
+    }
+}
