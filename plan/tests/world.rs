@@ -516,13 +516,13 @@ impl World {
                 self.create(record, sandbox_id, container, *attempt)?;
             }
             Step::AdoptSystemDisk { from_id, to_id, key, .. } => {
-                self.adopt(from_id.as_deref(), to_id, key)?
+                self.adopt(from_id.as_deref(), to_id, key)?;
             }
             Step::DetachSystemDisk { from_id, .. } => {
                 self.containers.get_mut(from_id).ok_or("detached from nothing")?.disk = None;
             }
             Step::AmendSpec { id, .. } => {
-                self.containers.get_mut(id).ok_or("amended nothing")?.amended = true
+                self.containers.get_mut(id).ok_or("amended nothing")?.amended = true;
             }
             Step::StartContainer { id, .. } => self.start(record, id)?,
             Step::StopContainer { id, .. } => {

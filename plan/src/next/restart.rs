@@ -64,10 +64,10 @@ mod tests {
     use super::*;
     use berth_model::Attempt;
 
-    fn check(policy: RestartPolicy, attempts: [u32; 2], state: TaskState, expected: Option<u64>) {
+    fn check(policy: RestartPolicy, attempts: [u32; 2], state: &TaskState, expected: Option<u64>) {
         let [ordered, attempt] = attempts.map(Attempt);
         let known = ContainerRecord { attempt, ordered, ..ContainerRecord::default() };
-        let said = match again(policy, &known, &state, 1_000_000) {
+        let said = match again(policy, &known, state, 1_000_000) {
             Again::Now => Some(0),
             Again::Later(wait) => wait.until_ms.map(|until| until - 1_000_000),
             Again::No => None,
@@ -79,16 +79,16 @@ mod tests {
     fn restarts() {
         use RestartPolicy::{Always, Never, OnFailure};
         let exited = |code, ago_ms| TaskState::Exited { code, ago_ms };
-        check(Always, [0, 1], exited(0, 0), Some(10_000));
-        check(Always, [0, 1], exited(0, 9_999), Some(1));
-        check(Always, [0, 1], exited(0, 10_000), Some(0));
-        check(Always, [0, 2], exited(1, 0), Some(20_000));
-        check(Always, [0, 6], exited(1, 0), Some(300_000));
-        check(Always, [0, u32::MAX], exited(1, 0), Some(300_000));
-        check(Always, [4, 5], exited(1, 0), Some(10_000));
-        check(OnFailure, [0, 1], exited(0, 60_000), None);
-        check(OnFailure, [0, 1], exited(255, 60_000), Some(0));
-        check(Never, [0, 1], exited(1, 60_000), None);
-        check(Never, [1, 1], exited(1, 0), Some(0));
+        check(Always, [0, 1], &exited(0, 0), Some(10_000));
+        check(Always, [0, 1], &exited(0, 9_999), Some(1));
+        check(Always, [0, 1], &exited(0, 10_000), Some(0));
+        check(Always, [0, 2], &exited(1, 0), Some(20_000));
+        check(Always, [0, 6], &exited(1, 0), Some(300_000));
+        check(Always, [0, u32::MAX], &exited(1, 0), Some(300_000));
+        check(Always, [4, 5], &exited(1, 0), Some(10_000));
+        check(OnFailure, [0, 1], &exited(0, 60_000), None);
+        check(OnFailure, [0, 1], &exited(255, 60_000), Some(0));
+        check(Never, [0, 1], &exited(1, 60_000), None);
+        check(Never, [1, 1], &exited(1, 0), Some(0));
     }
 }
