@@ -11,19 +11,19 @@ use std::{env, fs, io};
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
     /// Configuration file [default: ~/.config/berth/config.toml]
-    #[arg(long, global = true, env = "BERTH_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "BERTH_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address of the control plane
-    #[arg(long, global = true, env = "BERTH_SERVER", value_name = "HOST:PORT")]
+    #[arg(long, global = true, env = "BERTH_SERVER", hide_env_values = true, value_name = "HOST:PORT")]
     pub server: Option<String>,
     /// The fleet's certificate authority, PEM
-    #[arg(long, global = true, env = "BERTH_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "BERTH_CA", hide_env_values = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Our certificate, PEM
-    #[arg(long, global = true, env = "BERTH_CERT", value_name = "FILE")]
+    #[arg(long, global = true, env = "BERTH_CERT", hide_env_values = true, value_name = "FILE")]
     pub cert: Option<PathBuf>,
     /// Our private key, PEM
-    #[arg(long, global = true, env = "BERTH_KEY", value_name = "FILE")]
+    #[arg(long, global = true, env = "BERTH_KEY", hide_env_values = true, value_name = "FILE")]
     pub key: Option<PathBuf>,
 }
 

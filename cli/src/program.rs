@@ -92,7 +92,9 @@ fn print_failure(command: &Command, format: Format, failure: &Failure) {
     match format {
         Format::Json => crate::output::progress(&failure.to_json().to_string()),
         Format::Table | Format::Wide => {
-            crate::output::progress(&format!("{}: {failure}", command.get_name()));
+            // Words of the other side must not move the terminal's cursor.
+            let text = failure.to_string().replace(|c: char| c.is_control() && c != '\n', " ");
+            crate::output::progress(&format!("{}: {text}", command.get_name()));
         }
     }
 }

@@ -1,4 +1,5 @@
 //! `berth`, the program itself, against a control plane behind mutual TLS.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 
@@ -106,11 +107,7 @@ async fn a_bad_manifest_sends_nothing() {
         &["cannot read /nowhere.yaml: No such file"],
     );
     assert_eq!(bed.platform.asked(), "");
-    bed.berth_with(&["apply", "--check", "-f", "-"], POD).await.check(
-        0,
-        &["Pod shop/web is well-formed"],
-        &[],
-    );
+    bed.berth_with(&["apply", "--check", "-f", "-"], POD).await.check(0, &["Pod shop/web: well-formed"], &[]);
     assert_eq!(bed.platform.asked(), "");
 }
 
@@ -125,6 +122,8 @@ async fn what_the_control_plane_refuses() {
     let json = bed.berth_with(&["apply", "-o", "json", "-f", "-"], &full).await;
     let error: serde_json::Value = serde_json::from_str(&json.stderr).unwrap();
     assert_eq!((json.code, &error["error"]["code"]), (1, &"ResourceExhausted".into()), "{json:#?}");
+    let two = bed.berth_with(&["apply", "-o", "json", "-f", "-"], &format!("{POD}---\n{full}")).await;
+    assert_eq!((two.code, two.stdout.matches("\"kind\": \"Pod\"").count()), (1, 1), "{two:#?}");
     bed.berth(&["get", "shop/db"]).await.check(
         1,
         &[],

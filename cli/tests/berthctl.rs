@@ -1,4 +1,5 @@
 //! `berthctl`, the program itself, against a daemon on a Unix socket.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 

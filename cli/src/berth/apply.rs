@@ -1,7 +1,7 @@
 //! `berth apply`: a manifest, checked whole and then submitted document by document.
 
 use super::Session;
-use super::args::Apply;
+use super::args::{Apply, WaitArgs};
 use super::wait::{self, Goal};
 use crate::failure::{Failure, Result};
 use crate::json;
@@ -25,27 +25,39 @@ pub(super) async fn apply(session: &Session, apply: &Apply) -> Result<()> {
     };
     let manifests = read(path)?;
     if apply.check {
-        let titles: Vec<_> = manifests.iter().map(Manifest::title).collect();
-        return session.output.note(&format!("{}: {} is well-formed", path.display(), titles.join(", ")));
+        let lines: Vec<_> = manifests.iter().map(|one| format!("{}: well-formed", one.title())).collect();
+        return session.output.note(&lines.join("\n"));
     }
-    let mut client = session.client().await?;
+    let client = session.client().await?;
     let mut answers = Vec::new();
+    let done = submit_and_wait(session, client, manifests, apply.wait, &mut answers).await;
+    // What was done is told even where something failed after it.
+    match session.output.format {
+        Format::Json => output::line(&json::pretty(&answers.iter().map(Answer::to_json).collect()))?,
+        Format::Table | Format::Wide => {}
+    }
+    done
+}
+
+async fn submit_and_wait(
+    session: &Session,
+    mut client: PlatformClient<Channel>,
+    manifests: Vec<Manifest>,
+    wait: WaitArgs,
+    answers: &mut Vec<Answer>,
+) -> Result<()> {
     for manifest in manifests {
         let answer = submit(&mut client, manifest).await?;
         session.output.note(&answer.title())?;
         answers.push(answer);
     }
     let pods: Vec<PodId> = answers.iter().filter_map(Answer::pod_id).collect();
-    if apply.wait.wait && !pods.is_empty() {
-        let ended = wait::until_all(client, pods, Goal::Running, apply.wait.timeout).await?;
-        answers = answers.into_iter().map(|answer| answer.updated_from(&ended)).collect();
-        session.output.note("")?;
-        session.output.note(table::pods(&ended, Width::Narrow, session.output.style).trim_end())?;
+    if !wait.wait || pods.is_empty() {
+        return Ok(());
     }
-    match session.output.format {
-        Format::Json => output::line(&json::pretty(&answers.iter().map(Answer::to_json).collect())),
-        Format::Table | Format::Wide => Ok(()),
-    }
+    let ended = wait::until_all(client, pods, Goal::Running, wait.timeout).await?;
+    answers.iter_mut().for_each(|answer| answer.update(&ended));
+    session.output.note(&format!("\n{}", table::pods(&ended, Width::Narrow, session.output.style).trim_end()))
 }
 
 fn read(path: &Path) -> Result<Vec<Manifest>> {
@@ -121,14 +133,15 @@ impl Answer {
         }
     }
 
-    /// A pod as it was when waiting for it ended.
-    fn updated_from(self, ended: &[v1::Pod]) -> Self {
+    /// Puts in place of a pod what became of it while it was waited for.
+    fn update(&mut self, ended: &[v1::Pod]) {
         match self {
-            Self::Pod(pod) => match ended.iter().find(|later| later.pod == pod.pod) {
-                Some(later) => Self::Pod(Box::new(later.clone())),
-                None => Self::Pod(pod),
-            },
-            other @ (Self::AddressPool(_) | Self::Node(..)) => other,
+            Self::Pod(pod) => {
+                if let Some(later) = ended.iter().find(|later| later.pod == pod.pod) {
+                    **pod = later.clone();
+                }
+            }
+            Self::AddressPool(_) | Self::Node(..) => {}
         }
     }
 

@@ -8,7 +8,16 @@ use berth_model::{Digest, ImageName, NodeName, PodId, PoolName};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  berth apply --example > web.yaml     a complete manifest, every field explained
+  berth apply -f web.yaml --wait       submit it and wait until it runs
+  berth get                            all pods
+  berth get shop/web                   one pod: containers, controls, open orders
+  berth get -o json | jq -r '.[] | select(.state == \"Failed\") | .message'
+  berth evict shop/web --wait          off its node; identity and address stay
+  berth release shop/web               give up address, disks and identity
+
 Exit codes:
   0  done
   1  refused, or failed
@@ -22,27 +31,40 @@ Configuration (~/.config/berth/config.toml; flags and BERTH_* win over it):
   key    = \"client.key\"
 berth-control platform-cert NAME --out DIR writes such a file and what it names.";
 
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  berth apply --example                print a manifest with every field explained
+  berth apply -f web.yaml --check      only check it
+  berth apply -f web.yaml --wait --timeout 2m
+  generate | berth apply -f -";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  berth get                    all pods
+  berth get -n shop -o wide    those of a namespace, with more columns
+  berth get shop/web           one pod: containers, controls as the kernel has them, open orders";
+
+const EVICT_EXAMPLES: &str = "\
+Examples:
+  berth evict shop/web --reason \"node-3 goes out of service\" --wait
+  berth evict shop/web --release       gives up address, disks and identity, too";
+
+const PULL_EXAMPLES: &str = "\
+Examples:
+  berth pull node-1 registry.example:5000/library/redis:7 --wait";
+
 /// Drive Berth as a platform or its operator.
 ///
 /// berth speaks with the control plane: it submits pods, looks at them, and takes them off their nodes. The control
 /// plane decides where a pod runs and orders the node to run it; a node does nothing by itself.
-///
-/// Examples:
-///   berth apply --example > web.yaml     a complete manifest, every field explained
-///   berth apply -f web.yaml --wait       submit it and wait until it runs
-///   berth get                            all pods
-///   berth get shop/web                   one pod: containers, controls, open orders
-///   berth get -o json | jq -r '.[] | select(.state == "Failed") | .message'
-///   berth evict shop/web --wait          off its node; identity and address stay
-///   berth release shop/web               give up address, disks and identity
 #[derive(Debug, Parser)]
-#[command(name = "berth", version, verbatim_doc_comment, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "berth", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub connection: ConnectionArgs,
     /// How to write the answer
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Format,
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -71,14 +93,8 @@ pub(crate) enum Command {
 ///
 /// The manifest is checked whole before anything is sent: every error names line, column and field. Documents are
 /// then submitted in their order. Submitting the same content again changes nothing.
-///
-/// Examples:
-///   berth apply --example                print a manifest with every field explained
-///   berth apply -f web.yaml --check      only check it
-///   berth apply -f web.yaml --wait --timeout 2m
-///   generate | berth apply -f -
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = APPLY_EXAMPLES)]
 pub(crate) struct Apply {
     /// The manifest; - is standard input
     #[arg(short, long, value_name = "FILE", required_unless_present = "example")]
@@ -116,13 +132,8 @@ pub(crate) struct FilterArgs {
 }
 
 /// Show pods, or one pod
-///
-/// Examples:
-///   berth get                    all pods
-///   berth get -n shop -o wide    those of a namespace, with more columns
-///   berth get shop/web           one pod: containers, controls as the kernel has them, open orders
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment, override_usage = "berth get [OPTIONS] [pods] [NAMESPACE/NAME]")]
+#[command(after_long_help = GET_EXAMPLES, override_usage = "berth get [OPTIONS] [pods] [NAMESPACE/NAME]")]
 pub(crate) struct Get {
     /// The word pods, which may be left out, and one pod
     #[arg(num_args = 0..=2, value_name = "NAMESPACE/NAME")]
@@ -145,12 +156,8 @@ pub(crate) struct Watch {
 ///
 /// Its containers are stopped. Its identity, its address and (without --release) its disks are kept for a later
 /// placement.
-///
-/// Examples:
-///   berth evict shop/web --reason "node-3 goes out of service" --wait
-///   berth evict shop/web --release       gives up address, disks and identity, too
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EVICT_EXAMPLES)]
 pub(crate) struct Evict {
     /// Which pod
     #[arg(value_name = "NAMESPACE/NAME")]
@@ -171,7 +178,7 @@ pub(crate) struct StopArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub grace: Option<u64>,
     /// Why, for people; it goes into the order
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
@@ -184,7 +191,7 @@ pub(crate) struct Release {
     #[arg(value_name = "NAMESPACE/NAME")]
     pub pod: PodId,
     /// Why, for people; it goes into the order
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -209,7 +216,7 @@ pub(crate) struct Start {
     #[arg(value_name = "NAMESPACE/NAME")]
     pub pod: PodId,
     /// Why, for people; it goes into the order
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub reason: String,
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -258,11 +265,8 @@ pub(crate) struct Orders {
 }
 
 /// Order a node to have an image
-///
-/// Examples:
-///   berth pull node-1 registry.example:5000/library/redis:7 --wait
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = PULL_EXAMPLES)]
 pub(crate) struct Pull {
     /// Which node
     pub node: NodeName,

@@ -6,7 +6,14 @@ use berth_model::{ContainerName, OrderId, PodId};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  berthctl status                      the link to the control plane, the host, the certificate
+  berthctl pods                        pods, and what berthd would do next with each
+  berthctl cgroup shop/web             what was ordered and what the kernel has, side by side
+  berthctl logs shop/web -f --tail 20
+  berthctl doctor                      what is wrong here, and what to do about it
+
 Exit codes:
   0  done
   1  refused, or failed; doctor: something is wrong
@@ -15,24 +22,23 @@ Exit codes:
 
 berthctl only looks: whatever changes a pod is ordered by the control plane.";
 
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  berthctl logs shop/web
+  berthctl logs shop/web -c sidecar -f --tail 20";
+
 /// Look at this node as its daemon sees it.
 ///
 /// berthctl asks berthd over its Unix socket. It works without the control plane, and it changes nothing.
-///
-/// Examples:
-///   berthctl status                      the link to the control plane, the host, the certificate
-///   berthctl pods                        pods, and what berthd would do next with each
-///   berthctl cgroup shop/web             what was ordered and what the kernel has, side by side
-///   berthctl logs shop/web -f --tail 20
-///   berthctl doctor                      what is wrong here, and what to do about it
 #[derive(Debug, Parser)]
-#[command(name = "berthctl", version, verbatim_doc_comment, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "berthctl", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// berthd's socket
     #[arg(
         long,
         global = true,
         env = "BERTHD_SOCKET",
+        hide_env_values = true,
         default_value = "/run/berth/berthd.sock",
         value_name = "PATH"
     )]
@@ -98,12 +104,8 @@ pub(crate) struct Cgroup {
 }
 
 /// Show what a container has written to its standard output and error
-///
-/// Examples:
-///   berthctl logs shop/web
-///   berthctl logs shop/web -c sidecar -f --tail 20
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = LOGS_EXAMPLES)]
 pub(crate) struct Logs {
     /// Which pod
     #[arg(value_name = "NAMESPACE/NAME")]

@@ -1,6 +1,6 @@
 //! Cuts a stream into its documents, so that each can be read as the kind that it is.
 
-/// The documents that say anything. Each begins with as many empty lines as lie before it, so that the line numbers
+/// The documents that say anything; directives and comments say nothing. Each begins with as many empty lines as lie before it, so that the line numbers
 /// of its errors are those of the whole text.
 ///
 /// A line that begins with `---` always starts a document: no scalar may hold one (YAML 1.2.2, rule 206, c-forbidden).
@@ -25,7 +25,7 @@ fn is_start(line: &str) -> bool {
 fn keep(documents: &mut Vec<String>, document: &str) {
     let says = |line: &str| {
         let line = line.strip_prefix("---").unwrap_or(line).trim();
-        !line.is_empty() && !line.starts_with('#') && line != "..."
+        !line.is_empty() && !line.starts_with(['#', '%']) && line != "..."
     };
     if document.lines().any(says) {
         documents.push(document.to_owned());
@@ -46,6 +46,7 @@ mod tests {
         check("# nothing\n---\n", &[]);
         check("a: 1\n", &["a: 1\n"]);
         check("---\na: 1\n", &["---\na: 1\n"]);
+        check("%YAML 1.2\n---\na: 1\n", &["\n---\na: 1\n"]);
         check("a: 1\n---\nb: 2", &["a: 1\n", "\n---\nb: 2"]);
         check("a: 1\n--- # next\n\n--- {b: 2}\n", &["a: 1\n", "\n\n\n--- {b: 2}\n"]);
         check("a: ---x\n---y: 1\n", &["a: ---x\n---y: 1\n"]);

@@ -2,6 +2,7 @@
 
 use super::*;
 use berth_model::{AppClass, Bytes, CpuRequest, MilliCpu, PodRequest, Ulimit, User};
+use proptest::prelude::*;
 
 const POD: &str = "kind: Pod\nmetadata: {namespace: shop, name: web}\nspec:\n";
 const CONTAINERS: &str = "  containers:\n  - name: web\n    image: registry.example/web:1\n";
@@ -307,4 +308,43 @@ fn every_document_is_checked_and_lines_count_from_the_top() {
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].starts_with("2:18: metadata.name: name \"Blue\""), "{said}");
     assert!(lines[1].starts_with("13:18: metadata.name: name \"Blue\""), "{said}");
+}
+
+#[test]
+fn aliases_that_multiply_are_refused() {
+    let mut text =
+        "kind: Pod\nmetadata: {namespace: shop, name: web}\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+            .to_owned();
+    for level in 1..10 {
+        let below = format!("*a{}", level - 1);
+        text.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", ")));
+    }
+    assert!(!said(&text).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn a_damaged_example_is_read_or_refused(
+        line in 0..EXAMPLE.lines().count(),
+        column in 0_usize..40,
+        damage in "[-a-z0-9:{}\\[\\]#&*!|>'\"%@ \n\t]{0,5}",
+    ) {
+        let damaged: Vec<String> = EXAMPLE.lines().enumerate().map(|(number, text)| {
+            let mut text = text.to_owned();
+            if number == line {
+                let at = text.char_indices().map(|(at, _)| at).nth(column).unwrap_or(text.len());
+                text.insert_str(at, &damage);
+            }
+            text
+        }).collect();
+        match parse(&damaged.join("\n")) {
+            Ok(manifests) => prop_assert!(!manifests.is_empty()),
+            Err(errors) => prop_assert!(errors.iter().all(|error| error.line().is_some())),
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! What the tests of both programs share: running them, fakes of what they talk to, and certificates.
+#![allow(unreachable_pub, reason = "a folder of test files is a crate of its own each time")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

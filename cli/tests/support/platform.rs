@@ -85,7 +85,7 @@ impl Service {
         self.0.lock().unwrap()
     }
 
-    fn into_state(
+    fn bring(
         &self,
         pod: Option<&v1::PodRef>,
         to: PodState,
@@ -190,7 +190,7 @@ impl Platform for Service {
 
     async fn evict_pod(&self, request: Request<v1::EvictPodRequest>) -> Result<Response<v1::Pod>, Status> {
         let request = request.into_inner();
-        self.into_state(request.pod.as_ref(), PodState::Evicting, &request)
+        self.bring(request.pod.as_ref(), PodState::Evicting, &request)
     }
 
     async fn release_pod(
@@ -215,12 +215,12 @@ impl Platform for Service {
 
     async fn stop_pod(&self, request: Request<v1::StopPodRequest>) -> Result<Response<v1::Pod>, Status> {
         let request = request.into_inner();
-        self.into_state(request.pod.as_ref(), PodState::Stopping, &request)
+        self.bring(request.pod.as_ref(), PodState::Stopping, &request)
     }
 
     async fn start_pod(&self, request: Request<v1::StartPodRequest>) -> Result<Response<v1::Pod>, Status> {
         let request = request.into_inner();
-        self.into_state(request.pod.as_ref(), PodState::Placed, &request)
+        self.bring(request.pod.as_ref(), PodState::Placed, &request)
     }
 
     async fn list_orders(
