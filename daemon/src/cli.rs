@@ -21,7 +21,7 @@ const TOKEN_MAX_BYTES: u64 = 4_096;
     name = "berthd",
     version,
     after_help = "A new node:\n  \
-        berth-control token                                     (on the control plane)\n  \
+        berth-control token create                              (on the control plane)\n  \
         berthd join --control control.example:7443 --token …    (here)\n  \
         systemctl restart berthd\n  \
         berthctl status"
@@ -53,7 +53,7 @@ pub(crate) struct Join {
     /// Where it takes in nodes [default: the same host, port 7444]
     #[arg(long, value_name = "HOST:PORT")]
     enroll: Option<String>,
-    /// The one-use token of `berth-control token`; other users of this host can see it on the command line
+    /// The one-use token of `berth-control token create`; other users of this host can see it on the command line
     #[arg(long, value_name = "TOKEN", env = "BERTH_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Read the token from a file; `-` is standard input
@@ -98,7 +98,8 @@ pub(crate) async fn join(join: Join, path: Option<PathBuf>, config: &Config) -> 
     println!("This node is {} of {}.", joined.node, joined.trust_domain);
     match added.as_slice() {
         [] => println!("{} names its control plane already; it was left as it is.", path.display()),
-        keys => println!("{} was added to {}.", keys.join(" and "), path.display()),
+        [key] => println!("{key} was added to {}.", path.display()),
+        keys => println!("{} were added to {}.", keys.join(" and "), path.display()),
     }
     warn_about_other_control(&join, config, &path);
     println!("Next: systemctl restart berthd, then berthctl status.");
@@ -126,7 +127,9 @@ fn read_token(join: &Join) -> anyhow::Result<String> {
             text.with_context(|| format!("read the token from {}", path.display()))
         }
         (None, None) => {
-            bail!("give the token by --token, --token-file or BERTH_TOKEN; `berth-control token` makes one")
+            bail!(
+                "give the token by --token, --token-file or BERTH_TOKEN; `berth-control token create` makes one"
+            )
         }
     }
 }

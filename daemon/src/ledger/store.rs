@@ -219,6 +219,14 @@ impl Store {
         self.connection.execute(query, [key, value]).map(drop)
     }
 
+    /// The disk has room for so many more pages.
+    #[cfg(test)]
+    pub(super) fn leave_room(&self, pages: u32) {
+        let count: u32 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        let limit = |row: &rusqlite::Row<'_>| row.get::<_, u32>(0);
+        self.connection.pragma_update_and_check(None, "max_page_count", count + pages, limit).unwrap();
+    }
+
     /// All of it durably, or nothing.
     pub(super) fn commit(&mut self, writes: &[Write]) -> Result<(), CommitError> {
         let transaction = self.connection.transaction().map_err(CommitError::Undone)?;

@@ -318,6 +318,26 @@ async fn a_file_that_is_no_database_or_torn_is_not_used() {
 }
 
 #[tokio::test]
+async fn a_full_disk_undoes_the_write_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = with_pod(folder.path()).await;
+    ledger.run(|desk| desk.store.leave_room(0)).await.unwrap();
+    let mut spec = crate::runtime::fake::spec("web");
+    spec.containers[0].args = vec!["x".repeat(1 << 20)];
+    spec.address.as_mut().unwrap().address = "10.0.0.8/24".parse().unwrap();
+    let mut large = crate::testing::run_spec(3, spec);
+    if let berth_model::Target::Pod(order) = &mut large.order.target {
+        order.pod = berth_model::PodId::new("shop", "large").unwrap();
+    }
+    let before = ledger.read(Book::clone);
+    let full = ledger.admit(large.clone(), host_view(), NOW).await;
+    assert!(matches!(full, Err(LedgerError::Undone(_))), "{full:?}");
+    assert_eq!(ledger.read(Book::clone), before);
+    ledger.run(|desk| desk.store.leave_room(10_000)).await.unwrap();
+    assert_eq!(admit(&ledger, large).await, Answer::Accepted);
+}
+
+#[tokio::test]
 async fn one_process_at_a_time_and_nobody_else_reads() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = with_pod(folder.path()).await;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 /// After a connection that failed the next try waits this long, then twice as long …
 const RETRY: Duration = Duration::from_millis(500);
@@ -106,8 +106,8 @@ impl<H: Host, O: Orders> Link<H, O> {
             failures = if began.elapsed() >= HELD { 0 } else { failures.saturating_add(1) };
             // The same trouble again is no news.
             match self.state.get().message == message {
-                true => info!(control = self.config.control, message, "still not connected"),
-                false => warn!(control = self.config.control, message, "not connected"),
+                true => debug!(control = self.config.control, why = message, "still not connected"),
+                false => warn!(control = self.config.control, why = message, "not connected"),
             }
             self.state.set(LinkStatus::down(message));
             tokio::select! {

@@ -15,7 +15,7 @@ pub struct Token {
 /// A text that is no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the token is not of the form berth1.<id>.<secret>.<fingerprint>: copy it whole, as `berth-control token` prints it"
+    "the token is not of the form berth1.<id>.<secret>.<fingerprint>: copy it whole, as `berth-control token create` prints it"
 )]
 pub struct NotAToken;
 

@@ -12,9 +12,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-/// Between two looks at whether a pool's members have their CPUs, between two tries of a pull, and between two tries
-/// of writing an outcome.
+/// Between two looks at whether a pool's members have their CPUs, and between two tries of writing an outcome.
 const AGAIN: Duration = Duration::from_millis(500);
+/// After a failed pull the next try waits this long, then twice as long …
+const PULL_AGAIN: Duration = Duration::from_millis(500);
+/// … and at most this long.
+const PULL_AGAIN_CAP: Duration = Duration::from_secs(30);
 /// How long an inspection waits for pods that are in the middle of a step; they report when it ends.
 const INSPECTION: Duration = Duration::from_secs(10);
 
@@ -159,6 +162,7 @@ async fn pull<R: Runtime>(
     digest: Option<&Digest>,
     last: &Last,
 ) -> Result<(), Failure> {
+    let mut rest = PULL_AGAIN;
     loop {
         last.send_replace("it waited for its turn to pull".to_owned());
         // The semaphore is never closed.
@@ -171,7 +175,8 @@ async fn pull<R: Runtime>(
             Err(RuntimeError::Transient { why, .. }) => {
                 warn!(%image, %why, "pull failed, trying again");
                 last.send_replace(why);
-                sleep(AGAIN).await;
+                sleep(rest).await;
+                rest = (rest * 2).min(PULL_AGAIN_CAP);
             }
             Err(RuntimeError::Permanent { why, .. }) => {
                 return Err(Failure::Image { image: image.to_string(), why });
