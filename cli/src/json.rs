@@ -4,7 +4,7 @@
 //! 64-bit integers are numbers. Bytes are text. What is `optional` and absent is left out; all else is there, even
 //! where it is empty, so that a program need not ask.
 
-use berth_proto::DESCRIPTORS;
+use berth_proto::{DESCRIPTORS, v1};
 use prost_reflect::prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, MapKey, ReflectMessage, Value,
@@ -16,18 +16,38 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(DESCRIPTORS).expect("the descriptors were encoded by the build of berth-proto")
 });
 
-/// `message`, which is of type `berth.v1.<name>`, as JSON.
-///
-/// # Panics
-/// When there is no such type, or the message is of another: both are mistakes of the caller.
-pub(crate) fn to_json(name: &str, message: &impl Message) -> Json {
-    let full = format!("berth.v1.{name}");
-    let descriptor = POOL.get_message_by_name(&full).unwrap_or_else(|| panic!("{full} is no message"));
-    let decoded = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
-    of_message(&decoded.unwrap_or_else(|error| panic!("message is no {full}: {error}")))
+/// A message that knows its type's name.
+pub(crate) trait Wire: Message {
+    /// The name in package `berth.v1`.
+    const NAME: &'static str;
 }
 
-/// The same, as one line or as text for people to read.
+macro_rules! wire {
+    ($($name:ident),* $(,)?) => {
+        $(impl Wire for v1::$name {
+            const NAME: &'static str = stringify!($name);
+        })*
+    };
+}
+
+wire! {
+    AddressLease, AddressPool, DeletePoolResponse, Finding, GetCgroupResponse, ListPoolsResponse,
+    LocalOrder, LocalPod, NodeFacts, NodeRecord, NodeStatus, NodeTopology, OrderRecord, Outcome, Pod,
+    PodEvent, PodRequest, PullImageResponse, ReleasePodResponse,
+}
+
+/// `message` as JSON.
+///
+/// # Panics
+/// When the descriptors do not know the message: they are built from the same files as its type.
+pub(crate) fn to_json<M: Wire>(message: &M) -> Json {
+    let name = format!("berth.v1.{}", M::NAME);
+    let descriptor = POOL.get_message_by_name(&name).unwrap_or_else(|| panic!("{name} is no message"));
+    let decoded = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
+    of_message(&decoded.unwrap_or_else(|error| panic!("message is no {name}: {error}")))
+}
+
+/// JSON over several lines, for people to read, too.
 pub(crate) fn pretty(json: &Json) -> String {
     format!("{json:#}")
 }
@@ -93,29 +113,28 @@ fn capitalised(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_proto::v1;
     use serde_json::json;
 
     #[test]
     fn a_message_is_complete_and_absent_differs_from_empty() {
         let pool = v1::AddressPool { name: "blue".to_owned(), size: u64::MAX, ..Default::default() };
         let expected = json!({ "name": "blue", "network": "", "first": "", "last": "", "size": u64::MAX, "assigned": 0 });
-        assert_eq!(to_json("AddressPool", &pool), expected);
+        assert_eq!(to_json(&pool), expected);
     }
 
     #[test]
     fn enumerations_oneofs_and_maps() {
         let facts =
             v1::NodeFacts { labels: [("rack".to_owned(), "r1".to_owned())].into(), ..Default::default() };
-        assert_eq!(to_json("NodeFacts", &facts)["labels"], json!({ "rack": "r1" }));
+        assert_eq!(to_json(&facts)["labels"], json!({ "rack": "r1" }));
         let done = v1::Outcome { outcome: Some(v1::outcome::Outcome::Done(v1::outcome::Done {})) };
-        assert_eq!(to_json("Outcome", &done), json!({ "done": {} }));
+        assert_eq!(to_json(&done), json!({ "done": {} }));
         let request = v1::PodRequest { class: v1::AppClass::LatencyCritical.into(), ..Default::default() };
-        assert_eq!(to_json("PodRequest", &request)["class"], "LatencyCritical");
+        assert_eq!(to_json(&request)["class"], "LatencyCritical");
         let record = v1::NodeRecord { state: 99, ..Default::default() };
-        assert_eq!(to_json("NodeRecord", &record)["state"], "Unknown(99)");
+        assert_eq!(to_json(&record)["state"], "Unknown(99)");
         let finding = v1::Finding { level: v1::finding::Level::Error.into(), ..Default::default() };
-        assert_eq!(to_json("Finding", &finding)["level"], "Error");
+        assert_eq!(to_json(&finding)["level"], "Error");
     }
 
     #[test]

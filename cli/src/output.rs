@@ -1,10 +1,9 @@
 //! Where answers go: standard output, as a table or as JSON.
 
 use crate::failure::{Failure, Result};
-use crate::json;
+use crate::json::{self, Wire};
 use crate::table::Style;
 use clap::ValueEnum;
-use prost::Message;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -39,37 +38,27 @@ impl Output {
     }
 
     /// Writes one message: as JSON, or as `table` makes it.
-    pub(crate) fn message(
-        &self,
-        name: &str,
-        message: &impl Message,
-        table: impl FnOnce(Style) -> String,
-    ) -> Result<()> {
+    pub(crate) fn message(&self, message: &impl Wire, table: impl FnOnce(Style) -> String) -> Result<()> {
         match self.format {
-            Format::Json => line(&json::pretty(&json::to_json(name, message))),
+            Format::Json => line(&json::pretty(&json::to_json(message))),
             Format::Table | Format::Wide => write(&table(self.style)),
         }
     }
 
     /// Writes several messages of one type: as a JSON array, or as `table` makes it.
-    pub(crate) fn list<M: Message>(
-        &self,
-        name: &str,
-        messages: &[M],
-        table: impl FnOnce(Style) -> String,
-    ) -> Result<()> {
+    pub(crate) fn list<M: Wire>(&self, messages: &[M], table: impl FnOnce(Style) -> String) -> Result<()> {
         match self.format {
             Format::Json => {
-                line(&json::pretty(&messages.iter().map(|message| json::to_json(name, message)).collect()))
+                line(&json::pretty(&messages.iter().map(|message| json::to_json(message)).collect()))
             }
             Format::Table | Format::Wide => write(&table(self.style)),
         }
     }
 
     /// Writes one message of a stream: one line of JSON, or `text`.
-    pub(crate) fn event(&self, name: &str, message: &impl Message, text: Option<String>) -> Result<()> {
+    pub(crate) fn event(&self, message: &impl Wire, text: Option<String>) -> Result<()> {
         match self.format {
-            Format::Json => line(&json::to_json(name, message).to_string()),
+            Format::Json => line(&json::to_json(message).to_string()),
             Format::Table | Format::Wide => text.map_or(Ok(()), |text| line(&text)),
         }
     }

@@ -147,12 +147,12 @@ impl Answer {
 
     fn to_json(&self) -> Value {
         match self {
-            Self::Pod(pod) => json!({ "kind": "Pod", "pod": json::to_json("Pod", pod.as_ref()) }),
+            Self::Pod(pod) => json!({ "kind": "Pod", "pod": json::to_json(pod.as_ref()) }),
             Self::AddressPool(pool) => {
-                json!({ "kind": "AddressPool", "addressPool": json::to_json("AddressPool", pool) })
+                json!({ "kind": "AddressPool", "addressPool": json::to_json(pool) })
             }
             Self::Node(record, _) => {
-                json!({ "kind": "SharedCpus", "node": json::to_json("NodeRecord", record.as_ref()) })
+                json!({ "kind": "SharedCpus", "node": json::to_json(record.as_ref()) })
             }
         }
     }

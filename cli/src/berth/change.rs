@@ -32,7 +32,7 @@ pub(super) async fn release(session: &Session, release: &Release) -> Result<()> 
     if release.wait.wait {
         wait::until_all(client, vec![id.clone()], Goal::Released, release.wait.timeout).await?;
     }
-    session.output.message("ReleasePodResponse", &response, |_| format!("pod {id}: released\n"))
+    session.output.message(&response, |_| format!("pod {id}: released\n"))
 }
 
 pub(super) async fn stop(session: &Session, stop: &Stop) -> Result<()> {
@@ -61,7 +61,7 @@ pub(super) async fn inspect(session: &Session, inspect: &Inspect) -> Result<()> 
     let name = &inspect.node;
     let call = client.inspect_node(request(v1::InspectNodeRequest { node: name.to_string() }));
     let record = ask(&format!("inspect node {name}"), call).await?;
-    session.output.message("NodeRecord", &record, |style| table::node(&record, now_ms(), style))
+    session.output.message(&record, |style| table::node(&record, now_ms(), style))
 }
 
 pub(super) async fn delete_pool(session: &Session, delete: &DeletePool) -> Result<()> {
@@ -69,7 +69,7 @@ pub(super) async fn delete_pool(session: &Session, delete: &DeletePool) -> Resul
     let name = &delete.pool;
     let call = client.delete_pool(request(v1::DeletePoolRequest { name: name.to_string() }));
     let response = ask(&format!("delete pool {name}"), call).await?;
-    session.output.message("DeletePoolResponse", &response, |_| format!("pool {name}: deleted\n"))
+    session.output.message(&response, |_| format!("pool {name}: deleted\n"))
 }
 
 pub(super) async fn pull(session: &Session, pull: &Pull) -> Result<()> {
@@ -85,7 +85,7 @@ pub(super) async fn pull(session: &Session, pull: &Pull) -> Result<()> {
         wait::until_order(&mut client, node, &response.order_id, wait.timeout).await?;
     }
     let done = if wait.wait { "done" } else { "ordered" };
-    session.output.message("PullImageResponse", &response, |_| {
-        format!("image {image} on {node}: {done} (order {})\n", response.order_id)
-    })
+    session
+        .output
+        .message(&response, |_| format!("image {image} on {node}: {done} (order {})\n", response.order_id))
 }

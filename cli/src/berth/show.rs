@@ -43,7 +43,7 @@ async fn get_one(session: &Session, id: &PodId) -> Result<()> {
     let mut client = session.client().await?;
     let call = client.get_pod(request(v1::GetPodRequest { pod: Some(id.into()) }));
     let pod = ask(&format!("get pod {id}"), call).await?;
-    session.output.message("Pod", &pod, |style| table::pod(&pod, style))
+    session.output.message(&pod, |style| table::pod(&pod, style))
 }
 
 async fn get_all(session: &Session, args: &FilterArgs) -> Result<()> {
@@ -54,7 +54,7 @@ async fn get_all(session: &Session, args: &FilterArgs) -> Result<()> {
         Format::Wide => Width::Wide,
         Format::Table | Format::Json => Width::Narrow,
     };
-    session.output.list("Pod", &pods, |style| table::pods(&pods, width, style))
+    session.output.list(&pods, |style| table::pods(&pods, width, style))
 }
 
 pub(super) async fn watch(session: &Session, watch: &Watch) -> Result<()> {
@@ -62,7 +62,7 @@ pub(super) async fn watch(session: &Session, watch: &Watch) -> Result<()> {
     let mut events = ask("watch pods", client.watch_pods(filter(&watch.filter))).await?;
     let failed = |status| Failure::from_status(&status, "watch pods");
     while let Some(event) = events.message().await.map_err(failed)? {
-        session.output.event("PodEvent", &event, table::pod_event(&event))?;
+        session.output.event(&event, table::pod_event(&event))?;
     }
     Err(Failure::unreachable("Ended", "watch pods: the control plane ended the stream")
         .remedy("run it again"))
@@ -73,18 +73,18 @@ pub(super) async fn nodes(session: &Session, nodes: &Nodes) -> Result<()> {
     let Some(name) = &nodes.node else {
         let mut records = ask("list nodes", client.list_nodes(request(v1::ListNodesRequest {}))).await?.nodes;
         records.sort_by(|one, other| one.name.cmp(&other.name));
-        return session.output.list("NodeRecord", &records, |style| table::nodes(&records, now_ms(), style));
+        return session.output.list(&records, |style| table::nodes(&records, now_ms(), style));
     };
     let call = client.get_node(request(v1::GetNodeRequest { node: name.to_string() }));
     let record = ask(&format!("get node {name}"), call).await?;
-    session.output.message("NodeRecord", &record, |style| table::node(&record, now_ms(), style))
+    session.output.message(&record, |style| table::node(&record, now_ms(), style))
 }
 
 pub(super) async fn pools(session: &Session, pools: &Pools) -> Result<()> {
     let mut client = session.client().await?;
     let call = client.list_pools(request(v1::ListPoolsRequest { assignments: pools.assignments }));
     let response = ask("list pools", call).await?;
-    session.output.message("ListPoolsResponse", &response, |style| table::pools(&response, style))
+    session.output.message(&response, |style| table::pools(&response, style))
 }
 
 pub(super) async fn orders(session: &Session, orders: &Orders) -> Result<()> {
@@ -94,7 +94,7 @@ pub(super) async fn orders(session: &Session, orders: &Orders) -> Result<()> {
     let records =
         ask("list orders", client.list_orders(request(v1::ListOrdersRequest { pod, node }))).await?;
     let records = records.orders;
-    session.output.list("OrderRecord", &records, |style| table::orders(&records, now_ms(), style))
+    session.output.list(&records, |style| table::orders(&records, now_ms(), style))
 }
 
 #[cfg(test)]

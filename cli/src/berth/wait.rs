@@ -83,7 +83,7 @@ pub(super) async fn after_change(
         false => Some(pod),
     };
     match (ended, session.output.format) {
-        (Some(pod), Format::Json) => session.output.message("Pod", &pod, |_| String::new()),
+        (Some(pod), Format::Json) => session.output.message(&pod, |_| String::new()),
         (Some(pod), Format::Table | Format::Wide) => {
             output::line(&format!("pod {id}: {}", table::pod_state(pod.state)))
         }

@@ -55,48 +55,48 @@ struct Node {
 impl Node {
     async fn status(&mut self) -> Result<()> {
         let status = ask("get status", self.client.get_status(request(v1::GetStatusRequest {}))).await?;
-        self.output.message("NodeStatus", &status, |style| table::status(&status, now_ms(), style))
+        self.output.message(&status, |style| table::status(&status, now_ms(), style))
     }
 
     async fn pods(&mut self) -> Result<()> {
         let pods = ask("list pods", self.client.list_pods(request(v1::ListLocalPodsRequest {}))).await?.pods;
-        self.output.list("LocalPod", &pods, |style| table::local_pods(&pods, style))
+        self.output.list(&pods, |style| table::local_pods(&pods, style))
     }
 
     async fn pod(&mut self, id: &PodId) -> Result<()> {
         let call = self.client.get_pod(request(v1::GetLocalPodRequest { pod: Some(id.into()) }));
         let pod = ask(&format!("get pod {id}"), call).await?;
-        self.output.message("LocalPod", &pod, |style| table::local_pod(&pod, style))
+        self.output.message(&pod, |style| table::local_pod(&pod, style))
     }
 
     async fn orders(&mut self) -> Result<()> {
         let call = self.client.list_orders(request(v1::ListLocalOrdersRequest {}));
         let orders = ask("list orders", call).await?.orders;
-        self.output.list("LocalOrder", &orders, |style| table::local_orders(&orders, now_ms(), style))
+        self.output.list(&orders, |style| table::local_orders(&orders, now_ms(), style))
     }
 
     async fn order(&mut self, id: &OrderId) -> Result<()> {
         let call = self.client.get_order(request(v1::GetLocalOrderRequest { id: id.to_string() }));
         let order = ask(&format!("get order {id}"), call).await?;
-        self.output.message("LocalOrder", &order, |style| table::local_order(&order, now_ms(), style))
+        self.output.message(&order, |style| table::local_order(&order, now_ms(), style))
     }
 
     async fn topology(&mut self) -> Result<()> {
         let topology =
             ask("get topology", self.client.get_topology(request(v1::GetTopologyRequest {}))).await?;
-        self.output.message("NodeTopology", &topology, |style| table::topology(&topology, style))
+        self.output.message(&topology, |style| table::topology(&topology, style))
     }
 
     async fn cgroup(&mut self, id: &PodId) -> Result<()> {
         let call = self.client.get_cgroup(request(v1::GetCgroupRequest { pod: Some(id.into()) }));
         let response = ask(&format!("get cgroups of pod {id}"), call).await?;
-        self.output.message("GetCgroupResponse", &response, |style| table::cgroup(&response, style))
+        self.output.message(&response, |style| table::cgroup(&response, style))
     }
 
     async fn leases(&mut self) -> Result<()> {
         let leases =
             ask("list leases", self.client.list_leases(request(v1::ListLeasesRequest {}))).await?.leases;
-        self.output.list("AddressLease", &leases, |style| table::leases(&leases, style))
+        self.output.list(&leases, |style| table::leases(&leases, style))
     }
 
     async fn logs(&mut self, logs: &Logs) -> Result<()> {
@@ -117,7 +117,7 @@ impl Node {
 
     async fn doctor(&mut self) -> Result<()> {
         let findings = ask("diagnose", self.client.diagnose(request(v1::DiagnoseRequest {}))).await?.findings;
-        self.output.list("Finding", &findings, |style| table::findings(&findings, style))?;
+        self.output.list(&findings, |style| table::findings(&findings, style))?;
         let errors = findings.iter().filter(|finding| finding.level == i32::from(Level::Error)).count();
         match errors {
             0 => Ok(()),
