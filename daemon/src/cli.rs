@@ -76,7 +76,9 @@ pub(crate) enum ConfigCommand {
 pub(crate) fn config(command: &ConfigCommand, config: &Config) {
     match command {
         // It has been read to get here.
-        ConfigCommand::Check => println!("{config:#?}\nThe configuration is fine."),
+        ConfigCommand::Check => {
+            print!("# The configuration is fine. With all defaults it says:\n{}", config.to_toml())
+        }
     }
 }
 

@@ -67,6 +67,17 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Journal => "journal",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// The file, before its values are checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -177,6 +188,42 @@ impl Config {
             log: filter(file.log)?,
             log_format: file.log_format,
         })
+    }
+
+    /// The configuration as it takes effect, defaults included: a file that says the same.
+    pub fn to_toml(&self) -> String {
+        use toml_edit::{DocumentMut, Table, value};
+        let mut document = DocumentMut::new();
+        let node = self.node.as_ref().map(ToString::to_string);
+        let named = [
+            ("node", node),
+            ("control", self.control.clone()),
+            ("control_enroll", self.control_enroll.clone()),
+        ];
+        for (key, text) in named {
+            if let Some(text) = text {
+                document.insert(key, value(text));
+            }
+        }
+        let paths = [
+            ("state_dir", &self.state_dir),
+            ("log_dir", &self.log_dir),
+            ("socket", &self.socket),
+            ("cni_socket", &self.cni_socket),
+            ("containerd_socket", &self.containerd_socket),
+            ("pause_image", &self.pause_image),
+        ];
+        for (key, path) in paths {
+            document.insert(key, value(path.display().to_string()));
+        }
+        document.insert("socket_group", value(&self.socket_group));
+        document.insert("reserved_cpus", value(self.reserved_cpus.to_string()));
+        document.insert("reserved_memory", value(self.reserved_memory.0.to_string()));
+        document.insert("log", value(&self.log));
+        document.insert("log_format", value(self.log_format.name()));
+        let labels = self.labels.iter().map(|(key, text)| (key, value(text)));
+        document.insert("labels", Table::from_iter(labels).into());
+        document.to_string()
     }
 
     /// Where joining goes, for a control plane at `control`.
@@ -293,6 +340,10 @@ mod tests {
         assert_eq!(full.reserved_memory, Bytes(512 << 20));
         assert_eq!(full.enroll_address("[2001:db8::1]:7443"), "[2001:db8::1]:7444");
         assert_eq!(full.log_format, LogFormat::Json);
+        for config in [full, Config::parse("", path).unwrap()] {
+            let said = config.to_toml();
+            assert_eq!(Config::parse(&said, path).unwrap(), config, "{said}");
+        }
     }
 
     #[test]
