@@ -77,7 +77,7 @@ pub(crate) fn config(command: &ConfigCommand, config: &Config) {
     match command {
         // It has been read to get here.
         ConfigCommand::Check => {
-            print!("# The configuration is fine. With all defaults it says:\n{}", config.to_toml())
+            print!("# The configuration is fine. With all defaults it says:\n{}", config.to_toml());
         }
     }
 }
