@@ -45,8 +45,6 @@ pub(crate) struct Connection {
 struct ConfigFile {
     server: Option<String>,
     ca: Option<PathBuf>,
-    // The name that berth-control writes.
-    #[serde(alias = "certificate")]
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
 }
@@ -83,13 +81,10 @@ impl Connection {
         };
         let server = args.server.clone().or(file.server);
         let server = server.ok_or_else(|| missing("the control plane's address", "server"))?;
-        // A URL says no more than host and port: there is nothing but mutual TLS.
-        let server =
-            server.strip_prefix("https://").map_or(server.as_str(), |rest| rest.trim_end_matches('/'));
-        check_server(server)?;
+        check_server(&server)?;
         let path = |flag: &Option<PathBuf>, file: Option<PathBuf>| flag.clone().or(file);
         Ok(Self {
-            server: server.to_owned(),
+            server,
             ca: path(&args.ca, file.ca).ok_or_else(|| missing("the certificate authority", "ca"))?,
             cert: path(&args.cert, file.cert).ok_or_else(|| missing("our certificate", "cert"))?,
             key: path(&args.key, file.key).ok_or_else(|| missing("our private key", "key"))?,
@@ -161,14 +156,9 @@ mod tests {
         check(&flag, &format!("server = 'a.example:7443'\n{files}"), Ok("[::1]:1"));
         check(&flag, files, Ok("[::1]:1"));
         check(&none, files, Err("control plane's address is not known\n  give --server, set BERTH_SERVER"));
-        check(
-            &none,
-            "server = 'https://[::1]:7443'\nca = 'ca.pem'\ncertificate = 'c.pem'\nkey = '/k.pem'",
-            Ok("[::1]:7443"),
-        );
         check(&flag, "ca = 'ca.pem'\ncert = 'c.pem'\n", Err("our private key is not known"));
         check(&none, &format!("server = 'a.example'\n{files}"), Err("not of the form host:port"));
-        check(&none, &format!("server = 'http://a:1'\n{files}"), Err("not of the form host:port"));
+        check(&none, &format!("server = 'https://a:1'\n{files}"), Err("not of the form host:port"));
         check(&none, "sever = 'a:1'", Err("unknown field `sever`"));
         check(&none, "server = ", Err("TOML parse error at line 1"));
     }

@@ -145,7 +145,9 @@ fn words(status: &Status) -> String {
 
 fn remedy_of(code: Code) -> &'static str {
     match code {
-        Code::NotFound => "see what there is: the same command without a name lists it",
+        Code::NotFound => {
+            "the lists show what there is: berth get, nodes, pools, orders; berthctl pods, orders"
+        }
         Code::PermissionDenied | Code::Unauthenticated => {
             "use a certificate that was issued for this: berth-control ca issues those of platforms"
         }
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn statuses() {
         let not_found = Status::not_found("there is no pod shop/web");
-        check(&not_found, Exit::Refused, "NotFound: get pod shop/web: there is no pod shop/web\n  see what");
+        check(&not_found, Exit::Refused, "NotFound: get pod shop/web: there is no pod shop/web\n  the lists");
         check(
             &Status::invalid_argument("node: x"),
             Exit::Refused,
