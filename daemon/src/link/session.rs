@@ -200,7 +200,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
             Ok(addressed) => self.admit(addressed).await?,
             Err(error) => Answer::Refused(Refusal::Invalid(error.chain())),
         };
-        info!(order = id, ?answer, "answered an order");
+        info!(order = id, "order {id}: {answer:?}");
         self.send(Up::Ack(ack(id, &answer))).await
     }
 

@@ -76,7 +76,7 @@ async fn run<R: Runtime>(pods: &Arc<Pods<R>>, entry: &OrderEntry) {
             last: last.borrow().clone(),
         }),
     };
-    info!(order = %entry.id(), ?outcome, "an order for the node has ended");
+    info!(order = %entry.id(), "order {} for the node: {outcome:?}", entry.id());
     while let Err(error) = pods.ledger.finish(entry.id().clone(), outcome.clone(), Moment::now()).await {
         error!(order = %entry.id(), %error, "the ledger cannot be written");
         sleep(AGAIN).await;

@@ -253,7 +253,7 @@ async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
         Ok(effect) => effect,
         Err(error) => return failed(pods, look, &error).await,
     };
-    info!(%pod, step = step.describe(), "done");
+    info!(%pod, "{pod}: {}", step.describe());
     match pods.ledger.after(look, effect).await {
         Ok(Standing::Current | Standing::Passed) => Turn::Again,
         Err(error) => unwritten(pod, &error),
@@ -262,7 +262,8 @@ async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
 
 /// What may work later is tried again; what cannot work ends a Run or Start, visibly.
 async fn failed<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>, error: &RuntimeError) -> Turn {
-    warn!(pod = %look.record.pod, step = look.step.describe(), %error, "failed");
+    let (pod, step) = (&look.record.pod, look.step.describe());
+    warn!(%pod, "{pod}: failed to {step}: {error}");
     let Some(why) = lasting(&look.step, error) else {
         return Turn::Rest(Rest::Retry);
     };

@@ -25,6 +25,16 @@ pub struct PodProcess {
 }
 
 impl PodProcess {
+    /// The runtime's id of the container, from its cgroup's name.
+    ///
+    /// # Errors
+    /// When the process is in no container.
+    pub fn container_id(&self) -> Result<&str> {
+        let scope = self.cgroup.rsplit('/').next().unwrap_or_default();
+        let id = scope.strip_prefix("cri-containerd-").and_then(|scope| scope.strip_suffix(".scope"));
+        id.with_context(|| format!("{} is no container's cgroup", self.cgroup))
+    }
+
     /// The pod's cgroup: the one above the container's.
     pub fn pod_cgroup(&self) -> &str {
         self.cgroup.rsplit_once('/').map_or("", |(pod, _)| pod)
@@ -46,14 +56,30 @@ impl Kernel {
     /// # Errors
     /// When there is none.
     pub fn process(&self, mark: &str) -> Result<PodProcess> {
+        let select = format!("grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ");
+        self.oldest(&select).with_context(|| format!("no process has {MARK}={mark}"))
+    }
+
+    /// The oldest process in a pod that runs a program of this name: for those that overwrite their environment.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn program(&self, name: &str) -> Result<PodProcess> {
+        let select =
+            format!("grep -l berth.slice $(grep -slx '{name}' /proc/[0-9]*/comm | sed 's/comm$/cgroup/')");
+        self.oldest(&select).with_context(|| format!("no program {name} runs in a pod"))
+    }
+
+    /// The oldest of the processes that a script lists by files in their folders of `/proc`.
+    fn oldest(&self, select: &str) -> Result<PodProcess> {
         let script = format!(
-            "for p in $(grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ | cut -d/ -f3 | sort -n); do \
+            "for p in $({select} | cut -d/ -f3); do \
                echo \"$p $(cut -d: -f3 /proc/$p/cgroup) $(sed 's/.*) //' /proc/$p/stat | cut -d' ' -f20)\"; done | \
              sort -n -k3 | head -1"
         );
         let said = self.guest.run_ok(&script)?;
         let mut words = said.split_whitespace();
-        let mut next = || words.next().with_context(|| format!("no process has {MARK}={mark}"));
+        let mut next = || words.next().context("no process was found");
         Ok(PodProcess {
             pid: next()?.parse().context("a pid")?,
             cgroup: next()?.trim_start_matches('/').to_owned(),

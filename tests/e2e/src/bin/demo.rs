@@ -20,18 +20,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let fleet = Fleet::up(&FleetSpec { name: "default".to_owned(), nodes: 1, suite: Suite::Trixie })?;
-    println!("demo: submit redis and postgresql, each with two CPUs of its own");
+    println!("demo: submit redis and postgresql, each with CPUs of its own");
     demo::submit(&fleet)?;
     let [redis, postgresql] = demo::ask(&fleet)?;
     println!("demo: redis answers:      {redis}");
     println!("demo: postgresql answers: {postgresql}");
     let kernel = fleet.kernel(0);
-    for pod in demo::PODS {
-        show(&fleet, &kernel, pod)?;
+    for (pod, program) in demo::PODS.into_iter().zip(demo::PROGRAMS) {
+        show(&fleet, &kernel, pod, program)?;
     }
     println!("\ndemo: evict {}, by order", demo::PODS[0]);
     fleet.berth_ok(&["evict", demo::PODS[0], "--reason", "the demo is over", "--wait"])?;
-    ensure!(!kernel.has_process("redis")?, "redis still runs after its eviction");
+    ensure!(kernel.program(demo::PROGRAMS[0]).is_err(), "redis still runs after its eviction");
     println!("demo: the kernel has no process of redis any more; postgresql runs on\n");
     print!("{}", fleet.berth_ok(&["get"])?);
     println!("\nLook around:");
@@ -42,10 +42,9 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-fn show(fleet: &Fleet, kernel: &Kernel, pod: &str) -> Result<()> {
+fn show(fleet: &Fleet, kernel: &Kernel, pod: &str, program: &str) -> Result<()> {
     let spec = &fleet.pod(pod)?["spec"];
-    let name = pod.rsplit('/').next().unwrap_or(pod);
-    let process = kernel.process(name)?;
+    let process = kernel.program(program)?;
     let exclusive = &spec["cpu"]["exclusive"];
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned).context("an order without CPUs");
     println!("\n{pod}: process {} on {}", process.pid, kernel.guest().name());
