@@ -66,9 +66,8 @@ fn runner(cases: u32) -> TestRunner {
 
 #[test]
 fn every_life_is_without_a_kill_and_without_a_loss_and_settles() {
-    let judged = runner(lives()).run(&life(), |(seed, ops)| {
-        live(next_step, true, seed, &ops).map_err(|error| TestCaseError::fail(error))
-    });
+    let judged = runner(lives())
+        .run(&life(), |(seed, ops)| live(next_step, true, seed, &ops).map_err(TestCaseError::fail));
     if let Err(error) = judged {
         panic!("{error}");
     }
@@ -76,9 +75,8 @@ fn every_life_is_without_a_kill_and_without_a_loss_and_settles() {
 
 /// The judge must find fault with a plan that is broken on purpose; the checker is off, so that only the judge can.
 fn is_caught(broken: Next, expected: &str) {
-    let judged = runner(20_000).run(&life(), |(seed, ops)| {
-        live(broken, false, seed, &ops).map_err(|error| TestCaseError::fail(error))
-    });
+    let judged = runner(20_000)
+        .run(&life(), |(seed, ops)| live(broken, false, seed, &ops).map_err(TestCaseError::fail));
     let said = judged.expect_err("a broken plan was not caught").to_string();
     assert!(said.contains(expected), "it was caught for another reason than {expected:?}: {said}");
 }

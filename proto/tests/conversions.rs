@@ -1,5 +1,7 @@
 //! What goes over the wire comes back as it went; what is malformed is refused by the name of its field.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are not recognised as tests.
+
 use berth_model::{
     AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
     CpuWeight, Disk, EnvVar, EvictDisposition, Failure, Generation, HugetlbLimit, Incarnation, IoLimit,

@@ -77,18 +77,13 @@ pub fn amend(original: Option<&str>, earlier: Option<&Undo>) -> Result<Amended, 
         });
     }
     // What an earlier version of this package set and this one does not is still to be undone.
-    let earlier_entries = earlier
-        .map(|earlier| earlier.entries.as_slice())
-        .unwrap_or_default();
+    let earlier_entries = earlier.map(|earlier| earlier.entries.as_slice()).unwrap_or_default();
     for entry in earlier_entries {
         if !undo.entries.iter().any(|known| known.path == entry.path) {
             undo.entries.push(entry.clone());
         }
     }
-    Ok(Amended {
-        text: document.to_string(),
-        undo,
-    })
+    Ok(Amended { text: document.to_string(), undo })
 }
 
 /// Undoes what [`amend`] did.
@@ -128,10 +123,7 @@ fn get(document: &DocumentMut, path: &[&str]) -> Option<Value> {
     for part in tables {
         table = table.get(part)?.as_table_like()?;
     }
-    table
-        .get(last)?
-        .as_value()
-        .map(|value| value.clone().decorated("", ""))
+    table.get(last)?.as_value().map(|value| value.clone().decorated("", ""))
 }
 
 fn set(document: &mut DocumentMut, path: &[&str], value: Value) -> Result<(), AmendError> {
@@ -259,24 +251,16 @@ config_path = ""
     #[test]
     fn an_empty_text_counts_as_unset() {
         assert!(
-            amend(Some(DUMPED), None)
-                .unwrap()
-                .text
-                .contains("config_path = \"/etc/containerd/certs.d\"")
+            amend(Some(DUMPED), None).unwrap().text.contains("config_path = \"/etc/containerd/certs.d\"")
         );
     }
 
     #[test]
     fn what_was_changed_since_is_left_alone() {
         let amended = amend(Some(DEBIAN), None).unwrap();
-        let changed = amended
-            .text
-            .replace("berth.local/pause:1", "registry.example/pause:4");
+        let changed = amended.text.replace("berth.local/pause:1", "registry.example/pause:4");
         let restored = restore(&changed, &amended.undo).unwrap();
-        assert_eq!(
-            restored.left_alone,
-            ["plugins.io.containerd.grpc.v1.cri.sandbox_image"]
-        );
+        assert_eq!(restored.left_alone, ["plugins.io.containerd.grpc.v1.cri.sandbox_image"]);
         assert!(restored.text.unwrap().contains("registry.example/pause:4"));
     }
 
@@ -287,10 +271,7 @@ config_path = ""
             ("oom_score = 1\n", "of version 1"),
             ("version = 9\n", "of version 9"),
             ("version = \n", "as TOML"),
-            (
-                "version = 2\nplugins = 3\n",
-                "plugins in containerd's configuration is no table",
-            ),
+            ("version = 2\nplugins = 3\n", "plugins in containerd's configuration is no table"),
         ] {
             let error = amend(Some(text), None).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");

@@ -61,10 +61,7 @@ fn run_restore(config: &Path, undo: &Path) -> Result<()> {
     };
     let restored = restore(&current, &note).with_context(|| format!("restore {}", config.display()))?;
     for key in restored.left_alone {
-        eprintln!(
-            "{}: {key} was changed since and is left as it is",
-            config.display()
-        );
+        eprintln!("{}: {key} was changed since and is left as it is", config.display());
     }
     match restored.text {
         Some(text) => replace(config, &text)?,
@@ -85,9 +82,7 @@ fn read(path: &Path) -> Result<Option<String>> {
 
 fn read_undo(path: &Path) -> Result<Option<Undo>> {
     let Some(text) = read(path)? else { return Ok(None) };
-    text.parse()
-        .map(Some)
-        .with_context(|| format!("read {}", path.display()))
+    text.parse().map(Some).with_context(|| format!("read {}", path.display()))
 }
 
 /// Writes a file so that a crash leaves the old one or the new one, whole; the mode stays.

@@ -31,11 +31,7 @@ pub(crate) enum Rule {
 }
 
 fn setting(path: &[&'static str], value: impl Into<Value>, rule: Rule) -> Setting {
-    Setting {
-        path: path.to_vec(),
-        value: value.into(),
-        rule,
-    }
+    Setting { path: path.to_vec(), value: value.into(), rule }
 }
 
 /// The settings for a configuration of `version` (2 for containerd 1.x, 3 for 2.x); none for a version unknown to us.
@@ -55,16 +51,8 @@ fn version_2() -> Vec<Setting> {
         setting(&cri(&["sandbox_image"]), PAUSE_IMAGE, Rule::Replace),
         setting(&cri(&["cni", "bin_dir"]), CNI_BIN_DIR, Rule::KeepTheirs),
         setting(&cri(&["registry", "config_path"]), CERTS_DIR, Rule::KeepTheirs),
-        setting(
-            &cri(&[&runc[..], &["runtime_type"]].concat()),
-            "io.containerd.runc.v2",
-            Rule::KeepTheirs,
-        ),
-        setting(
-            &cri(&[&runc[..], &["options", "SystemdCgroup"]].concat()),
-            true,
-            Rule::Replace,
-        ),
+        setting(&cri(&[&runc[..], &["runtime_type"]].concat()), "io.containerd.runc.v2", Rule::KeepTheirs),
+        setting(&cri(&[&runc[..], &["options", "SystemdCgroup"]].concat()), true, Rule::Replace),
     ]
 }
 
@@ -82,10 +70,6 @@ fn version_3() -> Vec<Setting> {
             "io.containerd.runc.v2",
             Rule::KeepTheirs,
         ),
-        setting(
-            &runtime(&[&runc[..], &["options", "SystemdCgroup"]].concat()),
-            true,
-            Rule::Replace,
-        ),
+        setting(&runtime(&[&runc[..], &["options", "SystemdCgroup"]].concat()), true, Rule::Replace),
     ]
 }

@@ -56,10 +56,7 @@ impl std::fmt::Display for Undo {
             tables.push(table);
         }
         document["setting"] = Item::ArrayOfTables(tables);
-        write!(
-            f,
-            "# What stood in containerd's configuration before Berth amended it.\n{document}"
-        )
+        write!(f, "# What stood in containerd's configuration before Berth amended it.\n{document}")
     }
 }
 
@@ -68,10 +65,7 @@ impl FromStr for Undo {
 
     fn from_str(text: &str) -> Result<Self, ParseUndoError> {
         let document: DocumentMut = text.parse()?;
-        let created_file = document
-            .get("created_file")
-            .and_then(Item::as_bool)
-            .unwrap_or(false);
+        let created_file = document.get("created_file").and_then(Item::as_bool).unwrap_or(false);
         let tables = document.get("setting").and_then(Item::as_array_of_tables);
         let entries = tables
             .into_iter()
@@ -79,20 +73,14 @@ impl FromStr for Undo {
             .enumerate()
             .map(|(index, table)| parse_entry(table).ok_or(ParseUndoError::Entry(index)))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            created_file,
-            entries,
-        })
+        Ok(Self { created_file, entries })
     }
 }
 
 fn parse_entry(table: &Table) -> Option<UndoEntry> {
     let path = table.get("path")?.as_array()?;
     Some(UndoEntry {
-        path: path
-            .iter()
-            .map(|part| part.as_str().map(str::to_owned))
-            .collect::<Option<_>>()?,
+        path: path.iter().map(|part| part.as_str().map(str::to_owned)).collect::<Option<_>>()?,
         ours: table.get("ours")?.as_value()?.clone(),
         theirs: table.get("theirs").and_then(Item::as_value).cloned(),
     })

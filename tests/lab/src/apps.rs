@@ -63,7 +63,9 @@ fn apps() -> [App; 3] {
         App {
             name: "postgresql",
             packages: "busybox-static,postgresql,postgresql-client,tzdata",
-            finish: "mkdir -p var/lib/postgresql/data; chown -R 101:101 var/lib/postgresql; \
+            // Debian's psql is a wrapper in Perl, which the image does without.
+            finish: "ln -sf ../lib/postgresql/$(ls usr/lib/postgresql)/bin/psql usr/bin/psql; \
+                mkdir -p var/lib/postgresql/data; chown -R 101:101 var/lib/postgresql; \
                 chmod 700 var/lib/postgresql/data; mv ../entry entry; chmod 755 entry;",
             config: postgresql,
         },

@@ -89,8 +89,11 @@ impl Image {
 
 /// The image of a suite, made now if it is not in the cache.
 pub(crate) fn get(suite: Suite) -> Result<Image> {
-    let recipe =
-        format!("{} {PACKAGES} {INITRAMFS_HOOK} {ROOT_DISK} {DATA_DISK} {FILES:?} {MASKED:?} {}", suite.name(), hosts_toml());
+    let recipe = format!(
+        "{} {PACKAGES} {INITRAMFS_HOOK} {ROOT_DISK} {DATA_DISK} {FILES:?} {MASKED:?} {}",
+        suite.name(),
+        hosts_toml()
+    );
     let directory = cache::directory(&format!("guest-{}", suite.name()), &recipe, |dir| build(suite, dir))?;
     Ok(Image { directory })
 }
