@@ -5,15 +5,21 @@ use crate::{lab, package, prereqs};
 use anyhow::Result;
 use std::path::Path;
 
-/// Runs every case in virtual hosts.
+/// The lab that the cases share.
+const LAB: &str = "e2e";
+
+/// Runs every case in virtual hosts, and takes them down whatever came of it.
 pub(crate) fn test(root: &Path) -> Result<()> {
     prepare(root)?;
-    stage("cases in virtual hosts", || {
+    let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
+    down()?;
+    let result = stage("cases in virtual hosts", || {
         let mut tests = cargo(root);
         // One after another: they share two cores with an emulator.
         tests.args(["test", "--locked", "--package", "berth-e2e", "--", "--test-threads=1", "--nocapture"]);
         succeed(&mut tests, "run the cases in virtual hosts")
-    })
+    });
+    down().and(result)
 }
 
 /// Runs the demo.

@@ -18,8 +18,10 @@ const POOL: &str = "pods";
 pub struct FleetSpec {
     /// The lab's name.
     pub name: String,
-    /// How many nodes.
-    pub nodes: u8,
+    /// How many virtual hosts.
+    pub guests: u8,
+    /// How many of them, the first ones, are nodes; nothing of Berth is on the others.
+    pub joined: u8,
     /// What they are made from.
     pub suite: Suite,
 }
@@ -37,7 +39,7 @@ impl Fleet {
     /// # Errors
     /// When any of it fails.
     pub fn up(spec: &FleetSpec) -> Result<Self> {
-        let lab = Lab::up(&LabSpec { name: spec.name.clone(), nodes: spec.nodes, suite: spec.suite })?;
+        let lab = Lab::up(&LabSpec { name: spec.name.clone(), nodes: spec.guests, suite: spec.suite })?;
         let directory = lab.directory().join("fleet");
         let fleet = Self { lab, directory };
         if fleet.directory.join("complete").exists() {
@@ -45,7 +47,7 @@ impl Fleet {
         }
         println!("fleet: control plane");
         fleet.start_control()?;
-        for guest in fleet.lab.guests() {
+        for guest in (0..spec.joined).map(|index| fleet.lab.guest(index)) {
             println!("fleet: install berth-node on {}, and join it", guest.name());
             fleet.join(&guest)?;
         }
@@ -204,7 +206,10 @@ impl Fleet {
 }
 
 /// A package that `cargo xtask package` has made.
-fn package(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not there.
+pub fn package(name: &str) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("the workspace")?;
     let path = workspace.join("target/debian").join(format!("{name}.deb"));
     ensure!(path.exists(), "{} is missing: `cargo xtask package` makes it", path.display());

@@ -11,6 +11,6 @@ mod fleet;
 mod kernel;
 mod manifest;
 
-pub use fleet::{Fleet, FleetSpec};
+pub use fleet::{Fleet, FleetSpec, package};
 pub use kernel::{Kernel, PodProcess};
 pub use manifest::{REGISTRY_IMAGES, image};

@@ -19,7 +19,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let fleet = Fleet::up(&FleetSpec { name: "default".to_owned(), nodes: 1, suite: Suite::Trixie })?;
+    let fleet =
+        Fleet::up(&FleetSpec { name: "default".to_owned(), guests: 1, joined: 1, suite: Suite::Trixie })?;
     println!("demo: submit redis and postgresql, each with CPUs of its own");
     demo::submit(&fleet)?;
     let [redis, postgresql] = demo::ask(&fleet)?;

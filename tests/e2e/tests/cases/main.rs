@@ -4,6 +4,7 @@ mod bad_input;
 mod controls;
 mod databases;
 mod life;
+mod readme;
 
 use berth_e2e::{Fleet, FleetSpec};
 use berth_lab::Suite;
@@ -16,7 +17,7 @@ const LAB: &str = "e2e";
 fn fleet() -> &'static Fleet {
     static FLEET: OnceLock<Fleet> = OnceLock::new();
     FLEET.get_or_init(|| {
-        let spec = FleetSpec { name: LAB.to_owned(), nodes: 1, suite: Suite::Trixie };
+        let spec = FleetSpec { name: LAB.to_owned(), guests: 3, joined: 1, suite: Suite::Trixie };
         Fleet::up(&spec).expect("bring up the fleet")
     })
 }
