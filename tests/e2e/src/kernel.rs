@@ -2,10 +2,14 @@
 //! by the process.
 
 use anyhow::{Context, Result, ensure};
-use berth_lab::{Guest, Output};
+use berth_lab::{Guest, Output, wait_until};
+use std::time::Duration;
 
 /// The environment variable by which cases find their processes.
 const MARK: &str = "CASE";
+
+/// From a container's start until its program runs, in an emulated guest.
+const PROCESS_LIMIT: Duration = Duration::from_secs(30);
 
 /// A node's kernel.
 #[derive(Debug, Clone)]
@@ -57,7 +61,8 @@ impl Kernel {
     /// When there is none.
     pub fn process(&self, mark: &str) -> Result<PodProcess> {
         let select = format!("grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ");
-        self.oldest(&select).with_context(|| format!("no process has {MARK}={mark}"))
+        // A container has started once its process may go on; its program comes a moment later.
+        wait_until(&format!("a process with {MARK}={mark}"), PROCESS_LIMIT, || Ok(self.oldest(&select).ok()))
     }
 
     /// The oldest process in a pod that runs a program of this name: for those that overwrite their environment.

@@ -3,18 +3,20 @@
 //! The world keeps its own books: what was ordered, what may be ended and which disks are precious. It judges every
 //! effect by these, not by what the plan says of itself.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
+
+mod fixtures;
 
 use berth_model::{
-    AddressGrant, AppClass, Attempt, ContainerName, ContainerSpec, CpuBinding, Digest, Disk, DiskPolicy,
-    DnsConfig, EvictDisposition, Generation, Incarnation, Limits, Order, OrderId, PodId, PodOrder, PodSpec,
-    PodVerb, RecoveryPolicy, RestartPolicy, RunState, Seq, Target, Term,
+    Attempt, ContainerName, Disk, DiskPolicy, EvictDisposition, Generation, Incarnation, Order, OrderId,
+    PodOrder, PodVerb, RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
-    Admission, Change, Controls, Cover, Effect, HostView, ImageState, Known, LedgerView, Liveness, Observed,
+    Admission, Change, Controls, Cover, Effect, ImageState, Known, LedgerView, Liveness, Observed,
     ObservedContainer, ObservedSandbox, PodRecord, SliceState, Step, TaskState, admit, after, before, check,
     conclude,
 };
+use fixtures::{digest, host, pod, spec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One event of a life.
@@ -668,58 +670,4 @@ impl World {
 
 fn is_effect(step: &Step) -> bool {
     !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. } | Step::EndGrant { .. })
-}
-
-pub(crate) fn pod() -> PodId {
-    "shop/web".parse().unwrap()
-}
-
-fn digest() -> Digest {
-    format!("sha256:{}", "ab".repeat(32)).parse().unwrap()
-}
-
-fn host() -> HostView {
-    HostView {
-        online_cpus: "0-3".parse().unwrap(),
-        mems: "0".parse().unwrap(),
-        mount_points: BTreeSet::new(),
-        page_sizes: BTreeSet::new(),
-        io_weight: true,
-        swap: true,
-    }
-}
-
-fn spec(disk: DiskPolicy) -> PodSpec {
-    let container = |name: &str| ContainerSpec {
-        name: name.parse().unwrap(),
-        image: "registry.example/web:1".parse().unwrap(),
-        digest: None,
-        command: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        working_dir: None,
-        user: None,
-        limits: Limits::default(),
-        cpus: None,
-        mems: None,
-        ulimits: Vec::new(),
-    };
-    PodSpec {
-        hostname: "web".to_owned(),
-        class: AppClass::Standard,
-        priority: 0,
-        containers: vec![container("web"), container("side")],
-        cpu: CpuBinding::Exclusive { cpus: "0".parse().unwrap(), mems: "0".parse().unwrap() },
-        limits: Limits::default(),
-        address: Some(AddressGrant {
-            pool: "blue".parse().unwrap(),
-            address: "10.0.0.7/24".parse().unwrap(),
-            gateway: None,
-        }),
-        dns: DnsConfig::default(),
-        restart: RestartPolicy::Always,
-        disk,
-        recovery: RecoveryPolicy::Offline,
-        stop_grace_ms: 10,
-    }
 }
