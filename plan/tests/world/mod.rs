@@ -5,18 +5,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../fixtures/mod.rs"]
 mod fixtures;
 
 use berth_model::{
-    Attempt, ContainerName, Disk, DiskPolicy, EvictDisposition, Generation, Incarnation, Order, OrderId,
-    PodOrder, PodVerb, RestartPolicy, RunState, Seq, Target, Term,
+    Attempt, ContainerName, Digest, Disk, DiskPolicy, EvictDisposition, Generation, Incarnation, Order,
+    OrderId, PodOrder, PodVerb, RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
     Admission, Change, Controls, Cover, Effect, ImageState, Known, LedgerView, Liveness, Observed,
     ObservedContainer, ObservedSandbox, PodRecord, SliceState, Step, TaskState, admit, after, before, check,
     conclude,
 };
-use fixtures::{digest, host, pod, spec};
+use fixtures::{host, pod, spec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One event of a life.
@@ -670,4 +671,8 @@ impl World {
 
 fn is_effect(step: &Step) -> bool {
     !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. } | Step::EndGrant { .. })
+}
+
+fn digest() -> Digest {
+    format!("sha256:{}", "ab".repeat(32)).parse().unwrap()
 }

@@ -50,7 +50,7 @@ pub fn ask(fleet: &Fleet) -> Result<[String; 2]> {
     let address = fleet.address("demo/postgresql")?;
     let kernel = fleet.kernel(0);
     let postgresql = wait_until("postgresql to answer", ANSWER_LIMIT, || {
-        let process = kernel.program(PROGRAMS[1])?;
+        let Ok(process) = kernel.program(PROGRAMS[1]) else { return Ok(None) };
         let container = process.container_id()?;
         let output = kernel.guest().run(&format!(
             "ctr -n k8s.io tasks exec --exec-id ask-$$ {container} psql -h {address} -U postgres -Atc \"{query}\""

@@ -1,0 +1,265 @@
+//! Admission: every way in which an order is refused, and that a refused one would change nothing.
+
+#![allow(clippy::unwrap_used)]
+
+mod fixtures;
+
+use berth_model::{
+    Bytes, ContainerSpec, CpuBinding, Disk, EvictDisposition, Generation, HugetlbLimit, Incarnation, IoLimit,
+    IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, Seq, SwapLimit, Target, Term,
+};
+use berth_plan::{
+    Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, SharedPool, Step, admit, after,
+    conclude,
+};
+use std::collections::BTreeMap;
+
+/// A ledger in which `shop/web` runs with CPU 0, and a pool `default` has CPUs 2 and 3.
+struct Ledger {
+    pods: BTreeMap<berth_model::PodId, PodRecord>,
+    pools: BTreeMap<berth_model::PoolName, SharedPool>,
+}
+
+impl Ledger {
+    fn new() -> Self {
+        let pool = SharedPool {
+            name: "default".parse().unwrap(),
+            cpus: "2-3".parse().unwrap(),
+            mems: "0".parse().unwrap(),
+            generation: Generation(4),
+        };
+        let mut ledger = Self { pods: BTreeMap::new(), pools: BTreeMap::from([(pool.name.clone(), pool)]) };
+        let accepted = ledger.answer(&pod_order("shop/web", [3, 2, 5], run(fixtures_spec())));
+        let Admission::Accept(Accepted { change: Change::Pod(record), .. }) = accepted else {
+            panic!("{accepted:?}")
+        };
+        ledger.pods.insert(record.pod.clone(), *record);
+        ledger
+    }
+
+    fn answer(&self, order: &Order) -> Admission {
+        let view = LedgerView { term: Term(5), pods: &self.pods, pools: &self.pools, known: None };
+        admit(&view, &host(), order, 1_000)
+    }
+}
+
+fn host() -> HostView {
+    HostView {
+        mount_points: ["/".to_owned()].into(),
+        page_sizes: [Bytes(2 << 20)].into(),
+        io_weight: false,
+        swap: false,
+        ..fixtures::host()
+    }
+}
+
+fn fixtures_spec() -> PodSpec {
+    fixtures::spec(berth_model::DiskPolicy::Reuse)
+}
+
+fn run(spec: PodSpec) -> PodVerb {
+    PodVerb::Run { spec: Box::new(spec), disk: Disk::Fresh }
+}
+
+fn order(target: Target) -> Order {
+    Order {
+        id: OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
+        term: Term(5),
+        reason: String::new(),
+        deadline_ms: 1_000,
+        target,
+    }
+}
+
+/// An order for a pod, with its incarnation, generation and seq.
+fn pod_order(pod: &str, [incarnation, generation, seq]: [u64; 3], verb: PodVerb) -> Order {
+    order(Target::Pod(PodOrder {
+        pod: pod.parse().unwrap(),
+        incarnation: Incarnation(incarnation),
+        generation: Generation(generation),
+        seq: Seq(seq),
+        verb,
+    }))
+}
+
+fn pool_order(pool: &str, cpus: &str, mems: &str, generation: u64) -> Order {
+    order(Target::Node(NodeOrder {
+        verb: NodeVerb::SetSharedCpus {
+            pool: pool.parse().unwrap(),
+            cpus: cpus.parse().unwrap(),
+            mems: mems.parse().unwrap(),
+            generation: Generation(generation),
+        },
+    }))
+}
+
+/// Another pod, with an address and a CPU of its own, changed in some way.
+fn other(change: impl FnOnce(&mut PodSpec)) -> Order {
+    let mut spec = fixtures_spec();
+    spec.address.as_mut().unwrap().address = "10.0.0.8/24".parse().unwrap();
+    spec.cpu = CpuBinding::Exclusive { cpus: "1".parse().unwrap(), mems: "0".parse().unwrap() };
+    change(&mut spec);
+    pod_order("shop/other", [1, 1, 1], run(spec))
+}
+
+fn exclusive(cpus: &str, mems: &str) -> CpuBinding {
+    CpuBinding::Exclusive { cpus: cpus.parse().unwrap(), mems: mems.parse().unwrap() }
+}
+
+fn io(mount_point: &str, weight: Option<u64>) -> IoLimit {
+    IoLimit {
+        mount_point: mount_point.to_owned(),
+        read_bytes_per_sec: Some(1),
+        write_bytes_per_sec: None,
+        read_ops_per_sec: None,
+        write_ops_per_sec: None,
+        weight: weight.map(|weight| IoWeight::new(weight).unwrap()),
+    }
+}
+
+/// What is said to an order: `accept`, or the code and text of the refusal.
+fn check(ledger: &Ledger, order: &Order, expected: &str) {
+    let said = match ledger.answer(order) {
+        Admission::Accept(_) => "accept".to_owned(),
+        Admission::Already(_) => "already".to_owned(),
+        Admission::Refuse(refusal) => format!("{}: {refusal}", refusal.code()),
+    };
+    assert!(said.starts_with(expected), "{said:?} is not {expected:?}: {order:?}");
+}
+
+#[test]
+fn the_old_never_wins() {
+    let ledger = Ledger::new();
+    let stop = || PodVerb::Stop { grace_ms: 1 };
+    let web = |counters, verb| pod_order("shop/web", counters, verb);
+    check(&ledger, &web([3, 2, 6], stop()), "accept");
+    check(&ledger, &Order { term: Term(4), ..web([3, 2, 6], stop()) }, "StaleTerm: term 4 is older than 5");
+    check(&ledger, &web([2, 2, 6], stop()), "StaleIncarnation");
+    check(&ledger, &web([3, 1, 6], stop()), "StaleGeneration");
+    check(&ledger, &web([3, 9, 6], stop()), "Invalid: invalid: generation 9 is unknown here");
+    check(&ledger, &web([3, 2, 5], stop()), "StaleSeq: seq 5 is not above 5");
+    check(&ledger, &web([4, 1, 6], run(fixtures_spec())), "IncarnationLives: incarnation 3 still lives here");
+    check(&ledger, &web([3, 2, 6], run(fixtures_spec())), "HasCharter");
+    check(&ledger, &web([4, 1, 6], stop()), "NoSuchPod");
+    check(&ledger, &web([3, 2, 6], PodVerb::Release), "StillHere");
+    check(&ledger, &pod_order("shop/none", [1, 1, 1], stop()), "NoSuchPod");
+    check(&ledger, &pod_order("shop/none", [1, 1, 1], PodVerb::Release), "NoSuchPod");
+    check(&ledger, &Order { deadline_ms: 0, ..web([3, 2, 6], stop()) }, "Expired");
+}
+
+#[test]
+fn the_same_order_again_is_known_and_another_content_is_not() {
+    let ledger = Ledger::new();
+    let given = pod_order("shop/web", [3, 2, 6], PodVerb::Start);
+    let answer = |again: &Order| {
+        let known = Some(Known { order: &given, outcome: None });
+        let view = LedgerView { term: Term(5), pods: &ledger.pods, pools: &ledger.pools, known };
+        admit(&view, &host(), again, 0)
+    };
+    assert_eq!(answer(&given), Admission::Already(None));
+    assert_eq!(
+        answer(&Order { term: Term(1), ..given.clone() }),
+        Admission::Already(None),
+        "whoever says it"
+    );
+    let changed = answer(&pod_order("shop/web", [3, 2, 6], PodVerb::Stop { grace_ms: 1 }));
+    assert!(matches!(changed, Admission::Refuse(refusal) if refusal.code() == "ChangedContent"));
+}
+
+#[test]
+fn a_run_needs_what_it_names() {
+    let ledger = Ledger::new();
+    let container = |spec: &mut PodSpec, change: fn(&mut ContainerSpec)| change(&mut spec.containers[0]);
+    check(&ledger, &other(|_| {}), "accept");
+    check(&ledger, &other(|spec| spec.cpu = exclusive("1,64", "0")), "NoSuchCpu: CPUs 64 do not exist");
+    check(&ledger, &other(|spec| spec.cpu = exclusive("1", "7")), "NoSuchMemoryNode: memory nodes 7");
+    check(
+        &ledger,
+        &other(|spec| spec.cpu = exclusive("0-1", "0")),
+        "CpuConflict: CPUs 0 belong to pod shop/web",
+    );
+    check(
+        &ledger,
+        &other(|spec| spec.cpu = exclusive("1-2", "0")),
+        "CpuConflict: CPUs 2 belong to pool default",
+    );
+    let shared = |pool: &str| CpuBinding::Shared { pool: pool.parse().unwrap() };
+    check(&ledger, &other(|spec| spec.cpu = shared("default")), "accept");
+    check(&ledger, &other(|spec| spec.cpu = shared("none")), "NoSuchPool");
+    check(
+        &ledger,
+        &other(|spec| spec.address = fixtures_spec().address),
+        "AddressConflict: address 10.0.0.7/24",
+    );
+    check(
+        &ledger,
+        &other(|spec| spec.address = None),
+        "Unsupported: this node cannot do that: a pod without",
+    );
+    check(&ledger, &other(|spec| spec.limits.io = vec![io("/", None)]), "accept");
+    check(
+        &ledger,
+        &other(|spec| spec.limits.io = vec![io("/none", None)]),
+        "NoSuchDevice: mount point /none",
+    );
+    check(&ledger, &other(|spec| spec.limits.io = vec![io("/", Some(5))]), "Unsupported");
+    check(
+        &ledger,
+        &other(|spec| container(spec, |c| c.limits.swap_max = Some(SwapLimit(Bytes(0))))),
+        "Unsupported",
+    );
+    let huge = |size| vec![HugetlbLimit { page_size: Bytes(size), max: Bytes(size) }];
+    check(&ledger, &other(|spec| spec.limits.hugetlb = huge(2 << 20)), "accept");
+    check(&ledger, &other(|spec| spec.limits.hugetlb = huge(1 << 30)), "NoSuchPageSize");
+    check(&ledger, &other(|spec| spec.containers.clear()), "Invalid: invalid: pod has no container");
+    check(
+        &ledger,
+        &other(|spec| container(spec, |c| c.limits.pids_max = Some(0))),
+        "Invalid: invalid: limits of container web: pids.max is 0",
+    );
+    let mut order = other(|_| {});
+    if let Target::Pod(target) = &mut order.target {
+        let PodVerb::Run { spec, .. } = &target.verb else { panic!("it is a Run") };
+        target.verb = PodVerb::Run { spec: spec.clone(), disk: Disk::Kept { incarnation: Incarnation(1) } };
+    }
+    check(&ledger, &order, "NoKeptDisk: no disk of incarnation 1");
+}
+
+#[test]
+fn a_pool_has_cpus_that_are_nobody_elses() {
+    let ledger = Ledger::new();
+    check(&ledger, &pool_order("default", "1-3", "0", 5), "accept");
+    check(&ledger, &pool_order("default", "2-3", "0", 4), "StaleGeneration");
+    check(&ledger, &pool_order("default", "0-3", "0", 5), "CpuConflict: CPUs 0 belong to pod shop/web");
+    check(&ledger, &pool_order("batch", "1-2", "0", 1), "CpuConflict: CPUs 2 belong to pool default");
+    check(&ledger, &pool_order("batch", "9", "0", 1), "NoSuchCpu");
+    check(&ledger, &pool_order("batch", "1", "5", 1), "NoSuchMemoryNode");
+    check(&ledger, &pool_order("batch", "", "0", 1), "Invalid");
+}
+
+#[test]
+fn a_pod_that_left_is_remembered() {
+    let mut ledger = Ledger::new();
+    let pod = fixtures::pod();
+    let evict = PodVerb::Evict { grace_ms: 1, disposition: EvictDisposition::Keep };
+    let Admission::Accept(Accepted { change: Change::Pod(record), superseded }) =
+        ledger.answer(&pod_order("shop/web", [3, 2, 6], evict))
+    else {
+        panic!("an Evict is accepted")
+    };
+    assert_eq!(
+        superseded,
+        Some(OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap()),
+        "it replaces the open Run"
+    );
+    let observed = berth_plan::Observed::default();
+    let step = Step::EndGrant { order: record.open.as_ref().unwrap().id.clone() };
+    let gone = after(&record, &observed, &step, &berth_plan::Effect::Happened).unwrap();
+    ledger.pods.insert(pod, conclude(&gone, &Step::Settled).unwrap().record);
+    let web = |counters, verb| pod_order("shop/web", counters, verb);
+    check(&ledger, &web([3, 2, 7], run(fixtures_spec())), "StaleIncarnation");
+    check(&ledger, &web([4, 1, 6], run(fixtures_spec())), "StaleSeq");
+    check(&ledger, &web([4, 1, 7], run(fixtures_spec())), "accept");
+    check(&ledger, &web([3, 2, 7], PodVerb::Start), "NoSuchPod");
+    check(&ledger, &web([3, 2, 7], PodVerb::Release), "accept");
+}
