@@ -69,7 +69,7 @@ impl Enrollment for EnrollService {
         used.map_err(unavailable)?.map_err(|refusal| refused(&refusal))?;
         let name = node.clone();
         self.core.act(move |tx| tx.join(&name)).await.map_err(unavailable)?;
-        tracing::info!(%node, "a node has joined");
+        tracing::info!(%node, "{node}: joined");
         Ok(Response::new(v1::JoinResponse {
             certificate_pem,
             ca_pem: self.authority.certificate_pem().to_owned(),

@@ -97,7 +97,7 @@ impl Link {
         let end = match self.greet(&mut inbound).await {
             Err(end) => end,
             Ok(handle) => {
-                tracing::info!(node = %self.node, "the node has connected");
+                tracing::info!(node = %self.node, "{}: connected", self.node);
                 // All arms are either a whole side of the link, which ends with it, or a mere notice.
                 let end = tokio::select! {
                     end = self.read(&mut inbound) => end,
@@ -114,9 +114,9 @@ impl Link {
             }
         };
         match end {
-            End::HungUp => tracing::info!(node = %self.node, "the node has hung up"),
+            End::HungUp => tracing::info!(node = %self.node, "{}: hung up", self.node),
             End::Told(status) => {
-                tracing::warn!(node = %self.node, why = status.message(), "the link has ended");
+                tracing::warn!(node = %self.node, "{}: link ended: {}", self.node, status.message());
                 // If the node does not read, it will find out by itself.
                 let _ = self.outbound.try_send(Err(status));
             }
@@ -296,12 +296,14 @@ impl Link {
 
     async fn take_ending(&self, id: OrderId, ending: Ending) -> Result<(), End> {
         match &ending {
-            Ending::Done => tracing::info!(node = %self.node, order = %id, "an order is done"),
+            Ending::Done => {
+                tracing::info!(node = %self.node, order = %id, "{}: order {id} is done", self.node)
+            }
             Ending::Failed(reason) => {
-                tracing::warn!(node = %self.node, order = %id, why = reason.text, "an order has failed");
+                tracing::warn!(node = %self.node, order = %id, "{}: order {id} failed: {}", self.node, reason.text);
             }
             Ending::Refused(reason) => {
-                tracing::warn!(node = %self.node, order = %id, why = reason.text, "an order was refused");
+                tracing::warn!(node = %self.node, order = %id, "{}: order {id} was refused: {}", self.node, reason.text);
             }
         }
         let (node, order) = (self.node.clone(), id.clone());

@@ -196,7 +196,7 @@ async fn watch_leases(core: Arc<Core>, draining: watch::Receiver<bool>) -> anyho
             () = tokio::time::sleep(LEASE_LOOK) => {}
         }
         for node in core.act(|tx| tx.newly_silent()).await? {
-            tracing::warn!(%node, "the node is silent: its lease has run out");
+            tracing::warn!(%node, "{node}: silent, its lease has run out");
         }
     }
 }

@@ -107,7 +107,7 @@ impl<H: Host, O: Orders> Link<H, O> {
             // The same trouble again is no news.
             match self.state.get().message == message {
                 true => debug!(control = self.config.control, why = message, "still not connected"),
-                false => warn!(control = self.config.control, why = message, "not connected"),
+                false => warn!(control = self.config.control, "not connected: {message}"),
             }
             self.state.set(LinkStatus::down(message));
             tokio::select! {

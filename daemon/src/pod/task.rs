@@ -153,7 +153,7 @@ async fn look<R: Runtime>(
 
 /// What cannot be seen is reported as unknown, with what was seen last.
 fn unseen<R: Runtime>(pods: &Pods<R>, record: &PodRecord, error: &RuntimeError) -> Rest {
-    warn!(pod = %record.pod, %error, "cannot look at the pod");
+    warn!(pod = %record.pod, "{}: cannot look at the pod: {error}", record.pod);
     let last = pods.reports.status(&record.pod).unwrap_or_else(|| PodStatus {
         pod: record.pod.clone(),
         incarnation: record.incarnation,
@@ -219,7 +219,7 @@ async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
 /// Writes the end of an open order; without one there is nothing to do now.
 async fn settle<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>) -> Turn {
     if let Step::Refuse { why } = &look.step {
-        warn!(pod = %look.record.pod, %why, "an order cannot be carried out");
+        warn!(pod = %look.record.pod, "{}: the order cannot be carried out: {why}", look.record.pod);
     }
     match pods.ledger.conclude(look, Moment::now()).await {
         Ok(true) => Turn::Again,
