@@ -45,9 +45,7 @@ impl Lab {
     pub fn up(spec: &LabSpec) -> Result<Self> {
         ensure!((1..=9).contains(&spec.nodes), "a lab has 1 to 9 guests, not {}", spec.nodes);
         let directory = directory(&spec.name);
-        if let Ok(answer) = ask(&socket(&directory), &Request::Status)
-            && answer.ready
-        {
+        if let Ok(answer) = ask(&socket(&directory), &Request::Status) {
             ensure!(
                 answer.nodes >= spec.nodes,
                 "lab {} is up with {} guests, {} are wanted: take it down first",
@@ -55,6 +53,10 @@ impl Lab {
                 answer.nodes,
                 spec.nodes
             );
+            // It may still be on its way up, by another's wish.
+            if !answer.ready {
+                wait_ready(&directory)?;
+            }
             return Self::found(directory, answer.nodes);
         }
         image::get(spec.suite)?;

@@ -19,6 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// From a cold start to ssh; an emulated guest needs about 75 s, two at once on two cores twice that.
 const BOOT_LIMIT: Duration = Duration::from_secs(600);
+/// A client sends its request within this time, or goes without an answer: requests are taken one after another.
+const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 /// Between SIGTERM and SIGKILL of a process that is stopped.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -187,15 +189,14 @@ impl Supervisor {
     fn serve(&self, listener: &UnixListener) -> Result<()> {
         for stream in listener.incoming() {
             let stream = stream.context("accept a connection")?;
-            let mut line = String::new();
-            BufReader::new(stream.try_clone()?).read_line(&mut line)?;
-            match serde_json::from_str(&line) {
+            // A client that says nothing, or nonsense, is its own trouble and nobody else's.
+            match read_request(&stream) {
                 Ok(Request::Down) => {
                     self.answer(&stream, None)?;
                     return Ok(());
                 }
                 Ok(request) => self.answer(&stream, self.carry_out(request).err())?,
-                Err(error) => self.answer(&stream, Some(error.into()))?,
+                Err(error) => self.answer(&stream, Some(error))?,
             }
         }
         Ok(())
@@ -261,6 +262,13 @@ impl Supervisor {
         }
         Ok(())
     }
+}
+
+fn read_request(stream: &UnixStream) -> Result<Request> {
+    stream.set_read_timeout(Some(REQUEST_LIMIT)).context("set the time for a request")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).context("read the request")?;
+    serde_json::from_str(&line).with_context(|| format!("understand {line:?}"))
 }
 
 /// Between two tries to connect.
