@@ -37,6 +37,7 @@ fn a_person_with_the_readme_gets_a_pod_running() {
         let content = std::fs::read(package(name).expect("the package is built")).expect("read the package");
         guest.put_file(&format!("/root/{name}.deb"), &content).expect("copy the package");
     }
+    node.run_ok("cp /etc/containerd/config.toml /root/config-before.toml").expect("keep the configuration");
     let blocks = blocks("## Install it");
     let [control_plane, each_node, pod] = blocks.as_slice() else {
         panic!("the README has three blocks of steps")
@@ -62,4 +63,7 @@ fn a_person_with_the_readme_gets_a_pod_running() {
     assert!(["0-1", "2-3"].contains(&cpus), "redis has the two CPUs of one memory node, not {cpus}");
     run(&control, &format!("set -e\nberth evict{}", fill_in(after, &control, "")));
     assert!(!node.run("pgrep redis-server").expect("look for redis").success(), "redis is gone");
+    run(&node, "apt-get purge -y berth-node");
+    run(&node, "cmp /etc/containerd/config.toml /root/config-before.toml");
+    run(&node, "systemctl is-active containerd");
 }
