@@ -297,7 +297,7 @@ impl Link {
     async fn take_ending(&self, id: OrderId, ending: Ending) -> Result<(), End> {
         match &ending {
             Ending::Done => {
-                tracing::info!(node = %self.node, order = %id, "{}: order {id} is done", self.node)
+                tracing::info!(node = %self.node, order = %id, "{}: order {id} is done", self.node);
             }
             Ending::Failed(reason) => {
                 tracing::warn!(node = %self.node, order = %id, "{}: order {id} failed: {}", self.node, reason.text);
