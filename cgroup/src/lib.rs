@@ -23,6 +23,7 @@ mod parse;
 mod plan;
 mod pressure;
 mod properties;
+mod room;
 mod runtime;
 mod statistics;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use mountinfo::{Mount, parse_mountinfo};
 pub use plan::{ControlWrite, Ordered, PlanError, plan_change, plan_writes};
 pub use pressure::{Pressure, PressureLine, Resource};
 pub use properties::{PropertyValue, UnitProperties, UnitProperty, unit_properties};
+pub use room::{Room, RoomError, make_room};
 pub use runtime::RuntimeResources;
 pub use statistics::{CpuStat, IoDeviceStat, MemoryEvents, MemoryStat, Statistics};
 pub use tree::{Cgroup, CgroupError, CgroupPath, CgroupRoot, InvalidPath, Population};

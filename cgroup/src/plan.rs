@@ -69,7 +69,7 @@ pub enum PlanError {
 }
 
 impl ControlWrite {
-    fn new(file: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &str, value: impl Into<String>) -> Self {
         Self { file: file.to_owned(), key: None, value: value.into() }
     }
 

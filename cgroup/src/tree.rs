@@ -114,6 +114,25 @@ impl CgroupRoot {
         open_beneath(&root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
     }
 
+    /// Process ids of those in a cgroup and below it.
+    ///
+    /// # Errors
+    /// When it does not exist, or a list cannot be read. A cgroup below that goes meanwhile is no error.
+    pub fn processes_beneath(&self, path: &CgroupPath) -> Result<Vec<u32>, CgroupError> {
+        let cgroup = self.open(path)?;
+        let mut processes = cgroup.processes()?;
+        for child in cgroup.children()? {
+            // The kernel's names of cgroups are names of ours too, unless someone made a strange one by hand.
+            let Ok(below) = path.join(&child) else { continue };
+            match self.processes_beneath(&below) {
+                Ok(found) => processes.extend(found),
+                Err(CgroupError::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(processes)
+    }
+
     /// Whether anything is alive in a cgroup or below it.
     ///
     /// # Errors
@@ -315,11 +334,28 @@ impl Cgroup {
         Ok(text.map(|text| Pressure::parse(&text)))
     }
 
+    /// How much memory is in use in it and below, bytes (`memory.current`); absent where memory is not controlled.
+    ///
+    /// # Errors
+    /// When the cgroup is gone, or the file exists and cannot be read.
+    pub fn memory_current_bytes(&self) -> Result<Option<u64>, CgroupError> {
+        self.set("memory.current")
+    }
+
+    /// What `memory.high` says, as the kernel prints it; `max` where memory is not controlled.
+    ///
+    /// # Errors
+    /// When the cgroup is gone, or the file exists and cannot be read.
+    pub fn memory_high(&self) -> Result<String, CgroupError> {
+        let text = self.read_if_present("memory.high")?;
+        Ok(text.map_or_else(|| "max".to_owned(), |text| text.trim().to_owned()))
+    }
+
     fn set<S: FromStr>(&self, file: &'static str) -> Result<Option<S>, CgroupError> {
         let Some(text) = self.read_if_present(file)? else {
             return Ok(None);
         };
-        text.parse().map(Some).map_err(|_| CgroupError::Strange {
+        text.trim().parse().map(Some).map_err(|_| CgroupError::Strange {
             file,
             path: self.path.clone(),
             text: text.trim().to_owned(),

@@ -302,6 +302,9 @@ impl Link {
             Ending::Failed(reason) => {
                 tracing::warn!(node = %self.node, order = %id, "{}: order {id} failed: {}", self.node, reason.text);
             }
+            Ending::RolledBack(reason) => {
+                tracing::warn!(node = %self.node, order = %id, "{}: order {id} was rolled back: {}", self.node, reason.text);
+            }
             Ending::Refused(reason) => {
                 tracing::warn!(node = %self.node, order = %id, "{}: order {id} was refused: {}", self.node, reason.text);
             }

@@ -77,6 +77,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         runtime: Arc::new(runtime),
         host: Arc::new(host),
         beat: Box::new(|| notify(&[NotifyState::Watchdog])),
+        shutdowns: node::watch_shutdown(),
     }
     .start()?;
     tracing::info!(pods = running.adopted(), "ready");

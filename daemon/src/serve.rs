@@ -10,7 +10,8 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::link::{Link, LinkConfig, LinkState, Orders, PkiFiles};
 use crate::network::Ipam;
-use crate::pod::{Beat, Pace, Parts, Pods};
+use crate::node::ShutdownNotice;
+use crate::pod::{Beat, Pace, Parts, Pods, Sight};
 use crate::reports::Reports;
 use crate::runtime::{Hint, Runtime};
 use berth_cgroup::CgroupRoot;
@@ -47,6 +48,8 @@ pub struct Daemon<R, H> {
     pub hints: mpsc::Receiver<Hint>,
     /// Called after every round of the loop beside the pods' tasks.
     pub beat: Beat,
+    /// Where logind says that the host shuts down.
+    pub shutdowns: mpsc::Receiver<ShutdownNotice>,
 }
 
 /// A daemon at work.
@@ -58,6 +61,7 @@ pub struct Running<R> {
     api: JoinHandle<()>,
     cni: JoinHandle<()>,
     tend: JoinHandle<()>,
+    shutting_down: JoinHandle<()>,
     dialling: Option<JoinHandle<()>>,
     adopted: usize,
 }
@@ -86,7 +90,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn start(self) -> Result<Running<R>, SocketError> {
-        let Self { config, ledger, runtime, host, hints, beat } = self;
+        let Self { config, ledger, runtime, host, hints, beat, shutdowns } = self;
         let reports = Arc::new(Reports::default());
         let (draining, drained) = watch::channel(false);
         let state = LinkState::new(silence(&config, &ledger));
@@ -99,6 +103,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
             runtime,
             reports: reports.clone(),
             pace: Pace::default(),
+            sight: sight(&host),
         });
         let adopted = pods.adopt();
         let tending = pods.clone();
@@ -106,6 +111,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
             let never = tending.tend(hints, beat).await;
             match never {}
         });
+        let shutting_down = tokio::spawn(heed_shutdowns(pods.clone(), shutdowns));
         let orders = Arc::new(Hands(pods.clone()));
         let link = link_config(&config, &ledger).map(|link| Link {
             config: link,
@@ -116,7 +122,43 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
             state: state.clone(),
         });
         let dialling = link.map(|link| tokio::spawn(link.run(drained)));
-        Ok(Running { pods, ledger, link: state, draining, api, cni, tend, dialling, adopted })
+        Ok(Running { pods, ledger, link: state, draining, api, cni, tend, shutting_down, dialling, adopted })
+    }
+}
+
+fn sight<H: Host>(host: &Arc<H>) -> Sight {
+    let host = host.clone();
+    Box::new(move || match host.view() {
+        Ok(view) => Some(view),
+        Err(error) => {
+            warn!(%error, "what the host has cannot be learnt");
+            None
+        }
+    })
+}
+
+/// Stops pods when the host shuts down, and lets it go on once nothing runs and all is on disk.
+async fn heed_shutdowns<R: Runtime>(pods: Arc<Pods<R>>, mut notices: mpsc::Receiver<ShutdownNotice>) {
+    while let Some(notice) = notices.recv().await {
+        match notice {
+            ShutdownNotice::Announced { announced, hold } => {
+                info!(seconds = announced.left().as_secs(), "the host shuts down: stopping its pods");
+                let left = pods.shut_down(announced).await;
+                if left > 0 {
+                    warn!(pods = left, "the host waits no longer, and these pods still run");
+                }
+                // What containers wrote without asking for it to be on disk is, before the power goes.
+                if let Err(error) = tokio::task::spawn_blocking(nix::unistd::sync).await {
+                    warn!(%error, "cannot sync");
+                }
+                info!("the host may go down");
+                drop(hold);
+            }
+            ShutdownNotice::Cancelled => {
+                info!("the host does not shut down after all: its pods go on");
+                pods.carry_on();
+            }
+        }
     }
 }
 
@@ -222,6 +264,7 @@ impl<R: Runtime> Running<R> {
             dialling.abort();
         }
         self.tend.abort();
+        self.shutting_down.abort();
         // Last: a sandbox that was being made until now asked here.
         self.cni.abort();
     }

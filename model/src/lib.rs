@@ -34,8 +34,8 @@ pub use limits::{
 pub use net::{AddressGrant, Cidr, InvalidCidr};
 pub use order::{Disk, EvictDisposition, NodeOrder, NodeVerb, Order, PodOrder, PodVerb, Target};
 pub use pod::{
-    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, InvalidSpec, MAX_CONTAINERS, PodSpec,
-    RecoveryPolicy, RestartPolicy, RunState, User,
+    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, InvalidSpec, MAX_CONTAINERS,
+    PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
 };
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu};
 pub use reason::{Failure, Refusal};

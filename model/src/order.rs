@@ -1,7 +1,8 @@
 //! Orders: the one thing that upstream tells a node to do.
 
 use crate::{
-    CpuSet, Digest, Generation, ImageName, Incarnation, MemSet, OrderId, PodId, PodSpec, PoolName, Seq, Term,
+    CpuSet, Digest, DiskPolicy, Generation, ImageName, Incarnation, MemSet, OrderId, PodId, PodSpec,
+    PoolName, Seq, Term,
 };
 
 /// One order.
@@ -81,6 +82,26 @@ pub enum PodVerb {
     },
     /// Start it again after a stop.
     Start,
+    /// Replace every container by a new attempt, in the sandbox that there is; a stopped pod runs again by it.
+    Restart {
+        /// What the new attempts find on their system disks.
+        disk: DiskPolicy,
+        /// Between SIGTERM and SIGKILL, milliseconds.
+        grace_ms: u64,
+    },
+    /// Replace, in place, those containers that differ from `spec`: address, hostname, sandbox, slice and the other
+    /// containers stay. Whatever does not become ready is taken back to what it was.
+    Upgrade {
+        /// The charter-to-be; what lives on the sandbox must be as it is.
+        spec: Box<PodSpec>,
+        /// How long a container without a readiness probe must run to count as ready, milliseconds.
+        settle_ms: u64,
+    },
+    /// Hold the running pod to other limits, without replacing anything; all of them, or none.
+    Resize {
+        /// The charter-to-be; only limits, ulimits, CPUs and memory nodes may differ.
+        spec: Box<PodSpec>,
+    },
     /// Stop it and take it off this node.
     Evict {
         /// Between SIGTERM and SIGKILL, milliseconds.
@@ -99,6 +120,9 @@ impl PodVerb {
             Self::Run { .. } => "Run",
             Self::Stop { .. } => "Stop",
             Self::Start => "Start",
+            Self::Restart { .. } => "Restart",
+            Self::Upgrade { .. } => "Upgrade",
+            Self::Resize { .. } => "Resize",
             Self::Evict { .. } => "Evict",
             Self::Release => "Release",
         }

@@ -57,6 +57,40 @@ pub struct ContainerSpec {
     pub mems: Option<MemSet>,
     /// Resource limits of the container's processes.
     pub ulimits: Vec<Ulimit>,
+    /// How to tell that it can do its work; without one, it is ready once it has run for a while.
+    pub readiness: Option<ExecProbe>,
+}
+
+/// A command in the container whose exit code 0 says that all is well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ExecProbe {
+    /// Program and arguments, no shell; at least the program.
+    pub command: Vec<String>,
+    /// Between one try and the next, milliseconds, at least [`ExecProbe::MIN_MS`].
+    pub period_ms: u64,
+    /// How long one try may take, milliseconds, at least [`ExecProbe::MIN_MS`].
+    pub timeout_ms: u64,
+}
+
+impl ExecProbe {
+    /// Shortest period and timeout, milliseconds: a probe is a process in the container.
+    pub const MIN_MS: u64 = 100;
+    /// Longest period and timeout, milliseconds.
+    pub const MAX_MS: u64 = 3_600_000;
+
+    fn validate(&self) -> Result<(), &'static str> {
+        let sensible = |time_ms: &u64| (Self::MIN_MS..=Self::MAX_MS).contains(time_ms);
+        if self.command.first().is_none_or(String::is_empty) {
+            return Err("names no program");
+        }
+        if self.command.iter().any(|word| word.contains('\0')) {
+            return Err("holds a NUL byte");
+        }
+        match sensible(&self.period_ms) && sensible(&self.timeout_ms) {
+            true => Ok(()),
+            false => Err("has a period or timeout below 100 ms or above an hour"),
+        }
+    }
 }
 
 /// The CPUs and memory nodes of a pod.
@@ -207,6 +241,14 @@ pub enum InvalidSpec {
         /// Where.
         what: &'static str,
     },
+    /// A readiness probe that cannot be run.
+    #[error("container {container}: readiness probe {why}")]
+    Readiness {
+        /// Which container.
+        container: ContainerName,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A working directory that is no clean absolute path.
     #[error("container {container}: working directory {path:?} is no absolute path without . and ..")]
     WorkingDir {
@@ -348,6 +390,8 @@ impl ContainerSpec {
         if let Some(path) = self.working_dir.as_ref().filter(|path| !is_clean_absolute_path(path)) {
             return Err(InvalidSpec::WorkingDir { container: container(), path: path.clone() });
         }
+        let unready = |why| InvalidSpec::Readiness { container: container(), why };
+        self.readiness.as_ref().map_or(Ok(()), |probe| probe.validate().map_err(unready))?;
         self.validate_digest()?;
         self.limits
             .validate()

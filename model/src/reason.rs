@@ -1,6 +1,9 @@
 //! Why an order was refused before any effect, or failed after it was accepted.
 
-use crate::{Cidr, CpuSet, Generation, Incarnation, MemSet, NodeName, OrderId, PodId, PoolName, Seq, Term};
+use crate::{
+    Cidr, ContainerName, CpuSet, Generation, Incarnation, MemSet, NodeName, OrderId, PodId, PoolName, Seq,
+    Term,
+};
 
 /// Why an order was refused. A refused order changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +61,23 @@ pub enum Refusal {
     /// Release of a pod that is still on the node.
     #[error("pod {0} is still on this node: evict it first")]
     StillHere(PodId),
+    /// Only a running pod is upgraded or resized.
+    #[error("pod {0} is stopped: start it first")]
+    Stopped(PodId),
+    /// An Upgrade of what lives on the sandbox.
+    #[error("{0} cannot be changed in place: evict the pod and run it anew")]
+    NotInPlace(String),
+    /// A Resize of what a running container cannot take on.
+    #[error("{0} cannot be changed while the pod runs: upgrade it")]
+    NotLive(String),
+    /// An order that ends containers is half-way.
+    #[error("order {order} ({verb}) is under way: wait for its end, or stop or evict the pod")]
+    UnderWay {
+        /// Which.
+        order: OrderId,
+        /// What it does.
+        verb: &'static str,
+    },
     /// Nothing was kept of that incarnation.
     #[error("no disk of incarnation {0} is kept here")]
     NoKeptDisk(Incarnation),
@@ -143,6 +163,10 @@ impl Refusal {
             Self::NoSuchPod(_) => "NoSuchPod",
             Self::HasCharter(_) => "HasCharter",
             Self::StillHere(_) => "StillHere",
+            Self::Stopped(_) => "Stopped",
+            Self::NotInPlace(_) => "NotInPlace",
+            Self::NotLive(_) => "NotLive",
+            Self::UnderWay { .. } => "UnderWay",
             Self::NoKeptDisk(_) => "NoKeptDisk",
             Self::CpuConflict { .. } => "CpuConflict",
             Self::NoSuchCpu { .. } => "NoSuchCpu",
@@ -196,6 +220,20 @@ pub enum Failure {
         /// What was said.
         why: String,
     },
+    /// A container did not become ready, or ended before it was.
+    #[error("container {container} did not become ready: {why}")]
+    NotReady {
+        /// Which.
+        container: ContainerName,
+        /// What was seen of it.
+        why: String,
+    },
+    /// What was ordered cannot be honoured on this host as it is now.
+    #[error("the host has changed: {why}")]
+    Unhonourable {
+        /// What is missing.
+        why: String,
+    },
     /// A later order of the same pod replaced this one.
     #[error("replaced by order {by}")]
     Superseded {
@@ -212,6 +250,8 @@ impl Failure {
             Self::Image { .. } => "Image",
             Self::WrongDigest { .. } => "WrongDigest",
             Self::Effect { .. } => "Effect",
+            Self::NotReady { .. } => "NotReady",
+            Self::Unhonourable { .. } => "Unhonourable",
             Self::Superseded { .. } => "Superseded",
         }
     }

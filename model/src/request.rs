@@ -4,7 +4,7 @@ use crate::{
     AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Limits, MemSet, MilliCpu, NodeName, PodId,
     PoolName, RecoveryPolicy, RestartPolicy, Ulimit, User,
 };
-use crate::{Bytes, ContainerName, Digest};
+use crate::{Bytes, ContainerName, Digest, ExecProbe};
 use std::collections::BTreeMap;
 
 /// How a pod wants its CPUs.
@@ -56,6 +56,8 @@ pub struct ContainerRequest {
     pub exclusive_cpus: Option<u32>,
     /// Resource limits of the container's processes.
     pub ulimits: Vec<Ulimit>,
+    /// How to tell that it can do its work.
+    pub readiness: Option<ExecProbe>,
 }
 
 /// A pod as a platform submits it.

@@ -11,6 +11,8 @@ pub enum Outcome {
     Done,
     /// It was accepted and did not get there.
     Failed(Failure),
+    /// It did not get there, and everything is again as it was before.
+    RolledBack(Failure),
     /// It was refused and changed nothing.
     Refused(Refusal),
 }
@@ -32,6 +34,8 @@ pub enum PodPhase {
     Gone,
     /// It cannot be known: the runtime does not answer.
     Unknown,
+    /// Down since the host rebooted; its charter has it wait for the control plane's word, which is a Start.
+    Held,
 }
 
 /// Where a container is.

@@ -3,8 +3,11 @@
 //! A newer order of a pod replaces an open one, which then ends as superseded: upstream's last word is what counts,
 //! and an order that waits behind another could only delay it.
 
+mod change;
 mod host;
 mod pod;
+
+pub use host::obstacle;
 
 use crate::{OpenOrder, PodRecord, SharedPool};
 use berth_model::{

@@ -21,6 +21,12 @@ pub enum Violation {
     /// It would start or make something of a pod that is not meant to run.
     #[error("the pod is not meant to run")]
     NotMeantToRun,
+    /// It would end something for a shutdown of the host that is not under way.
+    #[error("{0} would be stopped for a shutdown that nobody announced")]
+    NoShutdown(String),
+    /// It would make or remove something while the host shuts down.
+    #[error("the host shuts down")]
+    ShuttingDown,
     /// It acts on something that was not seen.
     #[error("{0} was not seen in this look")]
     NotSeen(String),
@@ -31,6 +37,9 @@ pub enum Violation {
 /// # Errors
 /// The rule that it breaks.
 pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(), Violation> {
+    if observed.shutdown.is_some() && !matches!(step, Step::StopContainer { .. }) && is_effect(step) {
+        return Err(Violation::ShuttingDown);
+    }
     match step {
         Step::EnsureImage { .. }
         | Step::EnsureSlice
@@ -45,7 +54,8 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
             from_id.as_ref().map_or(Ok(()), |from| dead(observed, from))
         }
         Step::DetachSystemDisk { from_id, .. } => dead(observed, from_id),
-        Step::StopContainer { order, .. } => stops(record, order),
+        Step::AwaitReady { .. } => meant_to_run(record),
+        Step::StopContainer { id, cover, .. } => may_stop(record, observed, id, cover),
         Step::RemoveContainer { id, cover } => {
             covered(record, cover)?;
             let container = seen(observed, id)?;
@@ -81,6 +91,33 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
     }
 }
 
+fn is_effect(step: &Step) -> bool {
+    !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. })
+}
+
+/// What an order that replaces containers may stop, by the checker's own reading of the verbs.
+fn may_stop(record: &PodRecord, observed: &Observed, id: &str, cover: &Cover) -> Result<(), Violation> {
+    let order = match cover {
+        Cover::Order(order) => order,
+        Cover::Charter => return Err(Violation::NotDead(id.to_owned())),
+        Cover::HostShutdown if observed.shutdown.is_some() => return Ok(()),
+        Cover::HostShutdown => return Err(Violation::NoShutdown(id.to_owned())),
+    };
+    let container = seen(observed, id)?;
+    let known = record.containers.get(&container.name);
+    let replaced = match &open(record, order)?.verb {
+        PodVerb::Restart { .. } => known.is_some_and(|known| container.attempt <= known.ordered),
+        PodVerb::Upgrade { .. } => known.is_some_and(|known| container.generation != known.generation),
+        PodVerb::Run { .. }
+        | PodVerb::Stop { .. }
+        | PodVerb::Start
+        | PodVerb::Resize { .. }
+        | PodVerb::Evict { .. }
+        | PodVerb::Release => return stops(record, order),
+    };
+    replaced.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
+}
+
 fn meant_to_run(record: &PodRecord) -> Result<(), Violation> {
     let running = record.charter.as_ref().is_some_and(|charter| {
         charter.leaving.is_none() && charter.run_state == berth_model::RunState::Running
@@ -106,7 +143,7 @@ fn dead_sandbox(observed: &Observed, id: &str, cover: &Cover) -> Result<(), Viol
     let sandbox = found.ok_or_else(|| Violation::NotSeen(id.to_owned()))?;
     match (cover, sandbox.liveness) {
         (Cover::Order(_), _) | (Cover::Charter, Liveness::Dead) => Ok(()),
-        (Cover::Charter, Liveness::Live | Liveness::Unknown) => Err(Violation::NotDead(id.to_owned())),
+        (Cover::Charter | Cover::HostShutdown, _) => Err(Violation::NotDead(id.to_owned())),
     }
 }
 
@@ -120,6 +157,7 @@ fn covered(record: &PodRecord, cover: &Cover) -> Result<(), Violation> {
         Cover::Order(order) => stops(record, order),
         // Over the dead only, which every caller asks for besides.
         Cover::Charter => meant_to_run(record),
+        Cover::HostShutdown => Err(Violation::ShuttingDown),
     }
 }
 
@@ -134,7 +172,11 @@ fn stops(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
     let stops = match &open.verb {
         PodVerb::Stop { .. } | PodVerb::Evict { .. } => true,
         PodVerb::Run { .. } => open.failure.is_some(),
-        PodVerb::Start | PodVerb::Release => false,
+        PodVerb::Start
+        | PodVerb::Restart { .. }
+        | PodVerb::Upgrade { .. }
+        | PodVerb::Resize { .. }
+        | PodVerb::Release => false,
     };
     stops.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
 }
@@ -143,7 +185,12 @@ fn releases(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
     let releases = match &open(record, order)?.verb {
         PodVerb::Release => true,
         PodVerb::Evict { disposition, .. } => *disposition == EvictDisposition::Release,
-        PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Start => false,
+        PodVerb::Run { .. }
+        | PodVerb::Stop { .. }
+        | PodVerb::Start
+        | PodVerb::Restart { .. }
+        | PodVerb::Upgrade { .. }
+        | PodVerb::Resize { .. } => false,
     };
     releases.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
 }

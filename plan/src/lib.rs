@@ -24,13 +24,16 @@ mod record;
 mod step;
 mod transition;
 
-pub use admit::{Accepted, Admission, Change, HostView, Known, LedgerView, admit};
+pub use admit::{Accepted, Admission, Change, HostView, Known, LedgerView, admit, obstacle};
 pub use check::{Violation, check};
 pub use next::next_step;
 pub use observed::{
-    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, SliceState, TaskState,
+    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, Shutdown, SliceState,
+    TaskState,
 };
 pub use phase::phase;
-pub use record::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, SharedPool};
+pub use record::{
+    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced, SharedPool,
+};
 pub use step::{Cover, Step, Wait};
-pub use transition::{Concluded, Effect, after, before, conclude, give_up};
+pub use transition::{Concluded, Effect, after, before, booted, conclude, give_up};

@@ -1,10 +1,12 @@
 //! The node's next step for one pod.
 
 mod leave;
+mod replace;
 mod restart;
 mod run;
+mod shutdown;
 
-use crate::{Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
+use crate::{Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
 use berth_model::{Failure, PodVerb, RunState};
 
 /// What the pod needs next, given its record and what was seen.
@@ -17,6 +19,9 @@ pub fn next_step(record: &PodRecord, observed: &Observed) -> Step {
 }
 
 fn wanted(record: &PodRecord, observed: &Observed) -> Step {
+    if let Some(ending) = observed.shutdown {
+        return shutdown::next(record.charter.as_ref(), observed, ending);
+    }
     let Some(charter) = &record.charter else {
         return absent(record);
     };
@@ -29,11 +34,15 @@ fn wanted(record: &PodRecord, observed: &Observed) -> Step {
     }
 }
 
-/// A Run or Start whose time is up. What stops or leaves is never abandoned half-way, and neither is undoing a Run.
+/// An order whose time is up. What stops or leaves is never abandoned half-way, and neither is taking back.
 fn late(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Failure> {
     let open = record.open.as_ref()?;
     let can_be_late = match open.verb {
-        PodVerb::Run { .. } | PodVerb::Start => open.failure.is_none(),
+        PodVerb::Run { .. }
+        | PodVerb::Start
+        | PodVerb::Restart { .. }
+        | PodVerb::Upgrade { .. }
+        | PodVerb::Resize { .. } => open.failure.is_none() && observed.shutdown.is_none(),
         PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => false,
     };
     let ends = matches!(step, Step::Settled | Step::Refuse { .. });
@@ -63,9 +72,11 @@ fn stop(record: &PodRecord, observed: &Observed) -> Step {
         return Step::Settled;
     };
     match record.open.as_ref().map(|open| (&open.id, &open.verb)) {
-        Some((order, PodVerb::Stop { grace_ms })) => {
-            Step::StopContainer { id: live.id.clone(), grace_ms: *grace_ms, order: order.clone() }
-        }
+        Some((order, PodVerb::Stop { grace_ms })) => Step::StopContainer {
+            id: live.id.clone(),
+            grace_ms: *grace_ms,
+            cover: Cover::Order(order.clone()),
+        },
         Some(_) | None => wait(format!("container {} lives, and no order covers stopping it", live.id)),
     }
 }

@@ -1,6 +1,6 @@
 //! What was seen when the daemon looked: at CRI, at containerd's own records, at tasks, cgroups and images.
 
-use berth_model::{Attempt, ContainerName, Digest, Incarnation};
+use berth_model::{Attempt, ContainerName, Digest, Generation, Incarnation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything seen of one pod in one look.
@@ -17,8 +17,19 @@ pub struct Observed {
     /// Runtime ids of containers whose controls were written in this look already (the empty id is the slice):
     /// values are written once a look, and what still differs then is reported.
     pub rewritten: BTreeSet<String>,
+    /// What of the charter the host cannot honour as it is now, such as a CPU that is gone.
+    pub obstacle: Option<String>,
+    /// Set once the host shuts down.
+    pub shutdown: Option<Shutdown>,
     /// When, on the node's monotonic clock, milliseconds.
     pub now_ms: u64,
+}
+
+/// The host shuts down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long it waits for us, milliseconds.
+    pub left_ms: u64,
 }
 
 /// Whether something may still run. Only proof counts as dead.
@@ -46,6 +57,11 @@ pub enum TaskState {
         /// How long ago, milliseconds.
         ago_ms: u64,
     },
+    /// Ended while nobody looked: with the host, or with the runtime.
+    Interrupted {
+        /// How long ago, milliseconds.
+        ago_ms: u64,
+    },
     /// The runtime does not know.
     Unknown,
 }
@@ -59,12 +75,16 @@ pub struct ObservedContainer {
     pub name: ContainerName,
     /// Which placement it belongs to.
     pub incarnation: Incarnation,
+    /// The pod's generation whose spec it was made by.
+    pub generation: Generation,
     /// Which of its successive containers it is.
     pub attempt: Attempt,
     /// The sandbox it lies in.
     pub sandbox_id: String,
     /// What containerd says.
     pub state: TaskState,
+    /// How long it has been running, milliseconds, if it is.
+    pub running_ms: Option<u64>,
     /// What tasks and cgroups prove.
     pub liveness: Liveness,
     /// The snapshot that its record names, if any.

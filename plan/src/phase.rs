@@ -28,6 +28,7 @@ pub fn phase(record: &PodRecord, observed: &Observed) -> (PodPhase, String) {
         .filter(|spec| ours().any(|seen| seen.name == spec.name && seen.liveness == Liveness::Live))
         .count();
     let phase = match (charter.run_state, live) {
+        (RunState::Running, 0) if charter.held => PodPhase::Held,
         (RunState::Stopped, 0) => PodPhase::Stopped,
         (RunState::Stopped, _) => PodPhase::Degraded,
         (RunState::Running, live) if live == charter.spec.containers.len() => PodPhase::Running,

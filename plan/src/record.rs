@@ -40,6 +40,30 @@ pub struct Charter {
     pub run_state: RunState,
     /// Set once the pod is on its way off the node; nothing brings it back.
     pub leaving: Option<Leaving>,
+    /// What an open Upgrade or Resize goes back to unless it gets there.
+    pub previous: Option<Previous>,
+    /// Since the host booted, the pod waits for the control plane's word.
+    pub held: bool,
+}
+
+/// What a pod was before an open Upgrade or Resize.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Previous {
+    /// The spec.
+    pub spec: Box<PodSpec>,
+    /// Those containers that are replaced.
+    pub replaced: BTreeMap<ContainerName, Replaced>,
+}
+
+/// What a container was before it is replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// As [`ContainerRecord::generation`].
+    pub generation: Generation,
+    /// As [`ContainerRecord::digest`].
+    pub digest: Option<Digest>,
+    /// As [`ContainerRecord::disk`].
+    pub disk: Option<String>,
 }
 
 /// How a pod leaves its node.
@@ -64,6 +88,14 @@ pub struct ContainerRecord {
     /// The key of the snapshot that is its system disk, once there is one worth keeping.
     /// Which container names it at the moment is seen, not remembered: so no crash can make the two disagree.
     pub disk: Option<String>,
+    /// The pod's generation that its spec is of: one made by another generation is not what is ordered.
+    pub generation: Generation,
+    /// The newest attempt that was seen ready.
+    pub ready: Attempt,
+    /// What `attempt` was when the host last booted: what ended unseen up to here was interrupted, and goes on.
+    pub before_boot: Attempt,
+    /// The newest attempt that was stopped for the host's shutdown: it goes on, however it ended.
+    pub shut_down: Attempt,
 }
 
 /// The system disk of an evicted incarnation.
@@ -88,10 +120,10 @@ pub struct OpenOrder {
     pub verb: PodVerb,
     /// How long it may take from receipt, milliseconds.
     pub deadline_ms: u64,
-    /// When it fails, on the node's monotonic clock, milliseconds. Only Run and Start can be late: what stops or
-    /// leaves is not abandoned half-way.
+    /// When it fails, on the node's monotonic clock, milliseconds. What stops or leaves cannot be late: it is not
+    /// abandoned half-way.
     pub deadline_at_ms: u64,
-    /// Why it will have failed once it is undone: a Run either gets there or is undone.
+    /// Why it will have failed once it is undone: a Run, an Upgrade and a Resize either get there or are undone.
     pub failure: Option<Failure>,
 }
 
@@ -114,9 +146,43 @@ impl PodRecord {
         self.containers.get(container)?.disk.as_deref()
     }
 
-    /// Whether `key` is the system disk of one of the pod's containers.
+    /// Whether `key` is the system disk of one of the pod's containers, or would be again if its Upgrade failed.
     pub fn owns_disk(&self, key: &str) -> bool {
-        self.containers.values().any(|container| container.disk.as_deref() == Some(key))
+        let replaced = self.previous().into_iter().flat_map(|previous| previous.replaced.values());
+        let now = self.containers.values().map(|container| &container.disk);
+        now.chain(replaced.map(|old| &old.disk)).any(|disk| disk.as_deref() == Some(key))
+    }
+
+    /// The spec that an open Upgrade or Resize comes from; once it is taken back, the one that it had wanted. Whatever
+    /// only that one orders has to be undone.
+    pub fn other_spec(&self) -> Option<&PodSpec> {
+        let previous = self.previous().map(|previous| previous.spec.as_ref());
+        previous.or_else(|| match &self.open.as_ref()?.verb {
+            PodVerb::Upgrade { spec, .. } | PodVerb::Resize { spec } => Some(spec),
+            PodVerb::Run { .. }
+            | PodVerb::Stop { .. }
+            | PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Evict { .. }
+            | PodVerb::Release => None,
+        })
+    }
+
+    fn previous(&self) -> Option<&Previous> {
+        self.charter.as_ref()?.previous.as_ref()
+    }
+
+    /// Takes back an Upgrade or Resize that has not got there.
+    pub(crate) fn revert(&mut self) {
+        let Some(charter) = &mut self.charter else { return };
+        let Some(previous) = charter.previous.take() else { return };
+        charter.spec = *previous.spec;
+        for (name, old) in previous.replaced {
+            let known = self.containers.entry(name).or_default();
+            (known.generation, known.digest, known.disk) = (old.generation, old.digest, old.disk);
+            // It ran when the order came, so it runs again, whatever the restart policy says.
+            known.ordered = known.attempt;
+        }
     }
 
     /// Whether `key` must outlive the pod's leaving, as `leaving` has it.

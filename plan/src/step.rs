@@ -1,6 +1,6 @@
 //! The one thing to do next.
 
-use berth_model::{Attempt, ContainerName, Digest, Failure, ImageName, OrderId};
+use berth_model::{Attempt, ContainerName, Digest, ExecProbe, Failure, ImageName, OrderId};
 
 /// What permits an effect on something that may hold a life or a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -9,6 +9,8 @@ pub enum Cover {
     Order(OrderId),
     /// The charter: only what is freshly proven dead, every container inside included.
     Charter,
+    /// The host shuts down: may stop what is live, and removes nothing.
+    HostShutdown,
 }
 
 /// What to wait for.
@@ -90,14 +92,23 @@ pub enum Step {
         /// The runtime's id; empty for the slice.
         id: String,
     },
-    /// SIGTERM, and SIGKILL after the grace. Only an order covers this.
+    /// Find out whether a running container can do its work.
+    AwaitReady {
+        /// Which.
+        container: ContainerName,
+        /// The runtime's id.
+        id: String,
+        /// How to tell.
+        probe: ExecProbe,
+    },
+    /// SIGTERM, and SIGKILL after the grace. A charter does not cover this.
     StopContainer {
         /// The runtime's id.
         id: String,
         /// Between the two signals, milliseconds.
         grace_ms: u64,
-        /// The order that covers it.
-        order: OrderId,
+        /// What permits it.
+        cover: Cover,
     },
     /// Remove a container that is dead, with the disk it names.
     RemoveContainer {
@@ -172,6 +183,7 @@ impl Step {
                 format!("write limits of container {container}")
             }
             Self::UpdateResources { container: None, .. } => "write limits of the pod's slice".to_owned(),
+            Self::AwaitReady { container, .. } => format!("wait until container {container} is ready"),
             Self::StopContainer { id, .. } => format!("stop container {id}"),
             Self::RemoveContainer { id, .. } => format!("remove container {id}"),
             Self::StopSandbox { id, .. } => format!("stop sandbox {id}"),

@@ -1,7 +1,10 @@
 //! What the ledger writes around each step. Pure, so that the daemon only stores what these return.
 
-use crate::{Charter, KeptDisk, Leaving, Observed, OpenOrder, PodRecord, Step};
-use berth_model::{Digest, DiskPolicy, EvictDisposition, Failure, OrderId, Outcome, PodVerb};
+use crate::{Charter, Cover, KeptDisk, Leaving, Observed, OpenOrder, PodRecord, Step};
+use berth_model::{
+    ContainerName, Digest, DiskPolicy, EvictDisposition, Failure, OrderId, Outcome, PodVerb, RecoveryPolicy,
+    RunState,
+};
 
 /// What a step's effect brought to light, beside having happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +13,8 @@ pub enum Effect {
     Happened,
     /// An image name was resolved.
     Resolved(Digest),
+    /// A container is not ready yet; what its probe said.
+    NotReady(String),
 }
 
 /// What the ledger must say before the step's effect; none when it says so already.
@@ -18,8 +23,21 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
     match step {
         Step::RunSandbox { attempt } => next.sandbox_attempt = *attempt,
         Step::CreateContainer { container, attempt, .. } => {
-            next.containers.entry(container.clone()).or_default().attempt = *attempt;
+            let known = next.containers.entry(container.clone()).or_default();
+            // The first attempt of a Restart that rebuilds gives the old disk up; its followers have their own.
+            if rebuilds(record) && known.attempt <= known.ordered {
+                known.disk = None;
+            }
+            known.attempt = *attempt;
         }
+        // What runs when the host goes down runs again when it is back, however it ends now.
+        Step::StopContainer { id, cover: Cover::HostShutdown, .. } => {
+            let seen = observed.containers.iter().find(|seen| seen.id == *id);
+            if let Some(seen) = seen {
+                next.containers.entry(seen.name.clone()).or_default().shut_down = seen.attempt;
+            }
+        }
+        Step::StopContainer { cover: Cover::Order(_) | Cover::Charter, .. } => {}
         // What a container writes is worth keeping from its first instruction on, and not before.
         Step::StartContainer { container, id } => {
             let keeps = record.charter.as_ref().is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
@@ -35,7 +53,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
         | Step::DetachSystemDisk { .. }
         | Step::AmendSpec { .. }
         | Step::UpdateResources { .. }
-        | Step::StopContainer { .. }
+        | Step::AwaitReady { .. }
         | Step::RemoveContainer { .. }
         | Step::StopSandbox { .. }
         | Step::RemoveSandbox { .. }
@@ -55,7 +73,13 @@ pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effe
     match step {
         Step::EnsureImage { container, .. } => {
             if let Effect::Resolved(digest) = effect {
-                next.containers.entry(container.clone()).or_default().digest = Some(digest.clone());
+                resolved(&mut next, container, digest);
+            }
+        }
+        Step::AwaitReady { container, id, .. } => {
+            let seen = observed.containers.iter().find(|seen| seen.id == *id);
+            if let (Effect::Happened, Some(seen)) = (effect, seen) {
+                next.containers.entry(container.clone()).or_default().ready = seen.attempt;
             }
         }
         Step::StopSandbox { id, .. } => {
@@ -81,6 +105,40 @@ pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effe
         | Step::Refuse { .. } => {}
     }
     (next != *record).then_some(next)
+}
+
+fn rebuilds(record: &PodRecord) -> bool {
+    record.open.as_ref().is_some_and(|open| {
+        matches!(open.verb, PodVerb::Restart { disk: DiskPolicy::Rebuild, .. }) && open.failure.is_none()
+    })
+}
+
+/// A new name of the same image is no new image: the container keeps its disk.
+fn resolved(record: &mut PodRecord, container: &ContainerName, digest: &Digest) {
+    let previous = record.charter.as_ref().and_then(|charter| charter.previous.as_ref());
+    let old = previous.and_then(|previous| previous.replaced.get(container)).cloned();
+    let known = record.containers.entry(container.clone()).or_default();
+    known.digest = Some(digest.clone());
+    if let Some(old) = old.filter(|old| old.digest.as_ref() == Some(digest) && known.disk.is_none()) {
+        known.disk = old.disk;
+    }
+}
+
+/// What the ledger says of a pod once its host has booted anew.
+pub fn booted(record: &PodRecord) -> PodRecord {
+    let mut next = record.clone();
+    for known in next.containers.values_mut() {
+        known.before_boot = known.attempt;
+    }
+    // Whoever ordered it to run and has not heard yet gave the word already.
+    let ordered = record.open.as_ref().is_some_and(|open| open.failure.is_none());
+    if let Some(charter) = &mut next.charter {
+        charter.held |= charter.spec.recovery == RecoveryPolicy::Confirmed
+            && charter.run_state == RunState::Running
+            && charter.leaving.is_none()
+            && !ordered;
+    }
+    next
 }
 
 /// The charter goes; disks that survive are noted as kept.
@@ -114,12 +172,12 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
     let open = record.open.as_ref()?;
     match step {
         Step::Settled => {
-            let outcome = match &open.failure {
-                Some(failure) => Outcome::Failed(failure.clone()),
-                None => Outcome::Done,
-            };
-            let ended = Some((open.id.clone(), outcome));
-            Some(Concluded { record: PodRecord { open: None, ..record.clone() }, ended })
+            let ended = Some((open.id.clone(), outcome(open)));
+            let mut record = PodRecord { open: None, ..record.clone() };
+            if let Some(charter) = &mut record.charter {
+                charter.previous = None;
+            }
+            Some(Concluded { record, ended })
         }
         Step::Refuse { why } => give_up(record, why.clone()),
         Step::EnsureImage { .. }
@@ -131,6 +189,7 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
         | Step::AmendSpec { .. }
         | Step::StartContainer { .. }
         | Step::UpdateResources { .. }
+        | Step::AwaitReady { .. }
         | Step::StopContainer { .. }
         | Step::RemoveContainer { .. }
         | Step::StopSandbox { .. }
@@ -142,8 +201,18 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
     }
 }
 
+fn outcome(open: &OpenOrder) -> Outcome {
+    let taken_back = matches!(open.verb, PodVerb::Upgrade { .. } | PodVerb::Resize { .. });
+    match &open.failure {
+        None => Outcome::Done,
+        Some(failure) if taken_back => Outcome::RolledBack(failure.clone()),
+        Some(failure) => Outcome::Failed(failure.clone()),
+    }
+}
+
 /// The open order cannot be carried out, because of `why`. A Run is undone: the pod leaves under the same order, which
-/// has failed once nothing is left. What stops or leaves goes on: giving up would leave it half-way.
+/// has failed once nothing is left. An Upgrade and a Resize are taken back under the same order. What stops or leaves
+/// goes on: giving up would leave it half-way.
 pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
     let open = record.open.as_ref()?;
     let mut next = record.clone();
@@ -154,7 +223,13 @@ pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
             next.open = Some(OpenOrder { failure: Some(why), ..open.clone() });
             Some(Concluded { record: next, ended: None })
         }
-        PodVerb::Start => {
+        PodVerb::Upgrade { .. } | PodVerb::Resize { .. } if open.failure.is_none() => {
+            next.revert();
+            next.open = Some(OpenOrder { failure: Some(why), ..open.clone() });
+            Some(Concluded { record: next, ended: None })
+        }
+        // Nothing is left to try: what was taken back may be wanting still, and its charter sees to that.
+        PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
             next.open = None;
             Some(Concluded { record: next, ended: Some((open.id.clone(), Outcome::Failed(why))) })
         }

@@ -54,7 +54,7 @@ fn host() -> HostView {
 }
 
 fn fixtures_spec() -> PodSpec {
-    fixtures::spec(berth_model::DiskPolicy::Reuse)
+    fixtures::spec(berth_model::DiskPolicy::Reuse, 0)
 }
 
 fn run(spec: PodSpec) -> PodVerb {
@@ -262,4 +262,151 @@ fn a_pod_that_left_is_remembered() {
     check(&ledger, &web([4, 1, 7], run(fixtures_spec())), "accept");
     check(&ledger, &web([3, 2, 7], PodVerb::Start), "NoSuchPod");
     check(&ledger, &web([3, 2, 7], PodVerb::Release), "accept");
+}
+
+fn upgrade(change: impl FnOnce(&mut PodSpec)) -> PodVerb {
+    let mut spec = fixtures_spec();
+    change(&mut spec);
+    PodVerb::Upgrade { spec: Box::new(spec), settle_ms: 1 }
+}
+
+fn resize(change: impl FnOnce(&mut PodSpec)) -> PodVerb {
+    let mut spec = fixtures_spec();
+    change(&mut spec);
+    PodVerb::Resize { spec: Box::new(spec) }
+}
+
+/// `shop/web` after an order for it was accepted, and what is said to the next one.
+fn check_after(first: &PodVerb, then: [u64; 3], verb: PodVerb, expected: &str) {
+    let mut ledger = Ledger::new();
+    let Admission::Accept(Accepted { change: Change::Pod(record), .. }) =
+        ledger.answer(&pod_order("shop/web", generation_of(first), first.clone()))
+    else {
+        panic!("{first:?} was not accepted")
+    };
+    ledger.pods.insert(record.pod.clone(), *record);
+    let order = Order {
+        id: OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAW").unwrap(),
+        ..pod_order("shop/web", then, verb)
+    };
+    check(&ledger, &order, expected);
+}
+
+/// The ledger once `shop/web` is stopped.
+fn stopped() -> Ledger {
+    let mut ledger = Ledger::new();
+    let stop = pod_order("shop/web", [3, 2, 6], PodVerb::Stop { grace_ms: 1 });
+    let Admission::Accept(Accepted { change: Change::Pod(record), .. }) = ledger.answer(&stop) else {
+        panic!("a stop was not accepted")
+    };
+    let concluded = conclude(&record, &Step::Settled).unwrap();
+    ledger.pods.insert(record.pod.clone(), concluded.record);
+    ledger
+}
+
+fn generation_of(verb: &PodVerb) -> [u64; 3] {
+    match verb {
+        PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => [3, 3, 6],
+        _ => [3, 2, 6],
+    }
+}
+
+#[test]
+fn an_upgrade_reaches_no_deeper_than_the_containers() {
+    let check = |change: fn(&mut PodSpec), expected: &str| {
+        check(&Ledger::new(), &pod_order("shop/web", [3, 3, 6], upgrade(change)), expected);
+    };
+    check(|spec| spec.containers[0].image = "registry.example/web:2".parse().unwrap(), "accept");
+    check(|spec| spec.containers[1].args = vec!["-v".to_owned()], "accept");
+    check(|spec| spec.limits.pids_max = Some(9), "accept");
+    check(|_| {}, "accept");
+    check(
+        |spec| spec.hostname = "other".to_owned(),
+        "NotInPlace: hostname cannot be changed in place: evict",
+    );
+    check(
+        |spec| spec.address.as_mut().unwrap().address = "10.0.0.9/24".parse().unwrap(),
+        "NotInPlace: address",
+    );
+    check(|spec| spec.dns.searches = vec!["example".to_owned()], "NotInPlace: dns");
+    check(|spec| drop(spec.containers.pop()), "NotInPlace: the set of containers");
+    check(|spec| spec.containers.clear(), "Invalid: invalid: pod has no container");
+    check(|spec| spec.cpu = exclusive("2", "0"), "CpuConflict: CPUs 2 belong to pool default");
+    check(|spec| spec.cpu = exclusive("9", "0"), "NoSuchCpu");
+}
+
+#[test]
+fn a_resize_is_what_a_running_container_takes_on() {
+    let check = |change: fn(&mut PodSpec), expected: &str| {
+        check(&Ledger::new(), &pod_order("shop/web", [3, 3, 6], resize(change)), expected);
+    };
+    check(|spec| spec.cpu = exclusive("0-1", "0"), "accept");
+    check(|spec| spec.containers[0].limits.pids_max = Some(7), "accept");
+    check(
+        |spec| spec.containers[0].image = "registry.example/web:2".parse().unwrap(),
+        "NotLive: image of container web",
+    );
+    check(
+        |spec| spec.hostname = "other".to_owned(),
+        "NotLive: hostname cannot be changed while the pod runs",
+    );
+    check(|spec| spec.limits.io = vec![io("/nowhere", None)], "NoSuchDevice");
+    check(|spec| spec.limits.swap_max = Some(SwapLimit(Bytes(1))), "Unsupported");
+}
+
+#[test]
+fn what_raises_the_generation_raises_it() {
+    let ledger = Ledger::new();
+    for verb in [upgrade(|_| {}), resize(|_| {})] {
+        check(&ledger, &pod_order("shop/web", [3, 2, 6], verb.clone()), "StaleGeneration");
+        check(&ledger, &pod_order("shop/gone", [3, 3, 6], verb.clone()), "NoSuchPod");
+        check(
+            &stopped(),
+            &pod_order("shop/web", [3, 3, 7], verb.clone()),
+            "Stopped: pod shop/web is stopped",
+        );
+        let evict = PodVerb::Evict { grace_ms: 1, disposition: EvictDisposition::Keep };
+        check_after(&evict, [3, 3, 7], verb, "NoSuchPod");
+    }
+}
+
+#[test]
+fn what_ends_containers_is_not_left_half_way() {
+    let (stop, restart) = (
+        || PodVerb::Stop { grace_ms: 1 },
+        || PodVerb::Restart { disk: berth_model::DiskPolicy::Reuse, grace_ms: 1 },
+    );
+    let evict = || PodVerb::Evict { grace_ms: 1, disposition: EvictDisposition::Keep };
+    let env = |value: &str| {
+        let value = value.to_owned();
+        upgrade(|spec| {
+            spec.containers[0].env = vec![berth_model::EnvVar { name: "A".to_owned(), value }];
+        })
+    };
+    check_after(
+        &env("1"),
+        [3, 3, 7],
+        PodVerb::Start,
+        "UnderWay: order 01ARZ3NDEKTSV4RRFFQ69G5FAV (Upgrade) is",
+    );
+    check_after(&env("1"), [3, 3, 7], restart(), "UnderWay");
+    check_after(&env("1"), [3, 4, 7], resize(|_| {}), "UnderWay");
+    check_after(&env("1"), [3, 4, 7], env("2"), "accept");
+    check_after(&env("1"), [3, 3, 7], stop(), "accept");
+    check_after(&env("1"), [3, 3, 7], evict(), "accept");
+    check_after(&stop(), [3, 2, 7], PodVerb::Start, "UnderWay");
+    check_after(&stop(), [3, 2, 7], restart(), "UnderWay");
+    check_after(&stop(), [3, 2, 7], stop(), "accept");
+    check_after(&restart(), [3, 2, 7], PodVerb::Start, "accept");
+    check_after(&restart(), [3, 3, 7], env("1"), "accept");
+}
+
+#[test]
+fn what_the_host_has_lost_is_named() {
+    let lost = |host: &HostView| berth_plan::obstacle(host, &fixtures_spec());
+    assert_eq!(lost(&host()), None);
+    let without_cpu = HostView { online_cpus: "1-3".parse().unwrap(), ..host() };
+    assert!(lost(&without_cpu).unwrap().starts_with("CPUs 0 do not exist here or are offline"));
+    let without_memory = HostView { mems: "1".parse().unwrap(), ..host() };
+    assert!(lost(&without_memory).unwrap().starts_with("memory nodes 0 do not exist here"));
 }

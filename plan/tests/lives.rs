@@ -4,8 +4,8 @@
 
 mod world;
 
-use berth_model::RunState;
-use berth_plan::{Cover, Liveness, Observed, PodRecord, Step, Wait, next_step};
+use berth_model::{Failure, RunState};
+use berth_plan::{Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait, next_step};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use world::{Next, Op, Spoiled, World};
@@ -18,11 +18,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Spoiled::OldSeq),
     ];
     prop_oneof![
-        6 => (0u8..7, spoiled).prop_map(|(verb, spoiled)| Op::Order { verb, spoiled }),
+        6 => (0u8..14, spoiled).prop_map(|(verb, spoiled)| Op::Order { verb, spoiled }),
         1 => Just(Op::Redeliver),
         2 => (0u32..90_000).prop_map(Op::Pass),
         3 => (any::<u8>(), 0i32..2).prop_map(|(which, code)| Op::Die { which, code }),
         2 => Just(Op::Reboot),
+        1 => (0u8..6).prop_map(Op::Shutdown),
+        1 => any::<bool>().prop_map(Op::Obstacle),
         1 => Just(Op::PauseEnds),
         2 => (1u8..4).prop_map(Op::Blind),
         1 => any::<u8>().prop_map(Op::Vanish),
@@ -196,4 +198,98 @@ fn waiting_for_nothing_is_caught() {
         }
     }
     is_caught(broken, "waits for ever");
+}
+
+#[test]
+fn starting_beside_the_container_that_is_replaced_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::StopContainer { id, grace_ms, cover } => {
+                let old = observed.containers.iter().find(|container| container.id == id);
+                let heir = |container: &&ObservedContainer| {
+                    container.state == TaskState::Created && old.is_some_and(|old| old.name == container.name)
+                };
+                match observed.containers.iter().find(heir) {
+                    Some(container) => {
+                        Step::StartContainer { container: container.name.clone(), id: container.id.clone() }
+                    }
+                    None => Step::StopContainer { id, grace_ms, cover },
+                }
+            }
+            step => step,
+        },
+        "live",
+    );
+}
+
+#[test]
+fn upgrading_a_sibling_along_is_caught() {
+    is_caught(
+        |record, observed| match (next_step(record, observed), &record.open) {
+            (Step::Wait(wait), Some(open)) if wait.why.contains("count as ready") => {
+                let side = observed.containers.iter().find(|container| container.name.as_str() == "side");
+                match side.filter(|side| side.liveness == Liveness::Live) {
+                    Some(side) => Step::StopContainer {
+                        id: side.id.clone(),
+                        grace_ms: 0,
+                        cover: Cover::Order(open.id.clone()),
+                    },
+                    None => Step::Wait(wait),
+                }
+            }
+            (step, _) => step,
+        },
+        "without an order",
+    );
+}
+
+#[test]
+fn calling_an_upgrade_done_before_it_is_ready_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::Refuse { why: Failure::NotReady { .. } } => Step::Settled,
+            step => step,
+        },
+        "a broken upgrade was called done",
+    );
+}
+
+#[test]
+fn recovering_what_waits_for_a_word_is_caught() {
+    is_caught(
+        |record, observed| {
+            let mut record: PodRecord = record.clone();
+            if let Some(charter) = &mut record.charter {
+                charter.held = false;
+            }
+            next_step(&record, observed)
+        },
+        "waits for the control plane's word",
+    );
+}
+
+#[test]
+fn stopping_for_a_shutdown_that_is_not_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::Settled if record.open.is_none() => {
+                let live = observed.containers.iter().find(|seen| seen.liveness == Liveness::Live);
+                live.map_or(Step::Settled, |live| Step::StopContainer {
+                    id: live.id.clone(),
+                    grace_ms: 0,
+                    cover: Cover::HostShutdown,
+                })
+            }
+            step => step,
+        },
+        "nobody announced",
+    );
+}
+
+#[test]
+fn ignoring_that_the_host_has_changed_is_caught() {
+    is_caught(
+        |record, observed| next_step(record, &Observed { obstacle: None, ..observed.clone() }),
+        "cannot honour",
+    );
 }

@@ -1,7 +1,7 @@
 //! Orders.
 
 use crate::error::{At, InvalidMessage, Result, required};
-use crate::pod::pod_from;
+use crate::pod::{disk_from, pod_from};
 use crate::v1;
 use berth_model::{
     Disk, EvictDisposition, Generation, Incarnation, NodeName, NodeOrder, NodeVerb, Order, PodOrder, PodSpec,
@@ -50,7 +50,7 @@ fn pod_verb_from(wire: v1::pod_order::Verb) -> Result<PodVerb> {
     use v1::pod_order::Verb;
     Ok(match wire {
         Verb::Run(run) => PodVerb::Run {
-            spec: Box::new(PodSpec::try_from(required(run.spec, "run.spec")?).at("run.spec")?),
+            spec: spec_from(run.spec, "run.spec")?,
             disk: match run.kept_disk_incarnation {
                 Some(incarnation) => Disk::Kept { incarnation: Incarnation(incarnation) },
                 None => Disk::Fresh,
@@ -66,7 +66,18 @@ fn pod_verb_from(wire: v1::pod_order::Verb) -> Result<PodVerb> {
             },
         },
         Verb::Release(_) => PodVerb::Release,
+        Verb::Restart(restart) => {
+            PodVerb::Restart { disk: disk_from(restart.disk).at("restart.disk")?, grace_ms: restart.grace_ms }
+        }
+        Verb::Upgrade(upgrade) => {
+            PodVerb::Upgrade { spec: spec_from(upgrade.spec, "upgrade.spec")?, settle_ms: upgrade.settle_ms }
+        }
+        Verb::Resize(resize) => PodVerb::Resize { spec: spec_from(resize.spec, "resize.spec")? },
     })
+}
+
+fn spec_from(wire: Option<v1::PodSpec>, field: &str) -> Result<Box<PodSpec>> {
+    PodSpec::try_from(required(wire, field)?).at(field).map(Box::new)
 }
 
 fn node_order_from(wire: v1::NodeOrder) -> Result<NodeOrder> {
@@ -119,7 +130,7 @@ impl From<&PodOrder> for v1::PodOrder {
 
 impl From<&PodVerb> for v1::pod_order::Verb {
     fn from(verb: &PodVerb) -> Self {
-        use v1::pod_order::{Evict, Release, Run, Start, Stop};
+        use v1::pod_order::{Evict, Release, Resize, Restart, Run, Start, Stop, Upgrade};
         match verb {
             PodVerb::Run { spec, disk } => Self::Run(Run {
                 spec: Some(spec.as_ref().into()),
@@ -134,6 +145,13 @@ impl From<&PodVerb> for v1::pod_order::Verb {
                 Self::Evict(Evict { grace_ms: *grace_ms, release: *disposition == EvictDisposition::Release })
             }
             PodVerb::Release => Self::Release(Release {}),
+            PodVerb::Restart { disk, grace_ms } => {
+                Self::Restart(Restart { disk: v1::DiskPolicy::from(*disk).into(), grace_ms: *grace_ms })
+            }
+            PodVerb::Upgrade { spec, settle_ms } => {
+                Self::Upgrade(Upgrade { spec: Some(spec.as_ref().into()), settle_ms: *settle_ms })
+            }
+            PodVerb::Resize { spec } => Self::Resize(Resize { spec: Some(spec.as_ref().into()) }),
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::error::{At, InvalidMessage, Result, each, required};
 use crate::limits::{limits_from, ulimits_from};
 use crate::v1;
 use berth_model::{
-    AddressGrant, AppClass, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, PodId, PodSpec,
-    RecoveryPolicy, RestartPolicy, RunState, User,
+    AddressGrant, AppClass, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, PodId,
+    PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
 };
 
 impl TryFrom<v1::PodRef> for PodId {
@@ -89,6 +89,7 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         cpus: wire.cpus.map(|cpus| cpus.parse()).transpose().at("cpus")?,
         mems: wire.mems.map(|mems| mems.parse()).transpose().at("mems")?,
         ulimits: ulimits_from(wire.ulimits)?,
+        readiness: wire.readiness.map(probe_from),
     })
 }
 
@@ -102,6 +103,10 @@ fn binding_from(wire: Option<v1::CpuBinding>) -> Result<CpuBinding> {
         Some(Binding::Shared(wire)) => Ok(CpuBinding::Shared { pool: wire.pool.parse().at("shared.pool")? }),
         None => Err(InvalidMessage::new("", "is missing")),
     }
+}
+
+pub(crate) fn probe_from(wire: v1::ExecProbe) -> ExecProbe {
+    ExecProbe { command: wire.command, period_ms: wire.period_ms, timeout_ms: wire.timeout_ms }
 }
 
 pub(crate) fn env_from(wire: v1::EnvVar) -> EnvVar {
@@ -182,6 +187,7 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             cpus: container.cpus.as_ref().map(ToString::to_string),
             mems: container.mems.as_ref().map(ToString::to_string),
             ulimits: container.ulimits.iter().map(Into::into).collect(),
+            readiness: container.readiness.as_ref().map(Into::into),
         }
     }
 }
@@ -196,6 +202,13 @@ impl From<&CpuBinding> for v1::CpuBinding {
             CpuBinding::Shared { pool } => Binding::Shared(v1::SharedCpus { pool: pool.to_string() }),
         };
         Self { binding: Some(binding) }
+    }
+}
+
+impl From<&ExecProbe> for v1::ExecProbe {
+    fn from(probe: &ExecProbe) -> Self {
+        let ExecProbe { command, period_ms, timeout_ms } = probe.clone();
+        Self { command, period_ms, timeout_ms }
     }
 }
 

@@ -22,6 +22,10 @@ impl From<&Failure> for v1::Reason {
                 vec![("image", image.clone()), ("found", found.clone()), ("ordered", ordered.clone())]
             }
             Failure::Effect { step, why } => vec![("step", step.clone()), ("why", why.clone())],
+            Failure::NotReady { container, why } => {
+                vec![("container", container.to_string()), ("why", why.clone())]
+            }
+            Failure::Unhonourable { why } => vec![("why", why.clone())],
             Failure::Superseded { by } => vec![("by", by.to_string())],
         };
         Self {
@@ -48,6 +52,10 @@ pub fn failure_from(reason: &v1::Reason) -> Failure {
                 ordered: detail("ordered")?,
             },
             "Effect" => Failure::Effect { step: detail("step")?, why: detail("why")? },
+            "NotReady" => {
+                Failure::NotReady { container: detail("container")?.parse().ok()?, why: detail("why")? }
+            }
+            "Unhonourable" => Failure::Unhonourable { why: detail("why")? },
             "Superseded" => Failure::Superseded { by: OrderId::new(detail("by")?).ok()? },
             _ => return None,
         })
@@ -61,6 +69,7 @@ impl From<&Outcome> for v1::Outcome {
         let wire = match outcome {
             Outcome::Done => Wire::Done(Done {}),
             Outcome::Failed(failure) => Wire::Failed(failure.into()),
+            Outcome::RolledBack(failure) => Wire::RolledBack(failure.into()),
             Outcome::Refused(refusal) => Wire::Refused(refusal.into()),
         };
         Self { outcome: Some(wire) }

@@ -3,7 +3,7 @@
 use crate::error::{At, InvalidMessage, Result, each};
 use crate::limits::{limits_from, ulimits_from};
 use crate::pod::{
-    class_from, disk_from, dns_from, env_from, pod_from, recovery_from, restart_from, user_from,
+    class_from, disk_from, dns_from, env_from, pod_from, probe_from, recovery_from, restart_from, user_from,
 };
 use crate::v1;
 use berth_model::{Bytes, ContainerRequest, CpuRequest, MAX_CONTAINERS, MilliCpu, PodRequest, PoolName};
@@ -66,6 +66,7 @@ fn container_from(wire: v1::ContainerRequest) -> Result<ContainerRequest> {
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         exclusive_cpus: wire.exclusive_cpus,
         ulimits: ulimits_from(wire.ulimits)?,
+        readiness: wire.readiness.map(probe_from),
     })
 }
 
@@ -128,6 +129,7 @@ impl From<&ContainerRequest> for v1::ContainerRequest {
             limits: Some((&container.limits).into()),
             exclusive_cpus: container.exclusive_cpus,
             ulimits: container.ulimits.iter().map(Into::into).collect(),
+            readiness: container.readiness.as_ref().map(Into::into),
         }
     }
 }

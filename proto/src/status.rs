@@ -54,6 +54,7 @@ impl From<PodPhase> for v1::PodPhase {
             PodPhase::Evicting => Self::Evicting,
             PodPhase::Gone => Self::Gone,
             PodPhase::Unknown => Self::Unknown,
+            PodPhase::Held => Self::Held,
         }
     }
 }
@@ -65,6 +66,7 @@ fn phase_from(number: i32) -> Result<PodPhase> {
         Ok(v1::PodPhase::Degraded) => Ok(PodPhase::Degraded),
         Ok(v1::PodPhase::Stopped) => Ok(PodPhase::Stopped),
         Ok(v1::PodPhase::Evicting) => Ok(PodPhase::Evicting),
+        Ok(v1::PodPhase::Held) => Ok(PodPhase::Held),
         Ok(v1::PodPhase::Gone) => Ok(PodPhase::Gone),
         Ok(v1::PodPhase::Unknown | v1::PodPhase::Unspecified) => Ok(PodPhase::Unknown),
         Err(_) => Err(InvalidMessage::new("", format!("{number} is unknown to this version"))),

@@ -4,9 +4,9 @@
 
 use berth_model::{
     AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
-    CpuWeight, Disk, EnvVar, EvictDisposition, Failure, Generation, HugetlbLimit, Incarnation, IoLimit,
-    IoWeight, Limits, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodSpec, PodStatus, PodVerb, Rlimit,
-    Seq, SwapLimit, Target, Term, Ulimit, User,
+    CpuWeight, Disk, DiskPolicy, EnvVar, EvictDisposition, ExecProbe, Failure, Generation, HugetlbLimit,
+    Incarnation, IoLimit, IoWeight, Limits, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodSpec,
+    PodStatus, PodVerb, Rlimit, Seq, SwapLimit, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -49,6 +49,7 @@ fn container(name: &str) -> ContainerSpec {
         cpus: Some("0".parse().unwrap()),
         mems: None,
         ulimits: vec![Ulimit { rlimit: Rlimit::Nofile, soft: 10, hard: Ulimit::UNLIMITED }],
+        readiness: Some(ExecProbe { command: vec!["/bin/true".to_owned()], period_ms: 500, timeout_ms: 600 }),
     }
 }
 
@@ -71,7 +72,7 @@ fn spec() -> PodSpec {
             options: vec!["ndots:2".to_owned()],
         },
         restart: berth_model::RestartPolicy::OnFailure,
-        disk: berth_model::DiskPolicy::Rebuild,
+        disk: DiskPolicy::Rebuild,
         recovery: berth_model::RecoveryPolicy::Confirmed,
         stop_grace_ms: 5_000,
     }
@@ -111,6 +112,9 @@ fn every_order() -> Vec<Addressed> {
         evict(EvictDisposition::Keep),
         evict(EvictDisposition::Release),
         pod_order(PodVerb::Release),
+        pod_order(PodVerb::Restart { disk: DiskPolicy::Rebuild, grace_ms: 3 }),
+        pod_order(PodVerb::Upgrade { spec: Box::new(spec()), settle_ms: 4 }),
+        pod_order(PodVerb::Resize { spec: Box::new(spec()) }),
         node(NodeVerb::SetSharedCpus {
             pool: "default".parse().unwrap(),
             cpus: "0-3".parse().unwrap(),

@@ -2,7 +2,7 @@
 
 use super::limits::{LimitsField, UlimitsField};
 use super::scalar::{Container, Image, ImageDigest, Whole32, chain};
-use berth_model::{ContainerRequest, ContainerSpec, EnvVar, MAX_CONTAINERS, User};
+use berth_model::{ContainerRequest, ContainerSpec, EnvVar, ExecProbe, MAX_CONTAINERS, User};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -28,6 +28,35 @@ struct RawContainer {
     exclusive_cpus: Option<Whole32>,
     #[serde(default)]
     ulimits: UlimitsField,
+    readiness: Option<RawReadiness>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawReadiness {
+    exec: Vec<String>,
+    #[serde(default = "RawReadiness::default_period_ms")]
+    period_ms: u64,
+    #[serde(default = "RawReadiness::default_timeout_ms")]
+    timeout_ms: u64,
+}
+
+impl RawReadiness {
+    /// As Kubernetes has it.
+    const fn default_period_ms() -> u64 {
+        10_000
+    }
+
+    /// Likewise; a second is too short for a program that starts on a loaded host.
+    const fn default_timeout_ms() -> u64 {
+        5_000
+    }
+}
+
+impl From<RawReadiness> for ExecProbe {
+    fn from(raw: RawReadiness) -> Self {
+        Self { command: raw.exec, period_ms: raw.period_ms, timeout_ms: raw.timeout_ms }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,6 +94,7 @@ impl TryFrom<RawContainer> for ContainerField {
             limits: raw.limits.0,
             exclusive_cpus,
             ulimits: raw.ulimits.0,
+            readiness: raw.readiness.map(Into::into),
         };
         as_placed(&container).validate().map_err(|error| chain(&error))?;
         Ok(Self(container))
@@ -87,6 +117,7 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         cpus: None,
         mems: None,
         ulimits: container.ulimits,
+        readiness: container.readiness,
     }
 }
 

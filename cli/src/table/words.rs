@@ -43,6 +43,7 @@ pub(super) fn pod_phase(phase: i32) -> Field {
         Ok(v1::PodPhase::Stopped) => "Stopped".into(),
         Ok(v1::PodPhase::Evicting) => Field::mood("Evicting", Mood::Wait),
         Ok(v1::PodPhase::Gone) => "Gone".into(),
+        Ok(v1::PodPhase::Held) => Field::mood("Held", Mood::Wait),
         Ok(v1::PodPhase::Unknown) => Field::mood("Unknown", Mood::Bad),
         Ok(v1::PodPhase::Unspecified) | Err(_) => "?".into(),
     }
@@ -128,6 +129,9 @@ pub(super) fn verb(order: Option<&v1::Order>) -> (&'static str, String) {
                 Some(Verb::Evict(evict)) if evict.release => "Evict+Release",
                 Some(Verb::Evict(_)) => "Evict",
                 Some(Verb::Release(_)) => "Release",
+                Some(Verb::Restart(_)) => "Restart",
+                Some(Verb::Upgrade(_)) => "Upgrade",
+                Some(Verb::Resize(_)) => "Resize",
                 None => "?",
             };
             (verb, identity(pod.pod.as_ref()))
@@ -149,6 +153,7 @@ pub(crate) fn outcome(outcome: Option<&v1::Outcome>) -> Option<(&'static str, St
     match outcome?.outcome.as_ref()? {
         Outcome::Done(_) => Some(("done", String::new())),
         Outcome::Failed(reason) => Some(("failed", why(reason))),
+        Outcome::RolledBack(reason) => Some(("rolled back", why(reason))),
         Outcome::Refused(reason) => Some(("refused", why(reason))),
     }
 }
@@ -156,7 +161,7 @@ pub(crate) fn outcome(outcome: Option<&v1::Outcome>) -> Option<(&'static str, St
 pub(super) fn order_state(state: &str) -> Field {
     match state {
         "done" => Field::mood(state, Mood::Good),
-        "failed" | "refused" => Field::mood(state, Mood::Bad),
+        "failed" | "rolled back" | "refused" => Field::mood(state, Mood::Bad),
         _ => Field::mood(state, Mood::Wait),
     }
 }

@@ -27,6 +27,8 @@ pub enum Ending {
     Done,
     /// It was accepted and did not get there.
     Failed(Reason),
+    /// It did not get there, and everything is again as it was before.
+    RolledBack(Reason),
     /// It was refused and changed nothing.
     Refused(Reason),
 }
@@ -84,6 +86,7 @@ impl TryFrom<v1::Outcome> for Ending {
         match wire.outcome.ok_or_else(|| InvalidMessage::missing("outcome"))? {
             Outcome::Done(_) => Ok(Self::Done),
             Outcome::Failed(reason) => Ok(Self::Failed(reason.into())),
+            Outcome::RolledBack(reason) => Ok(Self::RolledBack(reason.into())),
             Outcome::Refused(reason) => Ok(Self::Refused(reason.into())),
         }
     }
@@ -95,6 +98,7 @@ impl From<&Ending> for v1::Outcome {
         let outcome = match ending {
             Ending::Done => Outcome::Done(Done {}),
             Ending::Failed(reason) => Outcome::Failed(reason.into()),
+            Ending::RolledBack(reason) => Outcome::RolledBack(reason.into()),
             Ending::Refused(reason) => Outcome::Refused(reason.into()),
         };
         Self { outcome: Some(outcome) }

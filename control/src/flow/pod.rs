@@ -119,6 +119,8 @@ pub(crate) fn after_outcome(before: Standing, verb: &PodVerb, ending: &Ending) -
         Ending::Refused(reason) if reason.is_no_such_pod() => after_no_such_pod(before, verb),
         Ending::Refused(reason) => after_trouble(before, verb, &format!("refused: {}", reason.text)),
         Ending::Failed(reason) => after_trouble(before, verb, &reason.text),
+        Ending::RolledBack(reason) => Transition::to(PodState::Running, Presence::OnNode)
+            .saying(verb, &format!("rolled back: {}", reason.text)),
     }
 }
 
@@ -132,7 +134,9 @@ fn after_done(before: Standing, verb: &PodVerb) -> Transition {
                 Disk::Kept { .. } => running.with(Consequence::DisksTaken),
             }
         }
-        PodVerb::Start => Transition::to(PodState::Running, Presence::OnNode),
+        PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
+            Transition::to(PodState::Running, Presence::OnNode)
+        }
         PodVerb::Stop { .. } => Transition::to(PodState::Stopped, Presence::OnNode),
         PodVerb::Evict { disposition, .. } => evicted.with(match disposition {
             EvictDisposition::Keep => Consequence::DisksKept,
@@ -151,7 +155,12 @@ fn after_no_such_pod(before: Standing, verb: &PodVerb) -> Transition {
             })
         }
         PodVerb::Release => Transition::to(before.state, before.presence).with(Consequence::DisksReleased),
-        PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Start => {
+        PodVerb::Run { .. }
+        | PodVerb::Stop { .. }
+        | PodVerb::Start
+        | PodVerb::Restart { .. }
+        | PodVerb::Upgrade { .. }
+        | PodVerb::Resize { .. } => {
             Transition::to(PodState::Failed, Presence::Gone).saying(verb, "the pod is not on its node")
         }
     }
@@ -161,10 +170,13 @@ fn after_trouble(before: Standing, verb: &PodVerb, why: &str) -> Transition {
     match verb {
         // A Run gets there or is undone by its node, so nothing of it is left.
         PodVerb::Run { .. } => Transition::to(PodState::Failed, Presence::Gone).saying(verb, why),
-        PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Evict { .. } => {
+        PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
             Transition::to(PodState::Failed, Presence::OnNode).saying(verb, why)
         }
-        PodVerb::Release => Transition::to(before.state, before.presence).saying(verb, why),
+        // What was refused, or was not to be had, left the pod as it was.
+        PodVerb::Release | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
+            Transition::to(before.state, before.presence).saying(verb, why)
+        }
     }
 }
 

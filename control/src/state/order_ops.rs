@@ -67,16 +67,21 @@ impl Tx<'_> {
     ) -> Option<OrderId> {
         let settings = self.settings().clone();
         let deadline_ms = match &verb {
-            PodVerb::Run { .. } => settings.run_deadline_ms,
-            PodVerb::Stop { grace_ms } | PodVerb::Evict { grace_ms, .. } => {
-                settings.order_deadline_ms.saturating_add(*grace_ms)
-            }
-            PodVerb::Start | PodVerb::Release => settings.order_deadline_ms,
+            PodVerb::Run { .. } | PodVerb::Upgrade { .. } => settings.run_deadline_ms,
+            PodVerb::Stop { grace_ms }
+            | PodVerb::Restart { grace_ms, .. }
+            | PodVerb::Evict { grace_ms, .. } => settings.order_deadline_ms.saturating_add(*grace_ms),
+            PodVerb::Start | PodVerb::Resize { .. } | PodVerb::Release => settings.order_deadline_ms,
         };
         // A pod must not be run before its CPUs have left the shared pool, nor before its pool is set.
         let after = match &verb {
-            PodVerb::Run { .. } => self.last_open_pool_order(node),
-            PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Evict { .. } | PodVerb::Release => None,
+            PodVerb::Run { .. } | PodVerb::Resize { .. } => self.last_open_pool_order(node),
+            PodVerb::Stop { .. }
+            | PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Upgrade { .. }
+            | PodVerb::Evict { .. }
+            | PodVerb::Release => None,
         };
         let record = self.pod_mut(pod)?;
         record.seq = record.seq.next();
@@ -171,7 +176,9 @@ impl Tx<'_> {
         for (id, sets_pool) in waiters {
             let why = match ending {
                 Ending::Done => None,
-                Ending::Failed(reason) | Ending::Refused(reason) => Some(reason.text.as_str()),
+                Ending::Failed(reason) | Ending::RolledBack(reason) | Ending::Refused(reason) => {
+                    Some(reason.text.as_str())
+                }
             };
             match why {
                 Some(why) if !sets_pool => {

@@ -66,6 +66,7 @@ impl OrderRecord {
             Progress::Ended { ending, .. } => match ending {
                 Ending::Done => "done",
                 Ending::Failed(_) => "failed",
+                Ending::RolledBack(_) => "rolled back",
                 Ending::Refused(_) => "refused",
             },
         }

@@ -89,7 +89,13 @@ impl Tx<'_> {
             self.orders_of_pod(id).into_iter().rev().find_map(|(_, record)| match &record.order.target {
                 Target::Pod(order) if record.is_open() => match &order.verb {
                     PodVerb::Evict { disposition, .. } => Some(*disposition),
-                    PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Release => None,
+                    PodVerb::Run { .. }
+                    | PodVerb::Stop { .. }
+                    | PodVerb::Start
+                    | PodVerb::Restart { .. }
+                    | PodVerb::Upgrade { .. }
+                    | PodVerb::Resize { .. }
+                    | PodVerb::Release => None,
                 },
                 Target::Pod(_) | Target::Node(_) => None,
             });

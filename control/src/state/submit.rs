@@ -73,6 +73,7 @@ fn spec(
         cpus: parts.get(&container.name).cloned(),
         mems: None,
         ulimits: container.ulimits.clone(),
+        readiness: container.readiness.clone(),
     };
     let mut limits = request.limits.clone();
     limits.cpu_weight = limits.cpu_weight.or(Some(request.class.cpu_weight()));

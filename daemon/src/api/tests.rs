@@ -65,6 +65,7 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeR
         beats.fetch_add(1, Ordering::Relaxed);
     });
     let (_, hints) = mpsc::channel(1);
+    let (_, shutdowns) = mpsc::channel(1);
     let at = |name: &str| folder.join(name);
     let config = Config {
         state_dir: folder.to_owned(),
@@ -74,7 +75,15 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeR
         cni_socket: at("cni.sock"),
         ..Config::parse("", Path::new("x")).unwrap()
     };
-    let daemon = Daemon { config, ledger, runtime: Arc::new(runtime), host: Arc::new(FakeHost), hints, beat };
+    let daemon = Daemon {
+        config,
+        ledger,
+        runtime: Arc::new(runtime),
+        host: Arc::new(FakeHost),
+        hints,
+        beat,
+        shutdowns,
+    };
     daemon.start().unwrap()
 }
 

@@ -5,8 +5,8 @@ use super::desk::{Desk, Job, LedgerError};
 use super::entry::OrderEntry;
 use super::store::{CommitError, OpenError, Store};
 use crate::{clock, node};
-use berth_model::{NodeName, OrderId, PodId};
-use berth_plan::{OpenOrder, PodRecord};
+use berth_model::{NodeName, PodId};
+use berth_plan::{OpenOrder, PodRecord, booted};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -143,18 +143,25 @@ fn check_node(store: &Store, path: &Path, boot: &Boot) -> Result<(), OpenError> 
     }
 }
 
-/// Deadlines of another boot are counted anew, from now: how long the host was away cannot be known.
+/// What a boot of the host changes. Deadlines of another boot are counted anew, from now: how long the host was away
+/// cannot be known.
 fn begin(store: &mut Store, book: &mut Book, path: &Path, boot: &Boot, now: Moment) -> Result<(), OpenError> {
     let opening = |source| OpenError::Open { path: path.to_owned(), source };
     if store.meta("boot_id").map_err(opening)?.as_deref() == Some(&boot.boot_id) {
         return Ok(());
     }
-    let mut writes = Vec::new();
-    for entry in book.open_orders() {
-        let deadline_at_ms = now.monotonic_ms.saturating_add(entry.order().deadline_ms);
-        writes.push(Write::Order(Box::new(OrderEntry { deadline_at_ms, ..entry.clone() })));
-        let holder = book.pods.values().find(|record| open_id(record) == Some(entry.id()));
-        writes.extend(holder.cloned().map(|record| Write::Pod(Box::new(postponed(record, deadline_at_ms)))));
+    let anew = |entry: &OrderEntry| now.monotonic_ms.saturating_add(entry.order().deadline_ms);
+    let orders = book.open_orders();
+    let mut writes: Vec<_> = orders
+        .map(|entry| Write::Order(Box::new(OrderEntry { deadline_at_ms: anew(entry), ..entry.clone() })))
+        .collect();
+    for record in book.pods.values() {
+        let open = record.open.as_ref().and_then(|open| book.orders.get(&open.id));
+        let record = match open {
+            Some(entry) => postponed(booted(record), anew(entry)),
+            None => booted(record),
+        };
+        writes.push(Write::Pod(Box::new(record)));
     }
     store.commit(&writes).map_err(|error| match error {
         CommitError::Undone(source) | CommitError::Unknown(source) => opening(source),
@@ -164,10 +171,6 @@ fn begin(store: &mut Store, book: &mut Book, path: &Path, boot: &Boot, now: Mome
     book.apply(writes);
     // Last: if the process ends before, it is all done again.
     store.set_meta("boot_id", &boot.boot_id).map_err(opening)
-}
-
-fn open_id(record: &PodRecord) -> Option<&OrderId> {
-    record.open.as_ref().map(|open| &open.id)
 }
 
 fn postponed(record: PodRecord, deadline_at_ms: u64) -> PodRecord {

@@ -1,7 +1,8 @@
 //! Minting warrants: from what is durable, and from nothing else.
 
 use super::handle::Ledger;
-use super::warrant::{CharterWarrant, OrderWarrant};
+use super::warrant::{CharterWarrant, OrderWarrant, ShutdownWarrant};
+use crate::node::Announced;
 use crate::runtime::DeathProof;
 use berth_model::{EvictDisposition, OrderId, PodId, PodVerb, RunState};
 use berth_plan::OpenOrder;
@@ -66,6 +67,21 @@ impl Ledger {
         Ok(OrderWarrant { order: open.id, pod: pod.clone() })
     }
 
+    /// A warrant to stop what runs of `pod`, since the host shuts down.
+    ///
+    /// # Errors
+    /// When the pod has no charter, and so nothing would bring it back.
+    pub fn shutdown_warrant(
+        &self,
+        pod: &PodId,
+        _announced: &Announced,
+    ) -> Result<ShutdownWarrant, NotCovered> {
+        let chartered = self.read(|book| book.pods.get(pod).is_some_and(|record| record.charter.is_some()));
+        chartered
+            .then(|| ShutdownWarrant { pod: pod.clone() })
+            .ok_or_else(|| NotCovered::NoCharter(pod.clone()))
+    }
+
     /// A warrant over what was just proven dead, if the pod has a charter by which it is to run.
     ///
     /// # Errors
@@ -93,6 +109,9 @@ fn covers(open: &OpenOrder, ending: Ending) -> bool {
         (PodVerb::Run { .. }, Ending::Disks) => false,
         (PodVerb::Release, Ending::Disks) => true,
         (PodVerb::Release, Ending::Life | Ending::Remains) => false,
-        (PodVerb::Start, Ending::Life | Ending::Remains | Ending::Disks) => false,
+        // What they replace; what is left of it is dead, and the charter's.
+        (PodVerb::Restart { .. } | PodVerb::Upgrade { .. }, Ending::Life) => true,
+        (PodVerb::Restart { .. } | PodVerb::Upgrade { .. }, Ending::Remains | Ending::Disks) => false,
+        (PodVerb::Start | PodVerb::Resize { .. }, Ending::Life | Ending::Remains | Ending::Disks) => false,
     }
 }

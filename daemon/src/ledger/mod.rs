@@ -53,4 +53,4 @@ pub use outcomes::{KEPT_OUTCOMES, KEPT_OUTCOMES_MS, MAX_PENDING_ORDERS};
 pub use progress::{Look, Standing};
 pub use rows::BadRow;
 pub use store::OpenError;
-pub use warrant::{CharterWarrant, OrderWarrant, Warrant};
+pub use warrant::{CharterWarrant, LifeWarrant, OrderWarrant, ShutdownWarrant, Warrant};

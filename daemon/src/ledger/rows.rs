@@ -5,7 +5,9 @@ use berth_model::{
     Attempt, ContainerName, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec, PodVerb,
     Seq, Target,
 };
-use berth_plan::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, SharedPool};
+use berth_plan::{
+    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced, SharedPool,
+};
 use berth_proto::{Addressed, InvalidMessage, failure_from, pod_from, run_state_from, v1};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -76,7 +78,19 @@ fn charter_row(charter: &Charter) -> v1::LedgerCharter {
             grace_ms: leaving.grace_ms,
             release: leaving.disposition == EvictDisposition::Release,
         }),
+        previous: charter.previous.as_ref().map(previous_row),
+        held: charter.held,
     }
+}
+
+fn previous_row(previous: &Previous) -> v1::LedgerPrevious {
+    let replaced = previous.replaced.iter().map(|(name, old)| v1::LedgerReplaced {
+        name: name.to_string(),
+        generation: old.generation.0,
+        digest: old.digest.as_ref().map(ToString::to_string),
+        disk: old.disk.clone(),
+    });
+    v1::LedgerPrevious { spec: Some(previous.spec.as_ref().into()), replaced: replaced.collect() }
 }
 
 fn container_row((name, known): (&ContainerName, &ContainerRecord)) -> v1::LedgerContainer {
@@ -86,6 +100,10 @@ fn container_row((name, known): (&ContainerName, &ContainerRecord)) -> v1::Ledge
         ordered: known.ordered.0,
         digest: known.digest.as_ref().map(ToString::to_string),
         disk: known.disk.clone(),
+        generation: known.generation.0,
+        ready: known.ready.0,
+        before_boot: known.before_boot.0,
+        shut_down: known.shut_down.0,
     }
 }
 
@@ -130,7 +148,24 @@ fn charter_from(row: v1::LedgerCharter) -> Result<Charter, BadRow> {
                 false => EvictDisposition::Keep,
             },
         }),
+        previous: row.previous.map(previous_from).transpose()?,
+        held: row.held,
     })
+}
+
+fn previous_from(row: v1::LedgerPrevious) -> Result<Previous, BadRow> {
+    let spec = row.spec.ok_or_else(|| InvalidMessage::missing("charter.previous.spec"))?;
+    let spec = PodSpec::try_from(spec).map_err(|error| error.within("charter.previous.spec"))?;
+    let replaced = row.replaced.into_iter().map(|old| {
+        let digest = old.digest.map(|digest| digest.parse()).transpose();
+        let known = Replaced {
+            generation: Generation(old.generation),
+            digest: at("charter.previous.digest", digest)?,
+            disk: old.disk,
+        };
+        Ok((at("charter.previous.name", old.name.parse())?, known))
+    });
+    Ok(Previous { spec: Box::new(spec), replaced: replaced.collect::<Result<_, BadRow>>()? })
 }
 
 fn container_from(row: v1::LedgerContainer) -> Result<(ContainerName, ContainerRecord), BadRow> {
@@ -141,6 +176,10 @@ fn container_from(row: v1::LedgerContainer) -> Result<(ContainerName, ContainerR
         ordered: Attempt(row.ordered),
         digest,
         disk: row.disk,
+        generation: Generation(row.generation),
+        ready: Attempt(row.ready),
+        before_boot: Attempt(row.before_boot),
+        shut_down: Attempt(row.shut_down),
     };
     Ok((name, known))
 }
@@ -209,6 +248,7 @@ fn outcome_from(row: &v1::Outcome) -> Result<Outcome, BadRow> {
     match &row.outcome {
         Some(v1::outcome::Outcome::Done(_)) => Ok(Outcome::Done),
         Some(v1::outcome::Outcome::Failed(reason)) => Ok(Outcome::Failed(failure_from(reason))),
+        Some(v1::outcome::Outcome::RolledBack(reason)) => Ok(Outcome::RolledBack(failure_from(reason))),
         Some(v1::outcome::Outcome::Refused(_)) => {
             at("outcome", Err("is a refusal, and refused orders are not recorded"))
         }

@@ -18,6 +18,31 @@ pub struct CharterWarrant {
     pub(in crate::ledger) dead: BTreeSet<String>,
 }
 
+/// The host shuts down, and this pod has a charter that brings it back: covers stopping what runs of it.
+#[derive(Debug)]
+pub struct ShutdownWarrant {
+    pub(in crate::ledger) pod: PodId,
+}
+
+/// What permits ending a life.
+#[derive(Debug)]
+pub enum LifeWarrant {
+    /// An open order.
+    Order(OrderWarrant),
+    /// The host's shutdown.
+    Shutdown(ShutdownWarrant),
+}
+
+impl LifeWarrant {
+    /// Whose.
+    pub fn pod(&self) -> &PodId {
+        match self {
+            Self::Order(warrant) => &warrant.pod,
+            Self::Shutdown(warrant) => &warrant.pod,
+        }
+    }
+}
+
 /// What permits an effect on something that may hold a life or a disk.
 #[derive(Debug)]
 pub enum Warrant {

@@ -8,8 +8,10 @@ mod clock;
 mod doctor;
 mod facts;
 mod host;
+mod shutdown;
 
 pub use clock::{boot_id, monotonic_ms};
 pub use doctor::{Check, Finding, Level, Places, diagnose};
 pub use facts::Declared;
 pub use host::{Host, HostError};
+pub use shutdown::{Announced, Hold, ShutdownNotice, watch_shutdown};

@@ -1,10 +1,10 @@
 //! One step's effect, with the warrant that it takes.
 
 use super::Pods;
-use crate::ledger::{Ending, Look, NotCovered, OrderWarrant, Warrant};
+use crate::ledger::{Ending, LifeWarrant, Look, NotCovered, OrderWarrant, Warrant};
 use crate::node;
-use crate::runtime::{DeathProof, Ordered, Runtime, RuntimeError};
-use berth_model::{ContainerName, Digest, ImageName, OrderId, PodId};
+use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError};
+use berth_model::{Attempt, ContainerName, Digest, ImageName, OrderId, PodId};
 use berth_plan::{Cover, Effect, Observed, PodRecord, Step};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +30,12 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
         | Step::UpdateResources { .. } => {
             let _place = pods.places.effects.acquire().await;
             build(pods, look).await?;
+        }
+        Step::AwaitReady { id, probe, .. } => {
+            let _place = pods.places.effects.acquire().await;
+            if let Readiness::NotReady(why) = pods.runtime.probe(id, probe).await? {
+                return Ok(Effect::NotReady(why));
+            }
         }
         // What ends takes no place: a long grace must not hold up a pod that wants to start, and the orders that
         // end things are few.
@@ -109,10 +115,9 @@ async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeErr
             runtime.ensure_slice(&ordered(pods, record)?).await
         }
         Step::CreateContainer { sandbox_id, container, attempt } => {
-            let digest = digest_of(record, container)?;
+            let making = making(record, container, *attempt)?;
             let ordered = ordered(pods, record)?;
-            let made = runtime.create_container(&ordered, sandbox_id, container, *attempt, &digest);
-            made.await.map(drop)
+            runtime.create_container(&ordered, sandbox_id, container, &making).await.map(drop)
         }
         Step::AdoptSystemDisk { from_id, to_id, key, .. } => {
             let proof = match from_id {
@@ -132,6 +137,7 @@ async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeErr
         }
         Step::EnsureImage { .. }
         | Step::RunSandbox { .. }
+        | Step::AwaitReady { .. }
         | Step::StopContainer { .. }
         | Step::RemoveContainer { .. }
         | Step::StopSandbox { .. }
@@ -149,8 +155,8 @@ async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeErr
 async fn end<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError> {
     let (runtime, observed, pod) = (&pods.runtime, &look.observed, &look.record.pod);
     match &look.step {
-        Step::StopContainer { id, grace_ms, order } => {
-            let warrant = order_warrant(pods, pod, order, Ending::Life)?;
+        Step::StopContainer { id, grace_ms, cover } => {
+            let warrant = life_warrant(pods, pod, cover)?;
             runtime.stop_container(&warrant, id, *grace_ms).await
         }
         Step::RemoveContainer { id, cover } => {
@@ -183,6 +189,7 @@ async fn end<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError
         | Step::AmendSpec { .. }
         | Step::StartContainer { .. }
         | Step::UpdateResources { .. }
+        | Step::AwaitReady { .. }
         | Step::EndGrant { .. }
         | Step::Settled
         | Step::Wait(_)
@@ -203,12 +210,14 @@ fn ordered<R: Runtime>(pods: &Pods<R>, record: &PodRecord) -> Result<Ordered, Ru
     })
 }
 
-fn digest_of(record: &PodRecord, container: &ContainerName) -> Result<Digest, RuntimeError> {
-    let digest = record.containers.get(container).and_then(|known| known.digest.clone());
-    digest.ok_or_else(|| RuntimeError::Transient {
+fn making(record: &PodRecord, container: &ContainerName, attempt: Attempt) -> Result<Making, RuntimeError> {
+    let unresolved = || RuntimeError::Transient {
         what: format!("make container {container} of pod {}", record.pod),
         why: "its image is not resolved yet".to_owned(),
-    })
+    };
+    let known = record.containers.get(container).ok_or_else(unresolved)?;
+    let digest = known.digest.clone().ok_or_else(unresolved)?;
+    Ok(Making { attempt, generation: known.generation, digest })
 }
 
 async fn prove<R: Runtime>(
@@ -217,6 +226,22 @@ async fn prove<R: Runtime>(
     ids: impl IntoIterator<Item = String>,
 ) -> Result<DeathProof, RuntimeError> {
     pods.runtime.prove_dead(pod, ids.into_iter().collect()).await
+}
+
+fn life_warrant<R: Runtime>(pods: &Pods<R>, pod: &PodId, cover: &Cover) -> Result<LifeWarrant, RuntimeError> {
+    let nobody = || RuntimeError::Transient {
+        what: format!("stop what runs of pod {pod}"),
+        why: "neither an order nor a shutdown of the host covers it".to_owned(),
+    };
+    match cover {
+        Cover::Order(order) => order_warrant(pods, pod, order, Ending::Life).map(LifeWarrant::Order),
+        Cover::HostShutdown => {
+            let announced = pods.shutdown.borrow().clone().ok_or_else(nobody)?;
+            let minted = pods.ledger.shutdown_warrant(pod, &announced);
+            minted.map(LifeWarrant::Shutdown).map_err(|error| unwarranted(pod, &error))
+        }
+        Cover::Charter => Err(nobody()),
+    }
 }
 
 async fn warrant<R: Runtime>(
@@ -232,6 +257,10 @@ async fn warrant<R: Runtime>(
             let minted = pods.ledger.charter_warrant(proof);
             minted.map(Warrant::Charter).map_err(|error| unwarranted(pod, &error))
         }
+        Cover::HostShutdown => Err(RuntimeError::Transient {
+            what: format!("get a warrant for pod {pod}"),
+            why: "a shutdown of the host covers stopping, and nothing else".to_owned(),
+        }),
     }
 }
 

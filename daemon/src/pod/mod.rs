@@ -16,10 +16,11 @@ pub use task::Pace;
 pub use tend::Beat;
 
 use crate::ledger::Ledger;
+use crate::node::Announced;
 use crate::reports::Reports;
 use crate::runtime::{Ordered, Runtime};
 use berth_model::{Order, PodId, Target};
-use berth_plan::PodRecord;
+use berth_plan::{HostView, PodRecord};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,7 +45,12 @@ pub struct Parts<R> {
     pub reports: Arc<Reports>,
     /// How often tasks look and try again.
     pub pace: Pace,
+    /// What the host has at the moment; none when it cannot be learnt.
+    pub sight: Sight,
 }
+
+/// Looks at what the host has.
+pub type Sight = Box<dyn Fn() -> Option<HostView> + Send + Sync>;
 
 /// The tasks of all pods, and what they share.
 pub struct Pods<R> {
@@ -53,6 +59,9 @@ pub struct Pods<R> {
     reports: Arc<Reports>,
     pace: Pace,
     places: Places,
+    sight: Sight,
+    /// Set while the host shuts down.
+    shutdown: watch::Sender<Option<Arc<Announced>>>,
     tasks: Mutex<BTreeMap<PodId, Arc<Handle>>>,
     draining: watch::Sender<bool>,
     /// Every task holds a clone; when all are gone the tasks have ended.
@@ -73,6 +82,8 @@ struct Places {
 struct Handle {
     woken: Notify,
     rounds: watch::Sender<u64>,
+    /// Whether nothing of the pod runs any more, since the host shuts down.
+    quiet: watch::Sender<bool>,
 }
 
 impl<R: Runtime> Pods<R> {
@@ -84,6 +95,8 @@ impl<R: Runtime> Pods<R> {
             runtime: parts.runtime,
             reports: parts.reports,
             pace: parts.pace,
+            sight: parts.sight,
+            shutdown: watch::Sender::new(None),
             places: Places {
                 pulls: Semaphore::new(PULLS),
                 sandboxes: Semaphore::new(SANDBOXES),
@@ -125,7 +138,11 @@ impl<R: Runtime> Pods<R> {
         }
         // Without a guard the daemon is draining.
         let Some(alive) = self.guard() else { return };
-        let handle = Arc::new(Handle { woken: Notify::new(), rounds: watch::Sender::new(0) });
+        let handle = Arc::new(Handle {
+            woken: Notify::new(),
+            rounds: watch::Sender::new(0),
+            quiet: watch::Sender::new(false),
+        });
         tasks.insert(pod.clone(), handle.clone());
         tokio::spawn(task::run(self.clone(), pod.clone(), handle, alive));
     }
@@ -143,6 +160,31 @@ impl<R: Runtime> Pods<R> {
             Target::Pod(target) => self.wake(&target.pod),
             Target::Node(_) => node_order::carry_out(self, &order.id),
         }
+    }
+
+    /// The host shuts down: everything that runs is stopped in order, and nothing is started. Returns when nothing runs
+    /// any more, or the host waits no longer; answers how many pods still run then.
+    pub async fn shut_down(&self, announced: Announced) -> usize {
+        let until = announced.until();
+        for task in self.lock().values() {
+            task.quiet.send_replace(false);
+        }
+        self.shutdown.send_replace(Some(Arc::new(announced)));
+        self.wake_all();
+        let tasks: Vec<_> = self.lock().values().cloned().collect();
+        let mut left = tasks.len();
+        for task in tasks {
+            let mut quiet = task.quiet.subscribe();
+            let ended = tokio::time::timeout_at(until, quiet.wait_for(|quiet| *quiet)).await;
+            left -= usize::from(ended.is_ok());
+        }
+        left
+    }
+
+    /// The host does not shut down after all: what was stopped for it runs again.
+    pub fn carry_on(&self) {
+        self.shutdown.send_replace(None);
+        self.wake_all();
     }
 
     /// Has every task end after the step that it is at. Containers are left alone. Answers whether all ended in time.
@@ -186,7 +228,8 @@ impl<R: Runtime> Pods<R> {
 pub fn ordered(ledger: &Ledger, record: &PodRecord) -> Option<Ordered> {
     let spec = record.charter.as_ref()?.spec.clone();
     let (cpus, mems) = ledger.read(|book| book.cpus_of(record))?;
-    Some(Ordered { pod: record.pod.clone(), incarnation: record.incarnation, spec, cpus, mems })
+    let other = record.other_spec().cloned().map(Box::new);
+    Some(Ordered { pod: record.pod.clone(), incarnation: record.incarnation, spec, cpus, mems, other })
 }
 
 /// Whether there is anything to do or to look after.

@@ -5,8 +5,10 @@ use crate::ledger::{LedgerError, Look, Moment, Standing};
 use crate::network;
 use crate::reports::Report;
 use crate::runtime::{Runtime, RuntimeError};
-use berth_model::{Failure, PodId, PodPhase, PodStatus};
-use berth_plan::{Observed, PodRecord, Step, check, next_step};
+use berth_model::{ContainerName, Failure, PodId, PodPhase, PodStatus};
+use berth_plan::{
+    Effect, Liveness, Observed, ObservedContainer, PodRecord, Shutdown, Step, check, next_step,
+};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -69,7 +71,7 @@ pub(super) async fn run<R: Runtime>(
 ) {
     let mut failures: u32 = 0;
     loop {
-        let Round { rest, steps } = round(&pods, &pod).await;
+        let Round { rest, steps } = round(&pods, &pod, &handle).await;
         // Whoever got a step further is not stuck at what failed before.
         failures = match (&rest, steps) {
             (Rest::Usual | Rest::For(_), _) => 0,
@@ -105,7 +107,7 @@ fn pause(pace: Pace, pod: &PodId, rest: &Rest, failures: u32) -> Duration {
 }
 
 /// Step by step until there is nothing to do now.
-async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId) -> Round {
+async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId, handle: &Handle) -> Round {
     let mut rewritten = BTreeSet::new();
     for steps in 0..MAX_STEPS {
         let ended = |rest| Round { rest, steps };
@@ -124,11 +126,19 @@ async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId) -> Round {
         report(pods, &look).await;
         match turn(pods, &look).await {
             Turn::Again => note_rewritten(&mut rewritten, &look.step),
-            Turn::Rest(rest) => return ended(rest),
+            Turn::Rest(rest) => {
+                // All that is left to do while the host shuts down is to wait for its end.
+                handle.quiet.send_replace(look.observed.shutdown.is_some() && !is_effect(&look.step));
+                return ended(rest);
+            }
         }
     }
     error!(%pod, steps = MAX_STEPS, "the pod does not settle");
     Round { rest: Rest::Retry, steps: 0 }
+}
+
+fn is_effect(step: &Step) -> bool {
+    !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. })
 }
 
 /// Controls are written once a look; what still differs then is reported.
@@ -148,7 +158,27 @@ async fn look<R: Runtime>(
     let _place = pods.places.looks.acquire().await;
     let mut observed = pods.runtime.observe(record, ordered.as_ref()).await?;
     observed.rewritten.clone_from(rewritten);
+    observed.obstacle = obstacle(pods, record, &observed);
+    let announced = pods.shutdown.borrow().clone();
+    observed.shutdown = announced.map(|announced| Shutdown {
+        left_ms: u64::try_from(announced.left().as_millis()).unwrap_or(u64::MAX),
+    });
     Ok(observed)
+}
+
+/// What the host lacks for the charter. It is asked only where something might be started: what runs goes on.
+fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed) -> Option<String> {
+    let charter = record.charter.as_ref().filter(|charter| charter.leaving.is_none())?;
+    let runs = |name: &ContainerName| {
+        let live = |seen: &&ObservedContainer| seen.name == *name && seen.liveness == Liveness::Live;
+        observed.containers.iter().find(live).is_some_and(|seen| {
+            record.containers.get(name).is_some_and(|known| known.generation == seen.generation)
+        })
+    };
+    if charter.spec.containers.iter().all(|spec| runs(&spec.name)) {
+        return None;
+    }
+    berth_plan::obstacle(&(pods.sight)()?, &charter.spec)
 }
 
 /// What cannot be seen is reported as unknown, with what was seen last.
@@ -206,6 +236,7 @@ async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
         | Step::AmendSpec { .. }
         | Step::StartContainer { .. }
         | Step::UpdateResources { .. }
+        | Step::AwaitReady { .. }
         | Step::StopContainer { .. }
         | Step::RemoveContainer { .. }
         | Step::StopSandbox { .. }
@@ -253,6 +284,10 @@ async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
         Ok(effect) => effect,
         Err(error) => return failed(pods, look, &error).await,
     };
+    if let (Effect::NotReady(why), Step::AwaitReady { container, probe, .. }) = (&effect, step) {
+        debug!(%pod, %container, why, "not ready yet");
+        return Turn::Rest(Rest::For(Duration::from_millis(probe.period_ms)));
+    }
     info!(%pod, "{pod}: {}", step.describe());
     match pods.ledger.after(look, effect).await {
         Ok(Standing::Current | Standing::Passed) => Turn::Again,

@@ -34,8 +34,13 @@ impl Rig {
             retry: Duration::from_millis(2),
             retry_cap: Duration::from_millis(20),
         };
-        let parts =
-            Parts { ledger: ledger.clone(), runtime: Arc::new(fake.clone()), reports: reports.clone(), pace };
+        let parts = Parts {
+            ledger: ledger.clone(),
+            runtime: Arc::new(fake.clone()),
+            reports: reports.clone(),
+            pace,
+            sight: Box::new(|| Some(host_view())),
+        };
         Self { fake, ledger, pods: Pods::new(parts), reports }
     }
 

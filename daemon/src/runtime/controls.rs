@@ -6,10 +6,10 @@ use super::kernel::KernelRoots;
 use super::systemd::Systemd;
 use super::{Ordered, RuntimeError};
 use berth_cgroup::{
-    BlockDevices, Capabilities, Cgroup, CgroupError, CgroupPath, ControlWrite, RuntimeResources,
-    UnitProperties, apply, plan_writes, read_back, unit_properties,
+    BlockDevices, Capabilities, Cgroup, CgroupError, CgroupPath, ControlWrite, Room, RuntimeResources,
+    UnitProperties, apply, make_room, plan_change, plan_writes, read_back, unit_properties,
 };
-use berth_model::{Applied, ContainerSpec, CpuSet, Limits, MemSet};
+use berth_model::{Applied, Bytes, ContainerSpec, CpuSet, Limits, MemSet, PodSpec};
 use berth_plan::Controls;
 use k8s_cri::v1::LinuxContainerResources;
 use std::path::Path;
@@ -22,6 +22,8 @@ const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "io", "memory", "hugetlb", "pid
 pub(super) struct Target {
     path: String,
     limits: Limits,
+    /// What was ordered before, or would have been: what only this has is put back to the kernel's default.
+    other: Option<Limits>,
     cpus: CpuSet,
     mems: MemSet,
 }
@@ -29,10 +31,13 @@ pub(super) struct Target {
 impl Target {
     /// The pod's slice. Its CPU weight is that of the application's class where the order names none.
     pub(super) fn pod(ordered: &Ordered) -> Self {
-        let mut limits = ordered.spec.limits.clone();
-        limits.cpu_weight = limits.cpu_weight.or(Some(ordered.spec.class.cpu_weight()));
+        let limits = |spec: &PodSpec| {
+            let weight = spec.limits.cpu_weight.or(Some(spec.class.cpu_weight()));
+            Limits { cpu_weight: weight, ..spec.limits.clone() }
+        };
         let (cpus, mems) = (ordered.cpus.clone(), ordered.mems.clone());
-        Self { path: text(&slice_path(&ordered.pod)), limits, cpus, mems }
+        let other = ordered.other.as_deref().map(limits);
+        Self { path: text(&slice_path(&ordered.pod)), limits: limits(&ordered.spec), other, cpus, mems }
     }
 
     /// A container's scope. It has the pod's CPUs and memory nodes where the order gives it none of its own.
@@ -40,6 +45,7 @@ impl Target {
         Self {
             path: text(&scope_path(&ordered.pod, id)),
             limits: spec.limits.clone(),
+            other: ordered.other.as_ref().and_then(|other| Some(other.container(&spec.name)?.limits.clone())),
             cpus: spec.cpus.clone().unwrap_or_else(|| ordered.cpus.clone()),
             mems: spec.mems.clone().unwrap_or_else(|| ordered.mems.clone()),
         }
@@ -61,7 +67,13 @@ impl Target {
             .map_err(|error| transient(self.what("plan the limits"), chain(&error)))?;
         let hopeless =
             |error: berth_cgroup::PlanError| permanent(self.what("plan the limits"), chain(&error));
-        let writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
+        let mut writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
+        if let Some(other) = &self.other {
+            let other = berth_cgroup::Ordered { limits: other, ..self.ordered() };
+            // One that cannot be planned here any more has left nothing to put back.
+            let former = plan_writes(&other, &capabilities, &devices).unwrap_or_default();
+            writes = plan_change(&former, &writes);
+        }
         let UnitProperties { properties, bare } =
             unit_properties(&self.ordered(), &writes, &devices).map_err(hopeless)?;
         Ok(Plan { writes, properties, bare })
@@ -105,6 +117,21 @@ impl Target {
                     format!("{} was ordered {:?} and is {:?}", control.file, control.ordered, control.read);
                 Err(transient(what(), why))
             }
+        }
+    }
+
+    /// Makes room before `memory.max` is set below what is in use; what does not fit is told, and nothing is changed.
+    pub(super) fn make_room(&self, roots: &KernelRoots) -> Result<(), RuntimeError> {
+        let what = || self.what("shrink the memory");
+        let (Some(cgroup), Some(Bytes(max_bytes))) = (self.open(roots)?, self.limits.memory.max) else {
+            return Ok(());
+        };
+        match make_room(&cgroup, max_bytes).map_err(|error| transient(what(), chain(&error)))? {
+            Room::Fits => Ok(()),
+            Room::Lacks { in_use_bytes } => Err(transient(
+                what(),
+                format!("{in_use_bytes} bytes are in use and cannot be reclaimed, {max_bytes} were ordered"),
+            )),
         }
     }
 

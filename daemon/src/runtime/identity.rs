@@ -2,7 +2,7 @@
 //!
 //! Everything that Berth makes carries labels `io.berth.*`; a record without them is somebody else's.
 
-use berth_model::{Attempt, ContainerName, Digest, Incarnation, PodId};
+use berth_model::{Attempt, ContainerName, Digest, Generation, Incarnation, PodId};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ const POD: &str = "io.berth.pod";
 const INCARNATION: &str = "io.berth.incarnation";
 const ATTEMPT: &str = "io.berth.attempt";
 const CONTAINER: &str = "io.berth.container";
+const GENERATION: &str = "io.berth.generation";
 const IMAGE_DIGEST: &str = "io.berth.image-digest";
 
 /// Set on every snapshot that is kept, beside containerd's own `containerd.io/gc.root`.
@@ -81,7 +82,7 @@ pub(super) struct Tag {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Role {
     Sandbox,
-    Container { name: ContainerName, digest: Digest },
+    Container { name: ContainerName, generation: Generation, digest: Digest },
 }
 
 impl Tag {
@@ -94,8 +95,9 @@ impl Tag {
         ]);
         match &self.role {
             Role::Sandbox => {}
-            Role::Container { name, digest } => {
+            Role::Container { name, generation, digest } => {
                 labels.insert(CONTAINER.to_owned(), name.to_string());
+                labels.insert(GENERATION.to_owned(), generation.to_string());
                 labels.insert(IMAGE_DIGEST.to_owned(), digest.to_string());
             }
         }
@@ -107,7 +109,10 @@ impl Tag {
         let role = match labels.get(CONTAINER) {
             None => Role::Sandbox,
             Some(name) => {
-                Role::Container { name: name.parse().ok()?, digest: labels.get(IMAGE_DIGEST)?.parse().ok()? }
+                // Before there were upgrades, no container said which generation it is of.
+                let generation = labels.get(GENERATION).map_or(Some(0), |text| text.parse().ok())?;
+                let digest = labels.get(IMAGE_DIGEST)?.parse().ok()?;
+                Role::Container { name: name.parse().ok()?, generation: Generation(generation), digest }
             }
         };
         Some(Self {
@@ -156,7 +161,8 @@ mod tests {
     #[test]
     fn a_tag_survives_labels() {
         let digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-        let container = Role::Container { name: ContainerName::new("app").unwrap(), digest };
+        let container =
+            Role::Container { name: ContainerName::new("app").unwrap(), generation: Generation(4), digest };
         for role in [Role::Sandbox, container] {
             let tag = Tag { pod: pod(), incarnation: Incarnation(7), attempt: Attempt(3), role };
             assert_eq!(Tag::from_labels(&tag.to_labels()), Some(tag));

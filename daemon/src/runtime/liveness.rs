@@ -41,9 +41,6 @@ pub(super) struct Facts {
     pub(super) created_at_ns: i64,
 }
 
-/// The exit code that containerd itself gives to what ended while it did not look.
-const UNSEEN_EXIT_CODE: i32 = 255;
-
 /// Whether something may still run.
 pub(super) fn liveness(task: TaskFact, cgroup: &CgroupFact) -> Liveness {
     match (task, cgroup) {
@@ -60,7 +57,7 @@ pub(super) fn liveness(task: TaskFact, cgroup: &CgroupFact) -> Liveness {
 /// Whether containerd is in the middle of taking notice of an end.
 pub(super) fn is_ending(facts: &Facts) -> bool {
     match facts.task {
-        TaskFact::None => facts.cri == CriState::Running,
+        TaskFact::None => matches!(facts.cri, CriState::Running { .. }),
         TaskFact::Is(TaskStatus::Stopped) => true,
         TaskFact::Is(TaskStatus::Created | TaskStatus::Alive | TaskStatus::Unknown)
         | TaskFact::Unanswered => false,
@@ -73,8 +70,13 @@ pub(super) fn task_state(facts: &Facts, now_ns: i64) -> TaskState {
         TaskFact::Is(TaskStatus::Alive) => TaskState::Running,
         TaskFact::Is(TaskStatus::Created | TaskStatus::Unknown) | TaskFact::Unanswered => TaskState::Unknown,
         TaskFact::Is(TaskStatus::Stopped) => match facts.cri {
-            CriState::Exited { code, finished_at_ns } => exited(code, finished_at_ns, facts, now_ns),
-            CriState::Created | CriState::Running | CriState::Unknown | CriState::Missing => {
+            CriState::Exited { code, finished_at_ns } => {
+                TaskState::Exited { code, ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
+            }
+            CriState::Interrupted { finished_at_ns } => {
+                TaskState::Interrupted { ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
+            }
+            CriState::Created | CriState::Running { .. } | CriState::Unknown | CriState::Missing => {
                 TaskState::Unknown
             }
         },
@@ -85,12 +87,17 @@ pub(super) fn task_state(facts: &Facts, now_ns: i64) -> TaskState {
 fn state_without_task(facts: &Facts, now_ns: i64) -> TaskState {
     match (facts.cri, &facts.cgroup) {
         (CriState::Created, _) => TaskState::Created,
-        (CriState::Exited { code, finished_at_ns }, _) => exited(code, finished_at_ns, facts, now_ns),
+        (CriState::Exited { code, finished_at_ns }, _) => {
+            TaskState::Exited { code, ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
+        }
+        (CriState::Interrupted { finished_at_ns }, _) => {
+            TaskState::Interrupted { ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
+        }
         // CRI has not heard of the end yet; it will, and will then know the exit code.
-        (CriState::Running, _) => TaskState::Unknown,
+        (CriState::Running { .. }, _) => TaskState::Unknown,
         // CRI lost it: it can never be started, and nobody will ever say how it ended.
         (CriState::Unknown | CriState::Missing, CgroupFact::Gone | CgroupFact::Empty) => {
-            exited(UNSEEN_EXIT_CODE, 0, facts, now_ns)
+            TaskState::Interrupted { ago_ms: ago_ms(0, facts, now_ns) }
         }
         (CriState::Unknown | CriState::Missing, CgroupFact::Populated | CgroupFact::Unreadable(_)) => {
             TaskState::Unknown
@@ -99,10 +106,19 @@ fn state_without_task(facts: &Facts, now_ns: i64) -> TaskState {
 }
 
 /// Without a time of its end, it ended at some time after it was made.
-fn exited(code: i32, finished_at_ns: i64, facts: &Facts, now_ns: i64) -> TaskState {
+fn ago_ms(finished_at_ns: i64, facts: &Facts, now_ns: i64) -> u64 {
     let at_ns = if finished_at_ns > 0 { finished_at_ns } else { facts.created_at_ns };
-    let ago_ms = now_ns.saturating_sub(at_ns).max(0) / 1_000_000;
-    TaskState::Exited { code, ago_ms: ago_ms.unsigned_abs() }
+    (now_ns.saturating_sub(at_ns).max(0) / 1_000_000).unsigned_abs()
+}
+
+/// How long it has been running, milliseconds, if it is.
+pub(super) fn running_ms(facts: &Facts, now_ns: i64) -> Option<u64> {
+    match (facts.task, facts.cri) {
+        (TaskFact::Is(TaskStatus::Alive), CriState::Running { started_at_ns }) => {
+            Some((now_ns.saturating_sub(started_at_ns).max(0) / 1_000_000).unsigned_abs())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -127,9 +143,10 @@ mod tests {
         ]
     }
 
-    const CRI: [CriState; 5] = [
+    const CRI: [CriState; 6] = [
         CriState::Created,
-        CriState::Running,
+        CriState::Running { started_at_ns: 2_000_000_000 },
+        CriState::Interrupted { finished_at_ns: 4_000_000_000 },
         CriState::Exited { code: 3, finished_at_ns: 4_000_000_000 },
         CriState::Unknown,
         CriState::Missing,

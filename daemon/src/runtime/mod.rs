@@ -20,6 +20,7 @@ mod liveness;
 mod logs;
 mod observe;
 mod pause;
+mod prlimit;
 mod proof;
 mod real;
 mod rlimits;
@@ -34,9 +35,10 @@ pub use pause::PAUSE_IMAGE;
 pub use proof::DeathProof;
 pub use real::{ContainerdRuntime, RuntimePaths};
 
-use crate::ledger::{OrderWarrant, Warrant};
+use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
-    Attempt, ContainerName, CpuSet, Digest, ImageName, Incarnation, MemSet, PodId, PodSpec, PodStatus,
+    Attempt, ContainerName, CpuSet, Digest, ExecProbe, Generation, ImageName, Incarnation, MemSet, PodId,
+    PodSpec, PodStatus,
 };
 use berth_plan::{Observed, PodRecord};
 use std::collections::BTreeSet;
@@ -55,6 +57,28 @@ pub struct Ordered {
     pub cpus: CpuSet,
     /// Likewise.
     pub mems: MemSet,
+    /// The spec that an open Upgrade or Resize comes from, or that it had wanted: what only that one orders is undone.
+    pub other: Option<Box<PodSpec>>,
+}
+
+/// Which container of its name is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Making {
+    /// Which of its successive containers.
+    pub attempt: Attempt,
+    /// The pod's generation that its spec is of.
+    pub generation: Generation,
+    /// Its image.
+    pub digest: Digest,
+}
+
+/// What a readiness probe says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// All is well.
+    Ready,
+    /// Not yet; what was said.
+    NotReady(String),
 }
 
 /// Why an effect did not happen.
@@ -130,14 +154,12 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
 
     /// Makes a container, not started; answers its id and its snapshot's key.
-    #[expect(clippy::too_many_arguments, reason = "five, and the receiver")]
     fn create_container(
         &self,
         ordered: &Ordered,
         sandbox_id: &str,
         container: &ContainerName,
-        attempt: Attempt,
-        digest: &Digest,
+        making: &Making,
     ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
 
     /// Hands the disk `key` to the created container `to_id`, detaching it from the dead `from_id` first.
@@ -177,10 +199,17 @@ pub trait Runtime: Send + Sync + 'static {
         id: &str,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
+    /// Runs a readiness probe in a container, once.
+    fn probe(
+        &self,
+        id: &str,
+        probe: &ExecProbe,
+    ) -> impl Future<Output = Result<Readiness, RuntimeError>> + Send;
+
     /// SIGTERM, and SIGKILL after the grace.
     fn stop_container(
         &self,
-        warrant: &OrderWarrant,
+        warrant: &LifeWarrant,
         id: &str,
         grace_ms: u64,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;

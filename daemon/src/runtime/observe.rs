@@ -10,10 +10,10 @@ use super::cri::CriState;
 use super::error::{permanent, transient};
 use super::identity::{Role, Tag, any_pod_filter, pod_filter, scope_path, slice_path};
 use super::kernel::{KernelRoots, cgroup_fact, cgroup_of_spec};
-use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, task_state};
-use super::{DeathProof, Ordered, RuntimeError, image, rlimits};
+use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, running_ms, task_state};
+use super::{DeathProof, Ordered, RuntimeError, image, prlimit, rlimits};
 use crate::node::monotonic_ms;
-use berth_model::{ContainerName, PodId};
+use berth_model::{ContainerName, Generation, PodId};
 use berth_plan::{
     Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
 };
@@ -52,8 +52,9 @@ impl Observer<'_> {
             };
             match &tag.role {
                 Role::Sandbox => observed.sandboxes.push(self.sandbox(found, &tag).await?),
-                Role::Container { name, .. } => {
-                    observed.containers.push(self.container(found, &tag, name, ordered).await?);
+                Role::Container { name, generation, .. } => {
+                    let seen = self.container(found, &tag, name, ordered).await?;
+                    observed.containers.push(ObservedContainer { generation: *generation, ..seen });
                 }
             }
         }
@@ -156,7 +157,8 @@ impl Observer<'_> {
             (_, CgroupFact::Gone) => Controls::Absent,
             (None, _) => Controls::InOrder,
             (Some((ordered, spec)), _) => {
-                verdict(Target::container(ordered, spec, id).read(self.roots)?.as_ref())
+                let controls = verdict(Target::container(ordered, spec, id).read(self.roots)?.as_ref());
+                self.with_ulimits(controls, ordered, name, id)?
             }
         };
         let amended = match spec {
@@ -167,13 +169,34 @@ impl Observer<'_> {
             id: id.to_owned(),
             name: name.clone(),
             incarnation: tag.incarnation,
+            generation: Generation::default(),
             attempt: tag.attempt,
             sandbox_id: sandbox_of(found).unwrap_or_default(),
             state: task_state(&facts, now_ns()),
+            running_ms: running_ms(&facts, now_ns()),
             liveness: liveness(facts.task, &facts.cgroup),
             disk_key: found.disk_key().map(str::to_owned),
             amended,
             controls,
+        })
+    }
+
+    /// While an order changes ulimits, a process without them is a control that has drifted.
+    fn with_ulimits(
+        self,
+        controls: Controls,
+        ordered: &Ordered,
+        name: &ContainerName,
+        id: &str,
+    ) -> Result<Controls, RuntimeError> {
+        let Some(ulimits) = prlimit::ulimits_to_set(ordered, name) else {
+            return Ok(controls);
+        };
+        let missing = prlimit::missing(self.roots, &scope_path(&ordered.pod, id), ulimits)?;
+        Ok(match controls {
+            Controls::Drifted(files) => Controls::Drifted(files.into_iter().chain(missing).collect()),
+            Controls::InOrder if !missing.is_empty() => Controls::Drifted(missing),
+            Controls::InOrder | Controls::Absent => controls,
         })
     }
 

@@ -10,14 +10,16 @@ use super::cri::{ContainerPlan, SandboxPlan, container_config, sandbox_config};
 use super::disk::{self, Handover};
 use super::error::{permanent, transient};
 use super::files::PodFiles;
-use super::identity::{Role, Tag, pod_filter, scope_name, slice_name, slice_path};
+use super::identity::{Role, Tag, pod_filter, scope_name, scope_path, slice_name, slice_path};
 use super::kernel::{KernelRoots, cgroup_fact};
 use super::liveness::CgroupFact;
 use super::observe::{Observer, expect_owner};
 use super::systemd::Systemd;
-use super::{DeathProof, Ordered, Runtime, RuntimeError, image, pause, rlimits, status};
-use crate::ledger::{OrderWarrant, Warrant};
-use berth_model::{Attempt, ContainerName, ContainerSpec, Digest, ImageName, PodId, PodStatus};
+use super::{
+    DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, image, pause, prlimit, rlimits, status,
+};
+use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
+use berth_model::{Attempt, ContainerName, ContainerSpec, Digest, ExecProbe, ImageName, PodId, PodStatus};
 use berth_plan::{Observed, PodRecord};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -283,7 +285,8 @@ impl Runtime for ContainerdRuntime {
         controls::ensure_root(&self.inner.systemd, self.roots()).await?;
         let target = Target::pod(ordered);
         let planned = target.clone();
-        let plan = self.blocking(move |roots| planned.plan(roots)).await?;
+        let plan =
+            self.blocking(move |roots| planned.make_room(roots).and_then(|()| planned.plan(roots))).await?;
         self.inner.systemd.ensure_slice(&slice_name(&ordered.pod), &plan.properties).await?;
         self.blocking(move |roots| {
             controls::enable_inside(roots, &target)?;
@@ -314,12 +317,12 @@ impl Runtime for ContainerdRuntime {
         ordered: &Ordered,
         sandbox_id: &str,
         container: &ContainerName,
-        attempt: Attempt,
-        digest: &Digest,
+        making: &Making,
     ) -> Result<String, RuntimeError> {
         let spec = container_spec(ordered, container)?;
         let same = |tag: &Tag| {
-            tag.attempt == attempt && matches!(&tag.role, Role::Container { name, .. } if name == container)
+            tag.attempt == making.attempt
+                && matches!(&tag.role, Role::Container { name, .. } if name == container)
         };
         if let Some(id) = self.find_attempt(ordered, same).await? {
             return Ok(id);
@@ -331,8 +334,7 @@ impl Runtime for ContainerdRuntime {
         let files = self.files(&ordered.pod);
         files.ensure_hosts(&ordered.spec).await?;
         let hosts_file = files.hosts();
-        let config =
-            container_config(ContainerPlan { ordered, spec, attempt, digest, resources, hosts_file });
+        let config = container_config(ContainerPlan { ordered, spec, making, resources, hosts_file });
         let log_root = &self.inner.paths.logs;
         let around = sandbox_config(SandboxPlan { ordered, attempt: sandbox.attempt, log_root });
         self.client().create_cri_container(sandbox_id, config, around).await
@@ -395,14 +397,25 @@ impl Runtime for ContainerdRuntime {
     ) -> Result<(), RuntimeError> {
         let target = Target::container(ordered, container_spec(ordered, container)?, id);
         let planned = target.clone();
-        let plan = self.blocking(move |roots| planned.plan(roots)).await?;
+        let plan =
+            self.blocking(move |roots| planned.make_room(roots).and_then(|()| planned.plan(roots))).await?;
         self.inner.systemd.set_properties(&scope_name(id), &plan.properties).await?;
-        self.blocking(move |roots| target.settle(roots, &plan)).await
+        let ulimits = prlimit::ulimits_to_set(ordered, container).map(<[_]>::to_vec).unwrap_or_default();
+        let scope = scope_path(&ordered.pod, id);
+        self.blocking(move |roots| {
+            target.settle(roots, &plan)?;
+            prlimit::set(roots, &scope, &ulimits)
+        })
+        .await
+    }
+
+    async fn probe(&self, id: &str, probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
+        self.client().exec_probe(id, probe).await
     }
 
     async fn stop_container(
         &self,
-        warrant: &OrderWarrant,
+        warrant: &LifeWarrant,
         id: &str,
         grace_ms: u64,
     ) -> Result<(), RuntimeError> {

@@ -102,6 +102,11 @@ async fn phase_of(client: &Client, found: &ObservedContainer) -> ContainerPhase 
             finished_at_ns: told.finished_at.max(0).unsigned_abs(),
             reason: if told.reason.is_empty() { "Unknown".to_owned() } else { told.reason },
         },
+        TaskState::Interrupted { .. } => ContainerPhase::Exited {
+            code: told.exit_code,
+            finished_at_ns: told.finished_at.max(0).unsigned_abs(),
+            reason: "Interrupted".to_owned(),
+        },
         TaskState::Unknown => ContainerPhase::Unknown,
     }
 }

@@ -66,6 +66,7 @@ fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
         limits: Limits::default(),
         exclusive_cpus,
         ulimits: Vec::new(),
+        readiness: None,
     }
 }
 

@@ -1,7 +1,17 @@
 //! Whether the host has what an order names.
 
 use super::HostView;
-use berth_model::{CpuSet, Limits, MemSet, PodSpec, Refusal};
+use berth_model::{CpuBinding, CpuSet, Limits, MemSet, PodSpec, Refusal};
+
+/// What of a charter the host cannot honour as it is now, for people; none if it can. CPUs, memory nodes and disks may
+/// have gone since the charter was accepted, most of all over a reboot.
+pub fn obstacle(host: &HostView, spec: &PodSpec) -> Option<String> {
+    let binding = match &spec.cpu {
+        CpuBinding::Exclusive { cpus, mems } => check_cpus(host, cpus, mems),
+        CpuBinding::Shared { .. } => Ok(()),
+    };
+    binding.and_then(|()| check_limits(host, spec)).err().map(|refusal| refusal.to_string())
+}
 
 /// CPUs must be online and memory nodes must have memory.
 pub(super) fn check_cpus(host: &HostView, cpus: &CpuSet, mems: &MemSet) -> Result<(), Refusal> {

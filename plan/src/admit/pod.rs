@@ -1,10 +1,11 @@
 //! Admission of orders for one pod.
 
+use super::change::{Difference, Reach, differences, differs};
 use super::{Accepted, Change, HostView, LedgerView, conflict, host};
-use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord};
+use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced};
 use berth_model::{
-    Attempt, ContainerName, CpuBinding, CpuSet, Disk, Generation, PodOrder, PodSpec, PodVerb, Refusal,
-    RunState,
+    Attempt, ContainerName, ContainerSpec, CpuBinding, CpuSet, Disk, Generation, PodId, PodOrder, PodSpec,
+    PodVerb, Refusal, RunState,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,7 +21,11 @@ pub(super) fn decide(
     check_age(known, order)?;
     let mut record = match &order.verb {
         PodVerb::Run { spec, disk } => run(ledger, host, order, spec, *disk)?,
-        PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Evict { .. } => change_charter(known, order)?,
+        PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
+            change_charter(known, order)?
+        }
+        PodVerb::Upgrade { spec, .. } => upgrade(ledger, host, order, spec)?,
+        PodVerb::Resize { spec } => resize(ledger, host, order, spec)?,
         PodVerb::Release => release(known, order)?,
     };
     let superseded = known.and_then(|known| known.open.as_ref()).map(|open| open.id.clone());
@@ -53,22 +58,28 @@ fn run(
 ) -> Result<PodRecord, Refusal> {
     let known = ledger.pods.get(&order.pod);
     check_vacant(known, order)?;
-    spec.validate().map_err(|error| Refusal::Invalid(chain(&error)))?;
-    check_binding(ledger, host, spec)?;
-    host::check_limits(host, spec)?;
-    check_address(ledger, order, spec)?;
+    check_spec(ledger, host, order, spec)?;
     let kept = known.map(|known| known.kept.clone()).unwrap_or_default();
     let containers = spec
         .containers
         .iter()
-        .map(|container| Ok((container.name.clone(), first_record(&kept, disk, &container.name)?)))
+        .map(|container| {
+            let first = first_record(&kept, disk, &container.name)?;
+            Ok((container.name.clone(), ContainerRecord { generation: order.generation, ..first }))
+        })
         .collect::<Result<BTreeMap<_, _>, Refusal>>()?;
     Ok(PodRecord {
         pod: order.pod.clone(),
         incarnation: order.incarnation,
         generation: order.generation,
         seq: order.seq,
-        charter: Some(Charter { spec: spec.clone(), run_state: RunState::Running, leaving: None }),
+        charter: Some(Charter {
+            spec: spec.clone(),
+            run_state: RunState::Running,
+            leaving: None,
+            previous: None,
+            held: false,
+        }),
         sandbox_attempt: Attempt(0),
         stopped_sandbox: None,
         containers,
@@ -105,11 +116,29 @@ fn first_record(
     })
 }
 
-fn check_binding(ledger: &LedgerView<'_>, host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
+/// Whether this node can honour the spec, beside everything else that it was ordered.
+fn check_spec(
+    ledger: &LedgerView<'_>,
+    host: &HostView,
+    order: &PodOrder,
+    spec: &PodSpec,
+) -> Result<(), Refusal> {
+    spec.validate().map_err(|error| Refusal::Invalid(chain(&error)))?;
+    check_binding(ledger, host, &order.pod, spec)?;
+    host::check_limits(host, spec)?;
+    check_address(ledger, order, spec)
+}
+
+fn check_binding(
+    ledger: &LedgerView<'_>,
+    host: &HostView,
+    pod: &PodId,
+    spec: &PodSpec,
+) -> Result<(), Refusal> {
     match &spec.cpu {
         CpuBinding::Exclusive { cpus, mems } => {
             host::check_cpus(host, cpus, mems)?;
-            for other in ledger.pods.values() {
+            for other in ledger.pods.values().filter(|other| other.pod != *pod) {
                 if let Some(theirs) = exclusive_cpus(other) {
                     conflict(cpus, theirs, || format!("pod {}", other.pod))?;
                 }
@@ -150,26 +179,154 @@ fn check_address(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> R
     }
 }
 
-/// Stop, Start and Evict need the pod to be here, and act on what it is.
+/// The pod that is here, without an Upgrade or Resize that has not got there: a newer order takes that back.
+fn here(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodRecord, Refusal> {
+    let known = known.filter(|known| known.incarnation == order.incarnation && known.charter.is_some());
+    let mut record = known.cloned().ok_or_else(|| Refusal::NoSuchPod(order.pod.clone()))?;
+    check_open(&record, &order.verb)?;
+    record.revert();
+    Ok(record)
+}
+
+/// What is half-way through ending containers is only replaced by what ends them for certain: anything else could be
+/// given up, or be content, with a container that lives and that no order covers stopping any more.
+fn check_open(record: &PodRecord, verb: &PodVerb) -> Result<(), Refusal> {
+    let Some(open) = &record.open else { return Ok(()) };
+    let replaceable = match (&open.verb, verb) {
+        (_, PodVerb::Stop { .. } | PodVerb::Evict { .. }) => true,
+        (PodVerb::Stop { .. }, _) => false,
+        (PodVerb::Upgrade { .. }, verb) => matches!(verb, PodVerb::Upgrade { .. }),
+        (
+            PodVerb::Run { .. }
+            | PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Resize { .. }
+            | PodVerb::Evict { .. }
+            | PodVerb::Release,
+            _,
+        ) => true,
+    };
+    match replaceable {
+        true => Ok(()),
+        false => Err(Refusal::UnderWay { order: open.id.clone(), verb: open.verb.name() }),
+    }
+}
+
+/// Stop, Start, Restart and Evict need the pod to be here, and act on what it is.
 fn change_charter(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodRecord, Refusal> {
     let absent = || Refusal::NoSuchPod(order.pod.clone());
-    let known = known.filter(|known| known.incarnation == order.incarnation).ok_or_else(absent)?;
-    let mut record = known.clone();
+    let mut record = here(known, order)?;
+    check_generation(order.generation, record.generation)?;
     let charter = record.charter.as_mut().ok_or_else(absent)?;
-    check_generation(order.generation, known.generation)?;
     match &order.verb {
         PodVerb::Evict { grace_ms, disposition } => {
             charter.leaving = Some(Leaving { grace_ms: *grace_ms, disposition: *disposition });
         }
         // Nothing brings a leaving pod back: whoever wants it places it anew.
-        PodVerb::Stop { .. } | PodVerb::Start if charter.leaving.is_some() => return Err(absent()),
+        PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } if charter.leaving.is_some() => {
+            return Err(absent());
+        }
         PodVerb::Stop { .. } => charter.run_state = RunState::Stopped,
-        PodVerb::Start => {
-            charter.run_state = RunState::Running;
+        PodVerb::Start | PodVerb::Restart { .. } => {
+            (charter.run_state, charter.held) = (RunState::Running, false);
             record.containers.values_mut().for_each(|container| container.ordered = container.attempt);
         }
-        PodVerb::Run { .. } | PodVerb::Release => {}
+        PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } | PodVerb::Release => {}
     }
+    Ok(record)
+}
+
+/// What differs reaches no deeper than the containers, and those are replaced.
+fn upgrade(
+    ledger: &LedgerView<'_>,
+    host: &HostView,
+    order: &PodOrder,
+    spec: &PodSpec,
+) -> Result<PodRecord, Refusal> {
+    let mut record = revised(ledger, host, order, spec)?;
+    let Some(charter) = &mut record.charter else { return Ok(record) };
+    let mut replaced = BTreeMap::new();
+    for Difference { field, reach } in differences(&charter.spec, spec) {
+        match reach {
+            Reach::Live => {}
+            Reach::Container(name) => {
+                let known = record.containers.entry(name.clone()).or_default();
+                replaced.entry(name).or_insert_with(|| Replaced {
+                    generation: known.generation,
+                    digest: known.digest.clone(),
+                    disk: known.disk.clone(),
+                });
+                known.generation = order.generation;
+                known.ordered = known.attempt;
+            }
+            Reach::Sandbox => return Err(Refusal::NotInPlace(field)),
+        }
+    }
+    for container in spec.containers.iter().filter(|container| replaced.contains_key(&container.name)) {
+        let same = |old: &ContainerSpec| old.image == container.image && old.digest == container.digest;
+        // Another image is another disk: what was written upon the old one is not the new one's.
+        if !charter.spec.container(&container.name).is_some_and(same)
+            && let Some(known) = record.containers.get_mut(&container.name)
+        {
+            (known.digest, known.disk) = (None, None);
+        }
+    }
+    for name in replaced.keys() {
+        let under_way = ledger.pods.get(&order.pod).and_then(|known| under_way(known, spec, name));
+        record.containers.extend(under_way.map(|known| (name.clone(), known)));
+    }
+    let old = std::mem::replace(&mut charter.spec, spec.clone());
+    charter.previous = Some(Previous { spec: Box::new(old), replaced });
+    Ok(record)
+}
+
+/// What the Upgrade that this one replaces has made of a container, if this one wants the same of it.
+fn under_way(known: &PodRecord, spec: &PodSpec, name: &ContainerName) -> Option<ContainerRecord> {
+    let charter = known.charter.as_ref()?;
+    let upgrades = charter.previous.as_ref()?.replaced.contains_key(name);
+    let wanted = spec.container(name)?;
+    let same = differs(charter.spec.container(name)?, wanted).iter().all(|found| found.reach == Reach::Live);
+    known.containers.get(name).filter(|_| upgrades && same).cloned()
+}
+
+/// What differs can be taken on by what runs.
+fn resize(
+    ledger: &LedgerView<'_>,
+    host: &HostView,
+    order: &PodOrder,
+    spec: &PodSpec,
+) -> Result<PodRecord, Refusal> {
+    let mut record = revised(ledger, host, order, spec)?;
+    let Some(charter) = &mut record.charter else { return Ok(record) };
+    let deeper = differences(&charter.spec, spec).into_iter().find(|found| found.reach != Reach::Live);
+    if let Some(Difference { field, .. }) = deeper {
+        return Err(Refusal::NotLive(field));
+    }
+    let old = std::mem::replace(&mut charter.spec, spec.clone());
+    charter.previous = Some(Previous { spec: Box::new(old), replaced: BTreeMap::new() });
+    Ok(record)
+}
+
+/// The pod that is here, at a newer generation, if this node can honour it.
+fn revised(
+    ledger: &LedgerView<'_>,
+    host: &HostView,
+    order: &PodOrder,
+    spec: &PodSpec,
+) -> Result<PodRecord, Refusal> {
+    let mut record = here(ledger.pods.get(&order.pod), order)?;
+    match &record.charter {
+        Some(Charter { leaving: None, run_state: RunState::Running, .. }) => {}
+        Some(Charter { leaving: None, run_state: RunState::Stopped, .. }) => {
+            return Err(Refusal::Stopped(order.pod.clone()));
+        }
+        Some(Charter { leaving: Some(_), .. }) | None => return Err(Refusal::NoSuchPod(order.pod.clone())),
+    }
+    if order.generation <= record.generation {
+        return Err(Refusal::StaleGeneration { given: order.generation, known: record.generation });
+    }
+    check_spec(ledger, host, order, spec)?;
+    record.generation = order.generation;
     Ok(record)
 }
 

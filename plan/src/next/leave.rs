@@ -21,7 +21,8 @@ pub(super) fn next(record: &PodRecord, leaving: &Leaving, observed: &Observed) -
 
 fn stop_container(leaving: &Leaving, observed: &Observed, order: &OrderId) -> Option<Step> {
     let live = observed.containers.iter().find(|container| may_live(container))?;
-    Some(Step::StopContainer { id: live.id.clone(), grace_ms: leaving.grace_ms, order: order.clone() })
+    let cover = Cover::Order(order.clone());
+    Some(Step::StopContainer { id: live.id.clone(), grace_ms: leaving.grace_ms, cover })
 }
 
 /// Removing a container removes the disk that it names, so a disk that is kept comes off first.

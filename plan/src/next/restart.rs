@@ -1,12 +1,15 @@
 //! Whether and when a container that has died is started again.
 
-use crate::{ContainerRecord, Step, TaskState, Wait};
+use crate::{ContainerRecord, ObservedContainer, Step, TaskState, Wait};
 use berth_model::RestartPolicy;
 
 /// The first restart waits this long after the exit; each further one twice as long (kubelet: 10 s).
 const BACK_OFF_MS: u64 = 10_000;
 /// And never longer than this (kubelet: 5 min).
 const BACK_OFF_CAP_MS: u64 = 300_000;
+
+/// What counts as the exit code of what ended while nobody looked, as containerd has it.
+const UNSEEN_EXIT_CODE: i32 = 255;
 
 /// What becomes of a dead container.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,13 +23,21 @@ pub(super) enum Again {
 }
 
 /// Decides for a container that is proven dead.
-pub(super) fn again(policy: RestartPolicy, known: &ContainerRecord, state: &TaskState, now_ms: u64) -> Again {
-    // Dead since before an order last said that it must run, or never started at all.
-    if known.attempt <= known.ordered {
+pub(super) fn again(
+    policy: RestartPolicy,
+    known: &ContainerRecord,
+    container: &ObservedContainer,
+    now_ms: u64,
+) -> Again {
+    // Dead since before an order last said that it must run, or by our own hand when the host went down.
+    if container.attempt <= known.ordered || container.attempt == known.shut_down {
         return Again::Now;
     }
-    let (code, ago_ms) = match state {
+    let (code, ago_ms) = match &container.state {
         TaskState::Exited { code, ago_ms } => (*code, *ago_ms),
+        // It did not end by itself, but with its host.
+        TaskState::Interrupted { .. } if container.attempt <= known.before_boot => return Again::Now,
+        TaskState::Interrupted { ago_ms } => (UNSEEN_EXIT_CODE, *ago_ms),
         TaskState::Created | TaskState::Running | TaskState::Unknown => return Again::Now,
     };
     let wanted = match policy {
@@ -62,12 +73,35 @@ impl From<Wait> for Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_model::Attempt;
+    use crate::{Controls, Liveness};
+    use berth_model::{Attempt, Generation, Incarnation};
+
+    fn container(attempt: Attempt, state: TaskState) -> ObservedContainer {
+        ObservedContainer {
+            id: "c".to_owned(),
+            name: "web".parse().unwrap(),
+            incarnation: Incarnation(1),
+            generation: Generation(1),
+            attempt,
+            sandbox_id: "s".to_owned(),
+            state,
+            running_ms: None,
+            liveness: Liveness::Dead,
+            disk_key: None,
+            amended: true,
+            controls: Controls::Absent,
+        }
+    }
 
     fn check(policy: RestartPolicy, attempts: [u32; 2], state: &TaskState, expected: Option<u64>) {
-        let [ordered, attempt] = attempts.map(Attempt);
-        let known = ContainerRecord { attempt, ordered, ..ContainerRecord::default() };
-        let said = match again(policy, &known, state, 1_000_000) {
+        check_after_boot(policy, [attempts[0], 0, attempts[1]], state, expected);
+    }
+
+    /// Attempts: what was ordered, what was there before the host booted, and this one.
+    fn check_after_boot(policy: RestartPolicy, attempts: [u32; 3], state: &TaskState, expected: Option<u64>) {
+        let [ordered, before_boot, attempt] = attempts.map(Attempt);
+        let known = ContainerRecord { attempt, ordered, before_boot, ..ContainerRecord::default() };
+        let said = match again(policy, &known, &container(attempt, state.clone()), 1_000_000) {
             Again::Now => Some(0),
             Again::Later(wait) => wait.until_ms.map(|until| until - 1_000_000),
             Again::No => None,
@@ -90,5 +124,13 @@ mod tests {
         check(OnFailure, [0, 1], &exited(255, 60_000), Some(0));
         check(Never, [0, 1], &exited(1, 60_000), None);
         check(Never, [1, 1], &exited(1, 0), Some(0));
+        // The host went down around it: that is no end of its own.
+        let interrupted = TaskState::Interrupted { ago_ms: 0 };
+        check_after_boot(Never, [0, 2, 2], &interrupted, Some(0));
+        check_after_boot(Always, [0, 2, 2], &interrupted, Some(0));
+        check_after_boot(Never, [0, 2, 2], &exited(0, 60_000), None);
+        // The runtime lost it while the host was up: it has ended, and nobody knows how.
+        check_after_boot(Never, [0, 1, 2], &interrupted, None);
+        check_after_boot(OnFailure, [0, 1, 2], &interrupted, Some(20_000));
     }
 }

@@ -1,5 +1,6 @@
 //! The way to running, and staying there.
 
+use super::replace::{self, covering, current, rival};
 use super::restart::{Again, again};
 use super::{may_live, wait};
 use crate::{
@@ -26,24 +27,73 @@ enum Need {
 
 /// The next step of a pod that is meant to run.
 pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -> Step {
+    if let Some(why) = replace::broken(record, charter, observed) {
+        return Step::Refuse { why };
+    }
     let needs: Vec<_> =
         charter.spec.containers.iter().map(|spec| (spec, need(record, charter, observed, spec))).collect();
     if let Some((spec, _)) = needs.iter().find(|(_, need)| matches!(need, Need::Unknown)) {
         return wait(format!("it cannot be known whether container {} lives", spec.name));
     }
-    let busy = |need: &Need| matches!(need, Need::Attempt | Need::Start);
-    if needs.iter().any(|(_, need)| busy(need)) {
-        let wanting: Vec<_> =
-            needs.iter().filter(|(_, need)| matches!(need, Need::Attempt)).map(|(spec, _)| *spec).collect();
-        return ensure_images(record, observed, &wanting)
-            .or_else(|| ensure_slice(observed))
-            .or_else(|| ensure_sandbox(record, observed))
-            .or_else(|| needs.iter().find_map(|(spec, need)| advance(record, charter, observed, spec, need)))
+    if needs.iter().any(|(_, need)| matches!(need, Need::Attempt | Need::Start)) {
+        return hindrance(record, charter, observed)
+            .or_else(|| prepare(record, observed, &needs))
+            .or_else(|| create(record, observed, &needs))
+            .or_else(|| replace::await_ready(record, charter, observed))
+            .or_else(|| start_next(record, charter, observed, &needs))
             .unwrap_or_else(|| wait("a container waits for its sandbox"));
     }
-    rewrite_controls(record, charter, observed)
+    replace::stop_rivals(record, charter, observed)
+        .or_else(|| rewrite_controls(record, charter, observed))
+        .or_else(|| replace::await_ready(record, charter, observed))
         .or_else(|| clean_up(record, observed))
         .unwrap_or_else(|| settle(record, charter, observed, &needs))
+}
+
+/// What stands in the way of starting anything: the charter waits for a word, or the host cannot honour it.
+fn hindrance(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
+    if charter.held {
+        return Some(wait("down since the host booted: its charter waits for a Start"));
+    }
+    let why = observed.obstacle.clone()?;
+    let gives_up = record.open.as_ref().is_some_and(|open| open.failure.is_none());
+    Some(match gives_up {
+        true => Step::Refuse { why: Failure::Unhonourable { why } },
+        false => wait(format!("the host has changed: {why}")),
+    })
+}
+
+/// What the new attempts need before they can be made.
+fn prepare(record: &PodRecord, observed: &Observed, needs: &[(&ContainerSpec, Need)]) -> Option<Step> {
+    let wanting: Vec<_> =
+        needs.iter().filter(|(_, need)| matches!(need, Need::Attempt)).map(|(spec, _)| *spec).collect();
+    ensure_images(record, observed, &wanting)
+        .or_else(|| ensure_slice(observed))
+        .or_else(|| ensure_sandbox(record, observed))
+}
+
+/// All new attempts are made before any is started: what cannot be made is known before anything has ended.
+fn create(record: &PodRecord, observed: &Observed, needs: &[(&ContainerSpec, Need)]) -> Option<Step> {
+    let (spec, _) = needs.iter().find(|(_, need)| matches!(need, Need::Attempt))?;
+    let attempt = record.containers.get(&spec.name).map_or(Attempt(0), |known| known.attempt);
+    Some(Step::CreateContainer {
+        sandbox_id: home(record, observed)?.id.clone(),
+        container: spec.name.clone(),
+        attempt: attempt.next(),
+    })
+}
+
+fn start_next(
+    record: &PodRecord,
+    charter: &Charter,
+    observed: &Observed,
+    needs: &[(&ContainerSpec, Need)],
+) -> Option<Step> {
+    let (spec, _) = needs.iter().find(|(_, need)| matches!(need, Need::Start))?;
+    if let Some(rival) = rival(record, observed, &spec.name) {
+        return Some(replace::stop(record, charter, rival));
+    }
+    Some(start(record, charter, observed, current(record, observed, &spec.name)?))
 }
 
 /// The sandbox that new containers go into: the newest, if it is ready.
@@ -56,24 +106,10 @@ fn newest_sandbox<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a 
     ours.max_by_key(|sandbox| sandbox.attempt)
 }
 
-/// The newest attempt of a container, if the runtime has it.
-fn current<'a>(
-    record: &PodRecord,
-    observed: &'a Observed,
-    spec: &ContainerSpec,
-) -> Option<&'a ObservedContainer> {
-    let attempt = record.containers.get(&spec.name)?.attempt;
-    observed.containers.iter().find(|container| {
-        container.name == spec.name
-            && container.incarnation == record.incarnation
-            && container.attempt == attempt
-    })
-}
-
 fn need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
     let known = record.containers.get(&spec.name).cloned().unwrap_or_default();
-    let Some(container) = current(record, observed, spec) else {
-        return absent_need(record, observed, spec);
+    let Some(container) = current(record, observed, &spec.name) else {
+        return absent_need(record, charter, observed, spec);
     };
     match container.liveness {
         Liveness::Unknown => Need::Unknown,
@@ -84,25 +120,26 @@ fn need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &Conta
                 let at_home = home(record, observed).is_some_and(|home| home.id == container.sandbox_id);
                 if at_home { Need::Start } else { Need::Attempt }
             }
-            state @ (TaskState::Running | TaskState::Exited { .. } | TaskState::Unknown) => {
-                match again(charter.spec.restart, &known, state, observed.now_ms) {
-                    Again::Now => Need::Attempt,
-                    Again::Later(wait) => Need::Later(wait),
-                    Again::No => Need::Finished,
-                }
-            }
+            TaskState::Running
+            | TaskState::Exited { .. }
+            | TaskState::Interrupted { .. }
+            | TaskState::Unknown => match again(charter.spec.restart, &known, container, observed.now_ms) {
+                Again::Now => Need::Attempt,
+                Again::Later(wait) => Need::Later(wait),
+                Again::No => Need::Finished,
+            },
         },
     }
 }
 
-/// The newest attempt is not there. An older one that may live must not get a rival.
-fn absent_need(record: &PodRecord, observed: &Observed, spec: &ContainerSpec) -> Need {
-    let ours = |container: &&ObservedContainer| {
-        container.name == spec.name && container.incarnation == record.incarnation
-    };
-    match observed.containers.iter().filter(ours).any(may_live) {
-        true => Need::Unknown,
-        false => Need::Attempt,
+/// What is ordered is not there. What may live in its stead gives way by order, or gets no rival.
+fn absent_need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
+    match rival(record, observed, &spec.name) {
+        None => Need::Attempt,
+        Some(live) if live.liveness == Liveness::Live && covering(record, charter, live).is_some() => {
+            Need::Attempt
+        }
+        Some(_) => Need::Unknown,
     }
 }
 
@@ -154,27 +191,6 @@ fn ensure_sandbox(record: &PodRecord, observed: &Observed) -> Option<Step> {
     }
 }
 
-fn advance(
-    record: &PodRecord,
-    charter: &Charter,
-    observed: &Observed,
-    spec: &ContainerSpec,
-    need: &Need,
-) -> Option<Step> {
-    match need {
-        Need::Nothing | Need::Finished | Need::Later(_) | Need::Unknown => None,
-        Need::Attempt => {
-            let attempt = record.containers.get(&spec.name).map_or(Attempt(0), |known| known.attempt);
-            Some(Step::CreateContainer {
-                sandbox_id: home(record, observed)?.id.clone(),
-                container: spec.name.clone(),
-                attempt: attempt.next(),
-            })
-        }
-        Need::Start => Some(start(record, charter, observed, current(record, observed, spec)?)),
-    }
-}
-
 /// A created container gets its disk, then what CRI cannot say, then it starts.
 fn start(record: &PodRecord, charter: &Charter, observed: &Observed, container: &ObservedContainer) -> Step {
     let disk = record.disk(&container.name).filter(|_| charter.spec.disk == DiskPolicy::Reuse);
@@ -209,7 +225,7 @@ fn rewrite_controls(record: &PodRecord, charter: &Charter, observed: &Observed) 
         return Some(Step::UpdateResources { container: None, id: String::new() });
     }
     charter.spec.containers.iter().find_map(|spec| {
-        let container = current(record, observed, spec)?;
+        let container = current(record, observed, &spec.name)?;
         let drifted =
             container.liveness == Liveness::Live && matches!(container.controls, Controls::Drifted(_));
         (drifted && !observed.rewritten.contains(&container.id))
@@ -219,9 +235,8 @@ fn rewrite_controls(record: &PodRecord, charter: &Charter, observed: &Observed) 
 
 /// Dead attempts that nobody needs any more, and sandboxes that were replaced.
 fn clean_up(record: &PodRecord, observed: &Observed) -> Option<Step> {
-    let newest = |container: &ObservedContainer| {
-        container.incarnation == record.incarnation
-            && record.containers.get(&container.name).is_some_and(|known| known.attempt == container.attempt)
+    let is_current = |container: &ObservedContainer| {
+        current(record, observed, &container.name).is_some_and(|current| current.id == container.id)
     };
     let holds_disk = |container: &ObservedContainer| {
         container.disk_key.as_ref().is_some_and(|key| record.owns_disk(key) || is_kept(record, key))
@@ -229,7 +244,7 @@ fn clean_up(record: &PodRecord, observed: &Observed) -> Option<Step> {
     let superfluous = observed
         .containers
         .iter()
-        .find(|container| !newest(container) && !may_live(container) && !holds_disk(container));
+        .find(|container| !is_current(container) && !may_live(container) && !holds_disk(container));
     if let Some(container) = superfluous {
         return Some(Step::RemoveContainer { id: container.id.clone(), cover: Cover::Charter });
     }
@@ -277,7 +292,7 @@ fn still_drifted(record: &PodRecord, charter: &Charter, observed: &Observed) -> 
     if let SliceState::Present { controls: Controls::Drifted(files), .. } = &observed.slice {
         return Some(format!("{} of the pod's slice", files.join(", ")));
     }
-    charter.spec.containers.iter().find_map(|spec| match &current(record, observed, spec)?.controls {
+    charter.spec.containers.iter().find_map(|spec| match &current(record, observed, &spec.name)?.controls {
         Controls::Drifted(files) => Some(format!("{} of container {}", files.join(", "), spec.name)),
         Controls::InOrder | Controls::Absent => None,
     })

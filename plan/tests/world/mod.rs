@@ -9,13 +9,14 @@
 mod fixtures;
 
 use berth_model::{
-    Attempt, ContainerName, Digest, Disk, DiskPolicy, EvictDisposition, Generation, Incarnation, Order,
-    OrderId, PodOrder, PodVerb, RestartPolicy, RunState, Seq, Target, Term,
+    Attempt, ContainerName, ContainerSpec, Digest, Disk, DiskPolicy, EnvVar, EvictDisposition, Generation,
+    ImageName, Incarnation, Order, OrderId, Outcome, PodOrder, PodSpec, PodVerb, RecoveryPolicy,
+    RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
     Admission, Change, Controls, Cover, Effect, ImageState, Known, LedgerView, Liveness, Observed,
-    ObservedContainer, ObservedSandbox, PodRecord, SliceState, Step, TaskState, admit, after, before, check,
-    conclude,
+    ObservedContainer, ObservedSandbox, PodRecord, Shutdown, SliceState, Step, TaskState, admit, after,
+    before, booted, check, conclude,
 };
 use fixtures::{host, pod, spec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One event of a life.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    /// An order of this verb (0 Run, 1 Stop, 2 Start, 3 Evict and keep, 4 Evict and release, 5 Release, 6 Run with kept
-    /// disks), valid, or spoiled in some way.
+    /// An order of this verb (as [`verbs`] numbers them), valid, or spoiled in some way.
     Order { verb: u8, spoiled: Spoiled },
     /// The last accepted order comes again.
     Redeliver,
@@ -32,8 +32,12 @@ pub(crate) enum Op {
     Pass(u32),
     /// A container ends by itself.
     Die { which: u8, code: i32 },
-    /// The host reboots.
+    /// The host reboots, or its power fails.
     Reboot,
+    /// The host is shut down in order: so many steps are left to the daemon, then it reboots.
+    Shutdown(u8),
+    /// A CPU goes, or comes back.
+    Obstacle(bool),
     /// The sandbox's own process ends.
     PauseEnds,
     /// So many looks cannot tell whether anything lives.
@@ -59,6 +63,13 @@ pub(crate) enum Spoiled {
     OldSeq,
 }
 
+/// An environment that a container ends with at once.
+const BROKEN: &str = "broken";
+/// A limit that the kernel takes and does not keep.
+const REFUSED_LIMIT: u64 = 1 << 60;
+/// What something else has written.
+const DRIFTED: u64 = u64::MAX;
+
 /// What next_step is, so that broken ones can be tried.
 pub(crate) type Next = fn(&PodRecord, &Observed) -> Step;
 
@@ -74,6 +85,10 @@ struct Container {
     disk: Option<String>,
     in_order: bool,
     amended: bool,
+    generation: Generation,
+    /// By what it was made.
+    made_by: ContainerSpec,
+    started_at_ms: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -90,7 +105,7 @@ pub(crate) struct World {
     checked: bool,
     record: Option<PodRecord>,
     term: Term,
-    orders: BTreeMap<OrderId, (Order, Option<berth_model::Outcome>)>,
+    orders: BTreeMap<OrderId, (Order, Option<Outcome>)>,
     last: Option<Order>,
     serial: u64,
     incarnation: u64,
@@ -99,14 +114,36 @@ pub(crate) struct World {
     containers: BTreeMap<String, Container>,
     sandboxes: BTreeMap<String, Sandbox>,
     snapshots: BTreeSet<String>,
-    slice: Option<bool>,
-    images: BTreeSet<ContainerName>,
+    /// The one limit that the slice has.
+    slice: Option<u64>,
+    images: BTreeMap<ContainerName, ImageName>,
     blind: u8,
+    /// What was rewritten since the world last changed otherwise.
+    rewritten: BTreeSet<String>,
     fail: Option<bool>,
     crash: Option<u8>,
     /// Disks that a started container has written to, and that nobody has given up.
     precious: BTreeSet<String>,
     policy: DiskPolicy,
+    seed: u8,
+    shutdown: bool,
+    obstacle: bool,
+    books: Books,
+}
+
+/// What the judge remembers of its own accord.
+#[derive(Default)]
+struct Books {
+    /// The spec that the last order which got there has said.
+    committed: Option<PodSpec>,
+    /// Disks that became precious under an Upgrade that is open: they go if it does not get there.
+    provisional: BTreeSet<String>,
+    /// When the last Restart was accepted.
+    restarted_at_ms: u64,
+    /// Containers that ended by themselves since they were started.
+    ended: BTreeSet<ContainerName>,
+    /// Since a reboot nothing may start without an order.
+    held: bool,
 }
 
 type Judged = Result<(), String>;
@@ -129,12 +166,17 @@ impl World {
             sandboxes: BTreeMap::new(),
             snapshots: BTreeSet::new(),
             slice: None,
-            images: BTreeSet::new(),
+            images: BTreeMap::new(),
             blind: 0,
+            rewritten: BTreeSet::new(),
             fail: None,
             crash: None,
             precious: BTreeSet::new(),
             policy,
+            seed,
+            shutdown: false,
+            obstacle: false,
+            books: Books::default(),
         }
     }
 
@@ -151,16 +193,23 @@ impl World {
                 let live: Vec<_> =
                     self.containers.iter().filter(|(_, c)| c.live).map(|(id, _)| id.clone()).collect();
                 if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
+                    self.books.ended.extend(self.containers.get(id).map(|c| c.name.clone()));
                     self.end(id, *code);
                 }
                 Ok(())
             }
             Op::Reboot => {
-                self.pause_ends();
-                let all: Vec<_> = self.containers.keys().cloned().collect();
-                all.iter().for_each(|id| self.end(id, 255));
-                self.slice = None;
-                (self.fail, self.crash) = (None, None);
+                self.reboot();
+                Ok(())
+            }
+            Op::Shutdown(steps) => {
+                self.shutdown = true;
+                (0..*steps).try_for_each(|_| self.step().map(drop))?;
+                self.reboot();
+                Ok(())
+            }
+            Op::Obstacle(is_there) => {
+                self.obstacle = *is_there;
                 Ok(())
             }
             Op::PauseEnds => {
@@ -189,7 +238,7 @@ impl World {
                 Ok(())
             }
             Op::Drift => {
-                self.slice = self.slice.map(|_| false);
+                self.slice = self.slice.map(|_| DRIFTED);
                 self.containers.values_mut().filter(|c| c.live).for_each(|c| c.in_order = false);
                 Ok(())
             }
@@ -199,7 +248,7 @@ impl World {
 
     /// Nothing more happens: the pod must come to rest, and be as its charter says.
     pub(crate) fn settle(&mut self) -> Judged {
-        (self.blind, self.fail, self.crash) = (0, None, None);
+        (self.blind, self.fail, self.crash, self.obstacle) = (0, None, None, false);
         for _ in 0..400 {
             let had_order = self.record.as_ref().is_some_and(|record| record.open.is_some());
             match self.step()? {
@@ -207,7 +256,7 @@ impl World {
                 Some(Step::Wait(wait)) => match wait.until_ms {
                     Some(until) => self.now_ms = until.max(self.now_ms + 1),
                     // Its sandbox has ended around something that lives: only upstream may end that.
-                    None if self.is_stranded() => return Ok(()),
+                    None if self.is_stranded() || self.books.held => return Ok(()),
                     None => return Err(format!("waits for ever: {}", wait.why)),
                 },
                 Some(_) | None => {}
@@ -228,15 +277,45 @@ impl World {
             None if self.containers.is_empty() && self.sandboxes.is_empty() && self.slice.is_none() => Ok(()),
             None => Err("something is left of a pod that is gone".to_owned()),
             Some(charter) if charter.leaving.is_some() => Err("at rest while leaving".to_owned()),
+            Some(charter) if Some(&charter.spec) != self.books.committed.as_ref() => {
+                Err("the charter is not what the last order that got there said".to_owned())
+            }
             Some(charter) => charter.spec.containers.iter().try_for_each(|spec| {
-                match (charter.run_state, charter.spec.restart, live(&spec.name)) {
-                    (RunState::Stopped, _, true) => Err("a stopped pod lives".to_owned()),
-                    (RunState::Running, RestartPolicy::Always, false) => {
+                let made_otherwise =
+                    |c: &Container| c.live && c.name == spec.name && !same_making(&c.made_by, spec);
+                if self.containers.values().any(made_otherwise) {
+                    return Err(format!("container {} is not as its charter says", spec.name));
+                }
+                let must_run =
+                    charter.spec.restart == RestartPolicy::Always || !self.books.ended.contains(&spec.name);
+                match (charter.run_state, live(&spec.name)) {
+                    (RunState::Stopped, true) => Err("a stopped pod lives".to_owned()),
+                    (RunState::Running, false) if must_run => {
                         Err("a pod that should run does not".to_owned())
                     }
                     _ => Ok(()),
                 }
             }),
+        }
+    }
+
+    fn reboot(&mut self) {
+        self.pause_ends();
+        let now_ms = self.now_ms;
+        self.containers.values_mut().filter(|c| c.live).for_each(|c| {
+            (c.live, c.ended_at_ms) = (false, now_ms);
+            c.state = TaskState::Interrupted { ago_ms: 0 };
+        });
+        self.slice = None;
+        (self.fail, self.crash, self.shutdown) = (None, None, false);
+        if let Some(record) = &mut self.record {
+            let confirmed = record.charter.as_ref().is_some_and(|charter| {
+                charter.spec.recovery == RecoveryPolicy::Confirmed
+                    && charter.run_state == RunState::Running
+                    && charter.leaving.is_none()
+            });
+            self.books.held |= confirmed && record.open.as_ref().is_none_or(|open| open.failure.is_some());
+            *record = booted(record);
         }
     }
 
@@ -269,19 +348,7 @@ impl World {
         };
         self.seq += 1;
         self.serial += 1;
-        let kept = known.as_ref().and_then(|record| record.kept.first()).map(|kept| kept.incarnation);
-        let verb = match verb {
-            0 => PodVerb::Run { spec: Box::new(spec(self.policy)), disk: Disk::Fresh },
-            1 => PodVerb::Stop { grace_ms: 10 },
-            2 => PodVerb::Start,
-            3 => PodVerb::Evict { grace_ms: 10, disposition: EvictDisposition::Keep },
-            4 => PodVerb::Evict { grace_ms: 10, disposition: EvictDisposition::Release },
-            5 => PodVerb::Release,
-            _ => PodVerb::Run {
-                spec: Box::new(spec(self.policy)),
-                disk: Disk::Kept { incarnation: kept.unwrap_or(Incarnation(0)) },
-            },
-        };
+        let (verb, generation) = self.verb(verb, known.as_ref());
         let (old_term, old_incarnation, old_seq) =
             (spoiled == Spoiled::OldTerm, spoiled == Spoiled::OldIncarnation, spoiled == Spoiled::OldSeq);
         let order = Order {
@@ -296,13 +363,16 @@ impl World {
                 } else {
                     incarnation
                 }),
-                generation: Generation(1),
+                generation,
                 seq: Seq(if old_seq { self.seq.saturating_sub(2) } else { self.seq }),
                 verb,
             }),
         };
         let before = self.record.clone();
         let accepted = self.give(&order)?;
+        if accepted {
+            self.note_accepted(&order);
+        }
         match (accepted, spoiled, &before) {
             (true, Spoiled::OldTerm, _) => Err("an order of an old term was accepted".to_owned()),
             (true, Spoiled::OldIncarnation, Some(known)) if incarnation <= known.incarnation.0 => {
@@ -314,6 +384,127 @@ impl World {
             (false, _, _) if self.record != before => Err("a refused order changed something".to_owned()),
             _ => Ok(()),
         }
+    }
+
+    /// Verbs by number: 0 Run, 1 Stop, 2 Start, 3 Evict and keep, 4 Evict and release, 5 Release, 6 Run with kept disks,
+    /// 7 Restart, 8 Restart and rebuild, 9 Upgrade to another image, 10 to another environment, 11 to one that ends at
+    /// once, 12 Resize, 13 Resize to what the kernel does not keep.
+    fn verb(&self, number: u8, known: Option<&PodRecord>) -> (PodVerb, Generation) {
+        let kept = known.and_then(|record| record.kept.first()).map(|kept| kept.incarnation);
+        let generation = known.map_or(Generation(1), |record| record.generation);
+        let charter = known.and_then(|record| record.charter.as_ref());
+        let fresh = || spec(self.policy, self.seed);
+        let mut now = charter.map_or_else(fresh, |charter| charter.spec.clone());
+        let serial = self.serial;
+        let upgrade = |spec: PodSpec| PodVerb::Upgrade { spec: Box::new(spec), settle_ms: 5 };
+        let verb = match number {
+            0 => PodVerb::Run { spec: Box::new(fresh()), disk: Disk::Fresh },
+            1 => PodVerb::Stop { grace_ms: 10 },
+            2 => PodVerb::Start,
+            3 => PodVerb::Evict { grace_ms: 10, disposition: EvictDisposition::Keep },
+            4 => PodVerb::Evict { grace_ms: 10, disposition: EvictDisposition::Release },
+            5 => PodVerb::Release,
+            6 => PodVerb::Run {
+                spec: Box::new(fresh()),
+                disk: Disk::Kept { incarnation: kept.unwrap_or(Incarnation(0)) },
+            },
+            7 => PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 10 },
+            8 => PodVerb::Restart { disk: DiskPolicy::Rebuild, grace_ms: 10 },
+            9 => {
+                now.containers[0].image = format!("registry.example/web:{serial}").parse().unwrap();
+                upgrade(now)
+            }
+            10 | 11 => {
+                let value = if number == 10 { serial.to_string() } else { BROKEN.to_owned() };
+                let all = if serial.is_multiple_of(2) { 1 } else { now.containers.len() };
+                now.containers[..all].iter_mut().for_each(|container| {
+                    container.env = vec![EnvVar { name: "VERSION".to_owned(), value: value.clone() }];
+                });
+                upgrade(now)
+            }
+            12 | 13 => {
+                now.limits.pids_max = Some(if number == 12 { serial } else { REFUSED_LIMIT });
+                PodVerb::Resize { spec: Box::new(now) }
+            }
+            _ => unreachable!("there is no such verb"),
+        };
+        let raises = matches!(verb, PodVerb::Upgrade { .. } | PodVerb::Resize { .. });
+        (verb, if raises { Generation(generation.0 + 1) } else { generation })
+    }
+
+    /// The judge's books, when an order was accepted.
+    fn note_accepted(&mut self, order: &Order) {
+        // Whatever was under way did not get there: what it made is nobody's.
+        for key in std::mem::take(&mut self.books.provisional) {
+            self.precious.remove(&key);
+        }
+        let Target::Pod(target) = &order.target else { return };
+        match &target.verb {
+            PodVerb::Run { spec, .. } => {
+                self.books.committed = Some(*spec.clone());
+                self.books.ended.clear();
+                self.books.held = false;
+            }
+            PodVerb::Start => {
+                self.books.ended.clear();
+                self.books.held = false;
+            }
+            PodVerb::Restart { disk, .. } => {
+                self.books.ended.clear();
+                self.books.held = false;
+                self.books.restarted_at_ms = self.now_ms;
+                if *disk == DiskPolicy::Rebuild {
+                    let kept: BTreeSet<_> = self.kept_keys();
+                    self.precious.retain(|key| kept.contains(key));
+                }
+            }
+            PodVerb::Upgrade { spec, .. } => {
+                let committed = self.books.committed.as_ref();
+                let stays = |name: &ContainerName| {
+                    let old = committed.and_then(|old| old.container(name));
+                    old.zip(spec.container(name)).is_some_and(|(old, new)| same_making(old, new))
+                };
+                self.books.ended.retain(stays);
+            }
+            PodVerb::Evict { .. } | PodVerb::Stop { .. } => self.books.held = false,
+            PodVerb::Resize { .. } | PodVerb::Release => {}
+        }
+    }
+
+    fn kept_keys(&self) -> BTreeSet<String> {
+        self.record.iter().flat_map(|record| &record.kept).map(|kept| kept.key.clone()).collect()
+    }
+
+    /// The judge's books, when an order has ended; `before` is the record until then.
+    fn note_ended(&mut self, before: &PodRecord, outcome: &Outcome) -> Judged {
+        let Some(open) = &before.open else { return Ok(()) };
+        let done = *outcome == Outcome::Done;
+        let live = || self.containers.values().filter(|c| c.live);
+        match &open.verb {
+            PodVerb::Upgrade { spec, .. } if done => {
+                if spec.containers.iter().any(is_broken) {
+                    return Err("a broken upgrade was called done".to_owned());
+                }
+                self.books.committed = Some(*spec.clone());
+                self.books.provisional.clear();
+                let named = |key: &String| before.containers.values().any(|c| c.disk.as_ref() == Some(key));
+                let kept = self.kept_keys();
+                self.precious.retain(|key| named(key) || kept.contains(key));
+            }
+            PodVerb::Resize { spec } if done => {
+                if spec.limits.pids_max == Some(REFUSED_LIMIT) && live().next().is_some() {
+                    return Err("a resize was called done that the kernel did not keep".to_owned());
+                }
+                self.books.committed = Some(*spec.clone());
+            }
+            PodVerb::Restart { .. }
+                if done && live().any(|c| c.started_at_ms <= self.books.restarted_at_ms) =>
+            {
+                return Err("a restart was called done around a container that it left as it was".to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn redeliver(&mut self) -> Judged {
@@ -347,7 +538,7 @@ impl World {
                 self.last = Some(order.clone());
                 if let Some((_, outcome)) = accepted.superseded.and_then(|id| self.orders.get_mut(&id)) {
                     let by = order.id.clone();
-                    *outcome = Some(berth_model::Outcome::Failed(berth_model::Failure::Superseded { by }));
+                    *outcome = Some(Outcome::Failed(berth_model::Failure::Superseded { by }));
                 }
                 Ok(true)
             }
@@ -371,9 +562,14 @@ impl World {
             id: id.clone(),
             name: c.name.clone(),
             incarnation: c.incarnation,
+            generation: c.generation,
             attempt: c.attempt,
             sandbox_id: c.sandbox.clone(),
+            running_ms: c.live.then(|| self.now_ms - c.started_at_ms),
             state: match &c.state {
+                TaskState::Interrupted { .. } => {
+                    TaskState::Interrupted { ago_ms: self.now_ms - c.ended_at_ms }
+                }
                 TaskState::Exited { code, .. } => {
                     TaskState::Exited { code: *code, ago_ms: self.now_ms - c.ended_at_ms }
                 }
@@ -398,15 +594,18 @@ impl World {
             images: self
                 .images
                 .iter()
-                .map(|name| (name.clone(), ImageState::Present { digest: digest() }))
+                .map(|(name, image)| (name.clone(), ImageState::Present { digest: digest(image) }))
                 .collect(),
             slice: match self.slice {
                 None => SliceState::Absent,
-                Some(in_order) => {
+                Some(limit) => {
+                    let in_order = limit == self.ordered_limit();
                     SliceState::Present { controls: controls(in_order), liveness: liveness(live) }
                 }
             },
-            rewritten: BTreeSet::new(),
+            rewritten: self.rewritten.clone(),
+            obstacle: self.obstacle.then(|| "CPUs 3 are offline".to_owned()),
+            shutdown: self.shutdown.then_some(Shutdown { left_ms: 100 }),
             now_ms: self.now_ms,
         }
     }
@@ -423,7 +622,13 @@ impl World {
             return Err(format!("the checker refuses {step:?}: {violation}"));
         }
         if let Some(concluded) = conclude(&record, &step) {
+            if concluded.record.open.as_ref().is_some_and(|open| open.failure.is_some()) {
+                for key in std::mem::take(&mut self.books.provisional) {
+                    self.precious.remove(&key);
+                }
+            }
             if let Some((id, outcome)) = concluded.ended {
+                self.note_ended(&record, &outcome)?;
                 let entry = self.orders.get_mut(&id).ok_or("an unknown order ended")?;
                 if entry.1.is_some() {
                     return Err(format!("order {id} ended twice"));
@@ -455,8 +660,12 @@ impl World {
         if crash == Some(1) {
             return Ok(None);
         }
+        match &step {
+            Step::UpdateResources { id, .. } => drop(self.rewritten.insert(id.clone())),
+            _ => self.rewritten.clear(),
+        }
         let effect = match &step {
-            Step::EnsureImage { .. } => Effect::Resolved(digest()),
+            Step::EnsureImage { image, .. } => Effect::Resolved(digest(image)),
             _ => Effect::Happened,
         };
         let current = self.record.clone().unwrap_or(record);
@@ -466,21 +675,50 @@ impl World {
         Ok(Some(step))
     }
 
-    /// Whether the pod's open order permits ending what lives: the judge's own reading of the verbs.
+    /// Whether the pod's open order permits ending whatever lives: the judge's own reading of the verbs.
     fn may_end(&self, record: &PodRecord) -> bool {
         record.open.as_ref().is_some_and(|open| match open.verb {
             PodVerb::Stop { .. } | PodVerb::Evict { .. } => true,
             PodVerb::Run { .. } => open.failure.is_some(),
-            PodVerb::Start | PodVerb::Release => false,
+            PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Upgrade { .. }
+            | PodVerb::Resize { .. }
+            | PodVerb::Release => false,
         })
     }
 
-    fn judge_end(&self, record: &PodRecord, id: &str, what: &str) -> Judged {
-        let live = self.containers.get(id).is_some_and(|container| container.live);
-        match live && !self.may_end(record) {
-            true => Err(format!("{what} ended live container {id} without an order")),
-            false => Ok(()),
+    /// Whether the open order is to replace this very container.
+    fn may_replace(&self, record: &PodRecord, container: &Container) -> bool {
+        let (Some(open), Some(charter)) = (&record.open, &record.charter) else { return false };
+        match open.verb {
+            PodVerb::Restart { .. } => container.started_at_ms <= self.books.restarted_at_ms,
+            PodVerb::Upgrade { .. } => charter
+                .spec
+                .container(&container.name)
+                .is_some_and(|spec| !same_making(&container.made_by, spec)),
+            _ => false,
         }
+    }
+
+    fn judge_end(&self, record: &PodRecord, id: &str, what: &str) -> Judged {
+        let live = self.containers.get(id).filter(|container| container.live);
+        match live {
+            Some(container) if !self.may_end(record) && !self.may_replace(record, container) => {
+                Err(format!("{what} ended live container {id} without an order"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn ordered_limit(&self) -> u64 {
+        let charter = self.record.as_ref().and_then(|record| record.charter.as_ref());
+        charter.and_then(|charter| charter.spec.limits.pids_max).unwrap_or_default()
+    }
+
+    fn write_slice(&mut self) {
+        let limit = self.ordered_limit();
+        self.slice = Some(if limit == REFUSED_LIMIT { DRIFTED } else { limit });
     }
 
     /// A container's record goes, and with it whatever disk it names at this moment.
@@ -497,7 +735,11 @@ impl World {
             PodVerb::Evict { disposition, .. } => *disposition == EvictDisposition::Release,
             // Undoing a Run gives up what that Run has made, and nothing older.
             PodVerb::Run { .. } => open.failure.is_some() && record.kept.iter().all(|kept| kept.key != key),
-            PodVerb::Stop { .. } | PodVerb::Start => false,
+            PodVerb::Stop { .. }
+            | PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Upgrade { .. }
+            | PodVerb::Resize { .. } => false,
         });
         match self.precious.remove(key) && !given_up {
             true => Err(format!("disk {key} was lost")),
@@ -507,10 +749,11 @@ impl World {
 
     fn perform(&mut self, record: &PodRecord, step: &Step) -> Judged {
         match step {
-            Step::EnsureImage { container, .. } => {
-                self.images.insert(container.clone());
+            Step::EnsureImage { container, image, .. } => {
+                self.images.insert(container.clone(), image.clone());
             }
-            Step::EnsureSlice | Step::UpdateResources { container: None, .. } => self.slice = Some(true),
+            Step::EnsureSlice | Step::UpdateResources { container: None, .. } => self.write_slice(),
+            Step::AwaitReady { .. } => {}
             Step::UpdateResources { id, .. } => {
                 self.containers.get_mut(id).map(|c| c.in_order = true).ok_or("resources of nothing")?;
             }
@@ -528,7 +771,14 @@ impl World {
                 self.containers.get_mut(id).ok_or("amended nothing")?.amended = true;
             }
             Step::StartContainer { id, .. } => self.start(record, id)?,
-            Step::StopContainer { id, .. } => {
+            Step::StopContainer { id, cover: Cover::HostShutdown, .. } => {
+                if !self.shutdown {
+                    return Err(format!("container {id} was stopped for a shutdown that nobody announced"));
+                }
+                self.end(id, 0);
+            }
+            Step::StopContainer { id, cover, .. } => {
+                self.judge_cover(record, cover)?;
                 self.judge_end(record, id, "StopContainer")?;
                 self.end(id, 143);
             }
@@ -576,6 +826,7 @@ impl World {
                 Err(format!("order {id} is not open, and was named as cover"))
             }
             Cover::Order(_) | Cover::Charter => Ok(()),
+            Cover::HostShutdown => Err("a shutdown was named as cover for removing something".to_owned()),
         }
     }
 
@@ -598,6 +849,11 @@ impl World {
         name: &ContainerName,
         attempt: Attempt,
     ) -> Judged {
+        if self.obstacle {
+            return Err("a container was made that the host cannot honour".to_owned());
+        }
+        let charter = record.charter.as_ref().ok_or("a container was made without a charter")?;
+        let made_by = charter.spec.container(name).ok_or("a container was made that nobody ordered")?.clone();
         if !self.sandboxes.get(sandbox).is_some_and(|s| s.ready) {
             return Err("a container was made in a sandbox that is not ready".to_owned());
         }
@@ -615,6 +871,9 @@ impl World {
             disk: Some(disk),
             in_order: true,
             amended: false,
+            generation: record.containers.get(name).map_or(Generation(0), |known| known.generation),
+            made_by,
+            started_at_ms: 0,
         };
         match self.containers.insert(id, container) {
             Some(_) => Err("a container's name was used twice".to_owned()),
@@ -659,12 +918,29 @@ impl World {
         if keeps && own.is_some_and(|own| self.precious.contains(own) && own != key) {
             return Err(format!("container {id} was started without its disk"));
         }
-        if keeps {
-            self.precious.insert(key);
+        if self.books.held {
+            return Err(format!(
+                "container {id} was started, and its charter waits for the control plane's word"
+            ));
         }
+        if self.shutdown {
+            return Err(format!("container {id} was started while the host shut down"));
+        }
+        let upgrades = record
+            .open
+            .as_ref()
+            .is_some_and(|open| matches!(open.verb, PodVerb::Upgrade { .. }) && open.failure.is_none());
+        if keeps && self.precious.insert(key.clone()) && upgrades {
+            self.books.provisional.insert(key);
+        }
+        self.books.ended.remove(&container.name);
+        let now_ms = self.now_ms;
         let container = self.containers.get_mut(id).ok_or("nothing was started")?;
-        container.live = true;
+        (container.live, container.started_at_ms) = (true, now_ms);
         container.state = TaskState::Running;
+        if is_broken(&container.made_by) {
+            self.end(id, 1);
+        }
         Ok(())
     }
 }
@@ -673,6 +949,17 @@ fn is_effect(step: &Step) -> bool {
     !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. } | Step::EndGrant { .. })
 }
 
-fn digest() -> Digest {
-    format!("sha256:{}", "ab".repeat(32)).parse().unwrap()
+/// What an image name resolves to: every second one to the same image as the one before.
+fn digest(image: &ImageName) -> Digest {
+    let tag: u64 = image.to_string().rsplit(':').next().and_then(|tag| tag.parse().ok()).unwrap_or(0);
+    format!("sha256:{:064x}", tag / 2).parse().unwrap()
+}
+
+/// Whether a container made by one of these is one made by the other: limits are written while it runs.
+fn same_making(one: &ContainerSpec, other: &ContainerSpec) -> bool {
+    (&one.image, &one.env) == (&other.image, &other.env)
+}
+
+fn is_broken(spec: &ContainerSpec) -> bool {
+    spec.env.iter().any(|var| var.value == BROKEN)
 }

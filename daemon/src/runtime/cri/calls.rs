@@ -1,14 +1,15 @@
 //! The calls.
 
-use crate::runtime::RuntimeError;
-use crate::runtime::client::{Attempted, Client, END_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
+use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent};
+use crate::runtime::{Readiness, RuntimeError};
+use berth_model::ExecProbe;
 use k8s_cri::v1::{
-    ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest, Image,
-    ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig, PodSandboxState,
-    PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest,
-    RunPodSandboxRequest, StartContainerRequest, StatusRequest, StopContainerRequest, StopPodSandboxRequest,
-    VersionRequest, VersionResponse,
+    ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
+    ExecSyncRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig,
+    PodSandboxState, PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StatusRequest,
+    StopContainerRequest, StopPodSandboxRequest, VersionRequest, VersionResponse,
 };
 use std::time::Duration;
 
@@ -18,12 +19,20 @@ pub(in crate::runtime) enum CriState {
     /// Made, not started.
     Created,
     /// Running.
-    Running,
+    Running {
+        /// Since when, nanoseconds after the epoch.
+        started_at_ns: i64,
+    },
     /// Ended.
     Exited {
         /// Exit code.
         code: i32,
         /// When, nanoseconds after the epoch.
+        finished_at_ns: i64,
+    },
+    /// Ended while containerd did not look: with the host, or while it was away itself.
+    Interrupted {
+        /// When containerd found out, nanoseconds after the epoch.
         finished_at_ns: i64,
     },
     /// CRI does not know.
@@ -39,13 +48,28 @@ impl CriState {
         };
         match ContainerState::try_from(status.state) {
             Ok(ContainerState::ContainerCreated) => Self::Created,
-            Ok(ContainerState::ContainerRunning) => Self::Running,
+            Ok(ContainerState::ContainerRunning) => Self::Running { started_at_ns: status.started_at },
+            Ok(ContainerState::ContainerExited) if is_unseen(status) => {
+                Self::Interrupted { finished_at_ns: status.finished_at }
+            }
             Ok(ContainerState::ContainerExited) => {
                 Self::Exited { code: status.exit_code, finished_at_ns: status.finished_at }
             }
             Ok(ContainerState::ContainerUnknown) | Err(_) => Self::Unknown,
         }
     }
+}
+
+/// What containerd says of a container that it finds gone (internal/cri/server/restart.go: `unknownContainerStatus`).
+fn is_unseen(status: &ContainerStatus) -> bool {
+    status.exit_code == 255 && status.reason == "Unknown"
+}
+
+/// The last line of what a program wrote, cut to what a person reads.
+fn last_line(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.chars().take(200).collect())
 }
 
 fn image_spec(name: &str) -> Option<ImageSpec> {
@@ -138,6 +162,29 @@ impl Client {
         let request = StopContainerRequest { container_id: id.to_owned(), timeout };
         let attempted = Attempted { timeout: grace + END_TIMEOUT, ..Attempted::record(what) };
         attempted.run(self.runtime().stop_container(request)).await.map(drop)
+    }
+
+    /// Runs a readiness probe. What runs longer than its time, or cannot be run, is not ready.
+    pub(in crate::runtime) async fn exec_probe(
+        &self,
+        id: &str,
+        probe: &ExecProbe,
+    ) -> Result<Readiness, RuntimeError> {
+        let seconds = i64::try_from(probe.timeout_ms.div_ceil(1_000)).unwrap_or(i64::MAX);
+        let request =
+            ExecSyncRequest { container_id: id.to_owned(), cmd: probe.command.clone(), timeout: seconds };
+        let timeout = Duration::from_millis(probe.timeout_ms) + LOOK_TIMEOUT;
+        let what = format!("run the readiness probe of container {id}");
+        let attempted = Attempted { timeout, ..Attempted::look(what) };
+        match attempted.run(self.runtime().exec_sync(request)).await {
+            Ok(answer) if answer.exit_code == 0 => Ok(Readiness::Ready),
+            Ok(answer) => {
+                let said = last_line(&answer.stderr).or_else(|| last_line(&answer.stdout));
+                let said = said.map(|line| format!(": {line}")).unwrap_or_default();
+                Ok(Readiness::NotReady(format!("its probe ended with code {}{said}", answer.exit_code)))
+            }
+            Err(error) => Ok(Readiness::NotReady(error.to_string())),
+        }
     }
 
     pub(in crate::runtime) async fn remove_cri_container(&self, id: &str) -> Result<(), RuntimeError> {

@@ -1,9 +1,9 @@
 //! A container's configuration, from the order.
 
 use super::sandbox::{namespaces, runtime_default};
-use crate::runtime::Ordered;
 use crate::runtime::identity::{Role, Tag, log_file};
-use berth_model::{Attempt, ContainerSpec, Digest, EnvVar, User};
+use crate::runtime::{Making, Ordered};
+use berth_model::{ContainerSpec, EnvVar, User};
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, LinuxContainerSecurityContext, Mount,
@@ -15,8 +15,7 @@ use std::path::PathBuf;
 pub(in crate::runtime) struct ContainerPlan<'a> {
     pub(in crate::runtime) ordered: &'a Ordered,
     pub(in crate::runtime) spec: &'a ContainerSpec,
-    pub(in crate::runtime) attempt: Attempt,
-    pub(in crate::runtime) digest: &'a Digest,
+    pub(in crate::runtime) making: &'a Making,
     pub(in crate::runtime) resources: LinuxContainerResources,
     /// The pod's own `/etc/hosts`, on the host.
     pub(in crate::runtime) hosts_file: PathBuf,
@@ -41,12 +40,14 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// The configuration.
 pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> ContainerConfig {
-    let ContainerPlan { ordered, spec, attempt, digest, resources, hosts_file } = plan;
+    let ContainerPlan { ordered, spec, making, resources, hosts_file } = plan;
+    let Making { attempt, generation, digest } = making;
+    let attempt = *attempt;
     let tag = Tag {
         pod: ordered.pod.clone(),
         incarnation: ordered.incarnation,
         attempt,
-        role: Role::Container { name: spec.name.clone(), digest: digest.clone() },
+        role: Role::Container { name: spec.name.clone(), generation: *generation, digest: digest.clone() },
     };
     ContainerConfig {
         metadata: Some(ContainerMetadata { name: spec.name.to_string(), attempt: attempt.0 }),

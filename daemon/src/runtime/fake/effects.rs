@@ -1,11 +1,11 @@
 //! The runtime's calls, on the fake host.
 
-use super::world::{Container, Licence, Sandbox, World};
+use super::world::{Container, Licence, Sandbox, World, to_ns};
 use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Trouble, error};
-use crate::ledger::{OrderWarrant, Warrant};
-use crate::runtime::{DeathProof, Ordered, Runtime};
+use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
+use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime};
 use berth_model::{
-    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, ImageName, PodId, PodStatus,
+    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, ExecProbe, ImageName, PodId, PodStatus,
 };
 use berth_plan::{
     Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
@@ -96,8 +96,8 @@ impl Runtime for FakeRuntime {
             containers: containers.map(|container| see_container(container, now_ms)).collect(),
             images: see_images(&world, record),
             slice: see_slice(&world, &record.pod),
-            rewritten: BTreeSet::new(),
             now_ms,
+            ..Observed::default()
         })
     }
 
@@ -168,9 +168,9 @@ impl Runtime for FakeRuntime {
         ordered: &Ordered,
         sandbox_id: &str,
         container: &ContainerName,
-        attempt: Attempt,
-        digest: &Digest,
+        making: &Making,
     ) -> Result<String, RuntimeError> {
+        let Making { attempt, generation, digest } = making;
         self.act(Call::CreateContainer, "container-0".to_owned(), |world| {
             let what = format!("create {container}#{attempt}");
             if !world.images.values().any(|here| here == digest) {
@@ -187,7 +187,9 @@ impl Runtime for FakeRuntime {
                 pod: ordered.pod.clone(),
                 name: container.clone(),
                 incarnation: ordered.incarnation,
-                attempt,
+                attempt: *attempt,
+                generation: *generation,
+                broken: is_broken(ordered, container),
                 digest: digest.clone(),
                 sandbox_id: sandbox_id.to_owned(),
                 task: TaskFact::None,
@@ -259,16 +261,27 @@ impl Runtime for FakeRuntime {
                 return Err(error::transient(said.clone(), format!("it is {:?}", found.cri)));
             }
             world.effects.push(said.clone());
+            let started_at_ns = to_ns(world.now_ms());
             let container = world.container(id);
             container.task = TaskFact::Is(TaskStatus::Alive);
-            container.cri = CriState::Running;
+            container.cri = CriState::Running { started_at_ns };
             container.controls = Controls::InOrder;
             let key = container.disk_key.clone();
             if let Some(disk) = key.and_then(|key| world.disks.get_mut(&key)) {
                 disk.push(id.to_owned());
             }
+            if world.container(id).broken {
+                let now_ms = world.now_ms();
+                world.container(id).end(1, now_ms);
+            }
             Ok(())
         })
+    }
+
+    async fn probe(&self, id: &str, _probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
+        self.course(Call::Probe)?;
+        let runs = self.world().find(id).is_some_and(Container::is_live);
+        Ok(if runs { Readiness::Ready } else { Readiness::NotReady("it does not run".to_owned()) })
     }
 
     async fn update_resources(
@@ -283,7 +296,7 @@ impl Runtime for FakeRuntime {
 
     async fn stop_container(
         &self,
-        _warrant: &OrderWarrant,
+        _warrant: &LifeWarrant,
         id: &str,
         _grace_ms: u64,
     ) -> Result<(), RuntimeError> {
@@ -387,8 +400,17 @@ fn phase(state: &TaskState) -> ContainerPhase {
         TaskState::Exited { code, .. } => {
             ContainerPhase::Exited { code: *code, finished_at_ns: 0, reason: "Fake".to_owned() }
         }
+        TaskState::Interrupted { .. } => {
+            ContainerPhase::Exited { code: 255, finished_at_ns: 0, reason: "Interrupted".to_owned() }
+        }
         TaskState::Unknown => ContainerPhase::Unknown,
     }
+}
+
+/// A program that ends at once: told by its environment, as a broken new version would be.
+fn is_broken(ordered: &Ordered, container: &ContainerName) -> bool {
+    let spec = ordered.spec.container(container);
+    spec.is_some_and(|spec| spec.env.iter().any(|var| var.name == super::BROKEN))
 }
 
 fn pull(world: &mut World, image: &ImageName, digest: Option<&Digest>) -> Result<Digest, RuntimeError> {
@@ -436,9 +458,11 @@ fn see_container(container: &Container, now_ms: u64) -> ObservedContainer {
         id: container.id.clone(),
         name: container.name.clone(),
         incarnation: container.incarnation,
+        generation: container.generation,
         attempt: container.attempt,
         sandbox_id: container.sandbox_id.clone(),
         state: container.state(now_ms),
+        running_ms: container.running_ms(now_ms),
         liveness: container.liveness(),
         disk_key: container.disk_key.clone(),
         amended: container.amended,

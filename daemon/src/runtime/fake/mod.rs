@@ -36,6 +36,7 @@ pub enum Call {
     AmendSpec,
     StartContainer,
     UpdateResources,
+    Probe,
     StopContainer,
     RemoveContainer,
     StopSandbox,
@@ -43,6 +44,9 @@ pub enum Call {
     RemoveSlice,
     ReleaseDisks,
 }
+
+/// A container with a variable of this name in its environment ends at once.
+pub const BROKEN: &str = "BROKEN";
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +145,8 @@ impl FakeRuntime {
             sandbox.ready = false;
             sandbox.task = TaskFact::None;
         }
-        let started = |container: &&mut Container| container.cri != CriState::Created;
-        world.containers.iter_mut().filter(started).for_each(|container| container.end(255, now_ms));
+        let started = |container: &&mut Container| container.is_live();
+        world.containers.iter_mut().filter(started).for_each(|container| container.interrupt(now_ms));
     }
 
     /// The effects so far, in order, such as `start app#1`.
@@ -222,6 +226,7 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         cpus: None,
         mems: None,
         ulimits: Vec::new(),
+        readiness: None,
     }
 }
 
@@ -238,6 +243,7 @@ pub fn ordered(pod: &PodId, spec: PodSpec) -> super::Ordered {
         spec,
         cpus: CpuSet::try_from_iter([0]).expect("CPU 0 is a CPU"),
         mems: MemSet::try_from_iter([0]).expect("node 0 is a node"),
+        other: None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The fake is as unkind as the real thing. What is said here of it was tried on containerd.
 
 use super::*;
-use crate::runtime::{DeathProof, Runtime};
-use berth_model::{Attempt, Incarnation};
+use crate::runtime::{DeathProof, Making, Runtime};
+use berth_model::{Attempt, Generation, Incarnation};
 use std::collections::BTreeSet;
 
 async fn running(fake: &FakeRuntime, pod: &PodId) -> (String, String) {
@@ -13,7 +13,7 @@ async fn running(fake: &FakeRuntime, pod: &PodId) -> (String, String) {
     fake.ensure_slice(&ordered).await.unwrap();
     let sandbox = fake.run_sandbox(&ordered, Attempt(1)).await.unwrap();
     let name = ordered.spec.containers[0].name.clone();
-    let id = fake.create_container(&ordered, &sandbox, &name, Attempt(1), &digest).await.unwrap();
+    let id = fake.create_container(&ordered, &sandbox, &name, &making(1, &digest)).await.unwrap();
     fake.start_container(&id).await.unwrap();
     (sandbox, id)
 }
@@ -45,7 +45,7 @@ async fn a_disk_survives_its_holders() {
     fake.exit(&old, 1);
     let ordered = ordered(&pod(), spec("web"));
     let name = ordered.spec.containers[0].name.clone();
-    let new = fake.create_container(&ordered, &sandbox, &name, Attempt(2), &digest('a')).await.unwrap();
+    let new = fake.create_container(&ordered, &sandbox, &name, &making(2, &digest('a'))).await.unwrap();
     assert!(fake.adopt_disk(None, Some(&old), &new, &old).await.is_err(), "no proof");
     let proof = DeathProof::new(pod(), ids(&old));
     fake.adopt_disk(Some(&proof), Some(&old), &new, &old).await.unwrap();
@@ -88,4 +88,8 @@ async fn a_wrong_digest_names_both() {
     let error = fake.ensure_image(image, Some(&digest('b'))).await.unwrap_err();
     assert!(matches!(error, RuntimeError::WrongDigest { .. }), "{error}");
     assert_eq!(ordered(&pod(), spec("web")).incarnation, Incarnation(1));
+}
+
+fn making(attempt: u32, digest: &Digest) -> Making {
+    Making { attempt: Attempt(attempt), generation: Generation(1), digest: digest.clone() }
 }

@@ -1,8 +1,8 @@
 //! What the fake host holds.
 
 use super::{Call, CgroupFact, CriState, TaskFact, TaskStatus, Trouble, monotonic_ms};
-use crate::runtime::liveness::{Facts, liveness, task_state};
-use berth_model::{Attempt, ContainerName, Digest, Incarnation, PodId};
+use crate::runtime::liveness::{Facts, liveness, running_ms, task_state};
+use berth_model::{Attempt, ContainerName, Digest, Generation, Incarnation, PodId};
 use berth_plan::{Controls, Liveness, TaskState};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,6 +44,9 @@ pub(super) struct Container {
     pub(super) name: ContainerName,
     pub(super) incarnation: Incarnation,
     pub(super) attempt: Attempt,
+    pub(super) generation: Generation,
+    /// Ends at once when it is started.
+    pub(super) broken: bool,
     pub(super) digest: Digest,
     pub(super) sandbox_id: String,
     pub(super) task: TaskFact,
@@ -72,6 +75,10 @@ impl Container {
         task_state(&self.facts(), to_ns(now_ms))
     }
 
+    pub(super) fn running_ms(&self, now_ms: u64) -> Option<u64> {
+        running_ms(&self.facts(), to_ns(now_ms))
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.liveness() != Liveness::Dead
     }
@@ -87,9 +94,18 @@ impl Container {
             self.cri = CriState::Exited { code, finished_at_ns: to_ns(now_ms) };
         }
     }
+
+    /// Ends with the host: nobody saw how.
+    pub(super) fn interrupt(&mut self, now_ms: u64) {
+        let ran = self.is_live();
+        self.end(255, now_ms);
+        if ran && self.cri != CriState::Missing {
+            self.cri = CriState::Interrupted { finished_at_ns: to_ns(now_ms) };
+        }
+    }
 }
 
-fn to_ns(ms: u64) -> i64 {
+pub(super) fn to_ns(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX / NS_PER_MS) * NS_PER_MS
 }
 

@@ -1,0 +1,172 @@
+//! Which container is the one that is ordered, and how another one gives way to it: Restart, Upgrade, and taking an
+//! Upgrade back. The new attempt is made beside the old one, so that the gap between them is as short as it can be.
+
+use super::{may_live, wait};
+use crate::{
+    Charter, ContainerRecord, Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait,
+};
+use berth_model::{ContainerName, ContainerSpec, Failure, PodVerb, RestartPolicy};
+
+/// The container that is ordered: made by the spec in force, and not one that a Restart is to replace. One that may live
+/// comes before one that a Restart, replaced by another order, has made and never started; then the newest.
+pub(super) fn current<'a>(
+    record: &PodRecord,
+    observed: &'a Observed,
+    name: &ContainerName,
+) -> Option<&'a ObservedContainer> {
+    let known = record.containers.get(name)?;
+    let named = observed.containers.iter().filter(|container| container.name == *name);
+    let ordered = named.filter(|container| is_ordered(record, known, container));
+    ordered.max_by_key(|container| (may_live(container), container.attempt))
+}
+
+fn is_ordered(record: &PodRecord, known: &ContainerRecord, container: &ObservedContainer) -> bool {
+    container.incarnation == record.incarnation
+        && container.generation == known.generation
+        && !(restarts(record) && container.attempt <= known.ordered)
+}
+
+fn restarts(record: &PodRecord) -> bool {
+    let open = record.open.as_ref().filter(|open| open.failure.is_none());
+    open.is_some_and(|open| matches!(open.verb, PodVerb::Restart { .. }))
+}
+
+/// Another container of that name that may live, and so must end before the ordered one starts.
+pub(super) fn rival<'a>(
+    record: &PodRecord,
+    observed: &'a Observed,
+    name: &ContainerName,
+) -> Option<&'a ObservedContainer> {
+    let current = current(record, observed, name).map(|container| &container.id);
+    observed.containers.iter().find(|container| {
+        container.name == *name
+            && container.incarnation == record.incarnation
+            && Some(&container.id) != current
+            && may_live(container)
+    })
+}
+
+/// How a rival ends: by the open order, if that is what it is about.
+pub(super) fn stop(record: &PodRecord, charter: &Charter, rival: &ObservedContainer) -> Step {
+    match (rival.liveness, covering(record, charter, rival)) {
+        (Liveness::Live, Some((cover, grace_ms))) => {
+            Step::StopContainer { id: rival.id.clone(), grace_ms, cover }
+        }
+        (Liveness::Live, None) => {
+            wait(format!("container {} lives, and no order covers stopping it", rival.id))
+        }
+        (Liveness::Unknown | Liveness::Dead, _) => {
+            wait(format!("it cannot be known whether container {} lives", rival.id))
+        }
+    }
+}
+
+/// What covers stopping a container that another one replaces, and how long it has.
+pub(super) fn covering(
+    record: &PodRecord,
+    charter: &Charter,
+    container: &ObservedContainer,
+) -> Option<(Cover, u64)> {
+    let open = record.open.as_ref()?;
+    let known = record.containers.get(&container.name)?;
+    let grace_ms = match &open.verb {
+        PodVerb::Restart { grace_ms, .. } => (container.attempt <= known.ordered).then_some(*grace_ms),
+        PodVerb::Upgrade { .. } => {
+            (container.generation != known.generation).then_some(charter.spec.stop_grace_ms)
+        }
+        PodVerb::Run { .. }
+        | PodVerb::Stop { .. }
+        | PodVerb::Start
+        | PodVerb::Resize { .. }
+        | PodVerb::Evict { .. }
+        | PodVerb::Release => None,
+    };
+    grace_ms.map(|grace_ms| (Cover::Order(open.id.clone()), grace_ms))
+}
+
+/// Rivals of containers that run already: what an Upgrade that was taken back has left.
+pub(super) fn stop_rivals(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
+    let rival = charter.spec.containers.iter().find_map(|spec| rival(record, observed, &spec.name))?;
+    Some(stop(record, charter, rival))
+}
+
+/// A container that an open Upgrade has replaced, and that ended before it was ready.
+pub(super) fn broken(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Failure> {
+    upgraded(record, charter).find_map(|(spec, _)| {
+        let known = record.containers.get(&spec.name)?;
+        let container = current(record, observed, &spec.name)?;
+        match &container.state {
+            TaskState::Exited { code, .. }
+                if known.ready < container.attempt && !has_finished(charter.spec.restart, *code) =>
+            {
+                Some(Failure::NotReady {
+                    container: spec.name.clone(),
+                    why: format!("it ended with code {code}"),
+                })
+            }
+            TaskState::Exited { .. }
+            | TaskState::Interrupted { .. }
+            | TaskState::Created
+            | TaskState::Running
+            | TaskState::Unknown => None,
+        }
+    })
+}
+
+/// Whether an end with this code is all that was wanted.
+fn has_finished(restart: RestartPolicy, code: i32) -> bool {
+    match restart {
+        RestartPolicy::Always => false,
+        RestartPolicy::OnFailure | RestartPolicy::Never => code == 0,
+    }
+}
+
+/// The first container that an open Upgrade has replaced and that is not ready yet: what to do about it.
+pub(super) fn await_ready(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
+    upgraded(record, charter).find_map(|(spec, settle_ms)| {
+        let known = record.containers.get(&spec.name)?;
+        let container = current(record, observed, &spec.name)?;
+        let runs = container.liveness == Liveness::Live;
+        if !runs || known.ready >= container.attempt {
+            return None;
+        }
+        match &spec.readiness {
+            Some(probe) => Some(Step::AwaitReady {
+                container: spec.name.clone(),
+                id: container.id.clone(),
+                probe: probe.clone(),
+            }),
+            None => settling(observed, container, settle_ms),
+        }
+    })
+}
+
+fn settling(observed: &Observed, container: &ObservedContainer, settle_ms: u64) -> Option<Step> {
+    let left_ms = settle_ms.checked_sub(container.running_ms.unwrap_or(0)).filter(|left| *left > 0)?;
+    Some(Step::Wait(Wait {
+        until_ms: Some(observed.now_ms.saturating_add(left_ms)),
+        why: format!("container {} has to run for {settle_ms} ms to count as ready", container.name),
+    }))
+}
+
+/// The containers that an open Upgrade replaces, in the order of the spec.
+fn upgraded<'a>(
+    record: &'a PodRecord,
+    charter: &'a Charter,
+) -> impl Iterator<Item = (&'a ContainerSpec, u64)> {
+    let settle_ms = record.open.as_ref().and_then(|open| match open.verb {
+        PodVerb::Upgrade { settle_ms, .. } => Some(settle_ms),
+        PodVerb::Run { .. }
+        | PodVerb::Stop { .. }
+        | PodVerb::Start
+        | PodVerb::Restart { .. }
+        | PodVerb::Resize { .. }
+        | PodVerb::Evict { .. }
+        | PodVerb::Release => None,
+    });
+    let replaced = charter.previous.as_ref().map(|previous| &previous.replaced);
+    let specs = charter.spec.containers.iter();
+    specs
+        .filter(move |spec| replaced.is_some_and(|replaced| replaced.contains_key(&spec.name)))
+        .filter_map(move |spec| Some((spec, settle_ms?)))
+}
