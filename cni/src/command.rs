@@ -48,18 +48,26 @@ pub async fn answer(lookup: Lookup<'_>, stdin: &[u8]) -> Answer {
 
 async fn carry_out(request: Request) -> Result<Answer, CniError> {
     match request {
-        Request::Add { version, socket, attachment } => add(version, &socket, attachment).await,
+        Request::Add { version, socket, network, attachment } => {
+            add(version, &Daemon::at(&socket), network, attachment).await
+        }
         Request::Del { socket, key } => Ok(del(socket, key).await),
         Request::Check { socket, attachment, previous } => check(&socket, attachment, &previous).await,
+        Request::Gc { socket, network, valid } => gc(&socket, network, valid).await,
         Request::Status { socket } => status(&socket).await,
         Request::Version { asked } => Ok(Answer::success(to_json(&Versions::new(&asked)))),
     }
 }
 
-async fn add(version: SpecVersion, socket: &Path, attachment: Attachment) -> Result<Answer, CniError> {
+async fn add(
+    version: SpecVersion,
+    daemon: &Daemon<'_>,
+    network: String,
+    attachment: Attachment,
+) -> Result<Answer, CniError> {
     let what = format!("cannot attach {}", attachment.pod.pod);
-    let granted = Daemon::at(socket).attach(attachment).await;
-    let grant = granted.map_err(|error| {
+    let granted = daemon.attach(network, attachment).await;
+    let grants = granted.map_err(|error| {
         let code = match error.meaning() {
             Meaning::Absent => Code::TryAgainLater,
             Meaning::Unknown => Code::NoGrant,
@@ -68,7 +76,7 @@ async fn add(version: SpecVersion, socket: &Path, attachment: Attachment) -> Res
         };
         CniError::new(code, what, error.story())
     })?;
-    Ok(Answer::success(to_json(&Success::new(version, &grant))))
+    Ok(Answer::success(to_json(&Success::new(version, &grants))))
 }
 
 /// Never fails: a sandbox must be removable whatever state the node is in, and nothing is lost if `berthd` does not
@@ -85,7 +93,7 @@ async fn del(socket: Result<PathBuf, CniError>, key: AttachmentKey) -> Answer {
 async fn check(socket: &Path, attachment: Attachment, previous: &PreviousResult) -> Result<Answer, CniError> {
     let what = format!("cannot check {}", attachment.pod.pod);
     let granted = Daemon::at(socket).check(attachment).await;
-    let grant = granted.map_err(|error| {
+    let grants = granted.map_err(|error| {
         let code = match error.meaning() {
             Meaning::Absent => Code::TryAgainLater,
             Meaning::Unknown => Code::UnknownContainer,
@@ -94,10 +102,25 @@ async fn check(socket: &Path, attachment: Attachment, previous: &PreviousResult)
         };
         CniError::new(code, what, error.story())
     })?;
-    match previous.contradiction(&grant) {
+    match previous.contradiction(&grants) {
         Some(details) => Err(CniError::new(Code::Mismatch, "address is not the one granted", details)),
         None => Ok(Answer::success(String::new())),
     }
+}
+
+/// Says so when `berthd` did not hear of it: who calls this comes again, and until then only notes are left over.
+async fn gc(socket: &Path, network: String, valid: Vec<AttachmentKey>) -> Result<Answer, CniError> {
+    let what = format!("cannot collect what is left over of network {network}");
+    let collected = Daemon::at(socket).collect(network, valid).await;
+    collected.map_err(|error| {
+        let code = match error.meaning() {
+            Meaning::Absent => Code::TryAgainLater,
+            Meaning::Refused => Code::Refused,
+            Meaning::Unknown | Meaning::Confused => Code::UnexpectedAnswer,
+        };
+        CniError::new(code, what, error.story())
+    })?;
+    Ok(Answer::success(String::new()))
 }
 
 /// Whatever the reason: ADD cannot be served now, and running containers do not notice.

@@ -1,7 +1,7 @@
 //! The network configuration on stdin. A plugin for addresses is handed the main plugin's whole configuration,
 //! of which it reads its own part and little else.
 
-use crate::environment::is_plain_name;
+use crate::environment::{AttachmentKey, is_plain_name};
 use crate::error::{CniError, Code};
 use crate::object::Object;
 use crate::result::PreviousResult;
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Where `berthd` listens when the configuration does not say.
 pub const DEFAULT_SOCKET: &str = "/run/berth/cni.sock";
+/// Where GC finds what is still in use.
+const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
 /// What the `ipam` section must name as its plugin.
 const PLUGIN_TYPE: &str = "berth-ipam";
 /// Longest path of a Unix socket, in bytes: sun_path in unix(7), less the closing NUL.
@@ -21,8 +23,11 @@ const SOCKET_MAX_BYTES: usize = 107;
 #[derive(Debug)]
 pub(crate) struct NetworkConfig {
     pub(crate) version: SpecVersion,
+    /// The network's name, which attachments are of.
+    pub(crate) name: String,
     ipam: Option<Value>,
     previous: Option<Value>,
+    valid: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +38,8 @@ struct Wire {
     ipam: Option<Value>,
     #[serde(rename = "prevResult")]
     previous: Option<Value>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    valid: Option<Value>,
 }
 
 impl NetworkConfig {
@@ -41,8 +48,9 @@ impl NetworkConfig {
         let Object::<Wire>(wire) =
             serde_json::from_slice(stdin).map_err(|error| undecodable("configuration", &error))?;
         let version = SpecVersion::of_config(wire.version.as_deref())?;
-        check_name(wire.name.as_deref().unwrap_or_default())?;
-        Ok(Self { version, ipam: wire.ipam, previous: wire.previous })
+        let name = wire.name.unwrap_or_default();
+        check_name(&name)?;
+        Ok(Self { version, name, ipam: wire.ipam, previous: wire.previous, valid: wire.valid })
     }
 
     /// Our own section: where `berthd` listens.
@@ -66,6 +74,18 @@ impl NetworkConfig {
         let previous = self.previous.ok_or_else(missing)?;
         let decoded = serde_json::from_value(previous).map(|Object(previous)| previous);
         decoded.map_err(|error| undecodable("prevResult", &error))
+    }
+}
+
+impl NetworkConfig {
+    /// The attachments that GC must spare. A list that is not there is not an empty one: it would end them all.
+    pub(crate) fn valid_attachments(self) -> Result<Vec<AttachmentKey>, CniError> {
+        let missing =
+            || invalid(format!("{VALID_ATTACHMENTS} is missing, by which GC tells what is left over"));
+        let valid = self.valid.filter(|valid| !valid.is_null()).ok_or_else(missing)?;
+        let decoded = serde_json::from_value::<Vec<Object<AttachmentKey>>>(valid);
+        let decoded = decoded.map_err(|error| undecodable(VALID_ATTACHMENTS, &error))?;
+        Ok(decoded.into_iter().map(|Object(key)| key).collect())
     }
 }
 

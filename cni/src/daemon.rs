@@ -5,22 +5,39 @@ use crate::error::chain;
 use berth_model::AddressGrant;
 use berth_proto::InvalidMessage;
 use berth_proto::v1::ipam_client::IpamClient;
-use berth_proto::v1::{AttachRequest, AttachResponse, CheckReadyRequest, DetachRequest};
+use berth_proto::v1::{
+    self, AttachRequest, AttachResponse, CheckReadyRequest, CollectRequest, DetachRequest,
+};
 use hyper_util::rt::TokioIo;
 use std::error::Error;
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 use tower::service_fn;
 
-/// For ADD: `berthd` may probe the address for a second owner meanwhile, which takes seconds.
-const ATTACH_TIMEOUT_MS: u64 = 10_000;
-/// For everything else, which `berthd` answers from memory. DEL goes on without an answer, so it had better not wait.
-const ASK_TIMEOUT_MS: u64 = 2_000;
+/// For ADD: `berthd` may probe the address for a second owner meanwhile, which takes seconds (RFC 5227 has up to six),
+/// or be away. The runtime waits for minutes.
+const ATTACH: Patience = Patience { answer_ms: 10_000, absence_ms: 15_000 };
+/// For everything else, which `berthd` answers at once. DEL goes on without an answer, so it had better not wait long;
+/// but what nobody heard has to be found out later, so a restart of `berthd` is waited for.
+const ASK: Patience = Patience { answer_ms: 2_000, absence_ms: 5_000 };
+/// For STATUS, which is about this instant.
+const NOW: Patience = Patience { answer_ms: 2_000, absence_ms: 0 };
+/// How long to wait before asking again. A restart takes tenths of seconds, and a look at a socket microseconds.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// How long to wait for `berthd`.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For one answer, connecting included.
+    answer_ms: u64,
+    /// For a `berthd` that is not there, or went away in the middle: it is being restarted or upgraded, most likely.
+    /// Everything that is asked may be asked twice.
+    absence_ms: u64,
+}
 
 /// Why there is no answer, or none that helps.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +86,17 @@ impl CallError {
         }
     }
 
+    /// Whether nobody was there to answer. A `berthd` that is there and slow is not asked again: it is slow enough.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            }
+            Self::Handshake { .. } | Self::Lost { .. } => true,
+            Self::Timeout { .. } | Self::Status { .. } | Self::Answer(_) => false,
+        }
+    }
+
     /// The whole story, in one line.
     pub(crate) fn story(&self) -> String {
         chain(self)
@@ -106,45 +134,78 @@ impl<'a> Daemon<'a> {
         Self { socket }
     }
 
-    /// Records the attachment, and gives the address granted to its pod.
-    pub(crate) async fn attach(&self, attachment: Attachment) -> Result<AddressGrant, CallError> {
-        let attach = async |mut ipam: IpamClient<Channel>| ipam.attach(question(attachment)).await;
-        grant_of(self.call(ATTACH_TIMEOUT_MS, attach).await?)
+    /// Records the attachment, and gives the addresses granted to its pod.
+    pub(crate) async fn attach(
+        &self,
+        network: String,
+        attachment: Attachment,
+    ) -> Result<Vec<AddressGrant>, CallError> {
+        let question = AttachRequest { network, ..question(attachment) };
+        let attach = async |mut ipam: IpamClient<Channel>| ipam.attach(question.clone()).await;
+        grants_of(self.call(ATTACH, attach).await?)
     }
 
-    /// The address granted to the pod of a recorded attachment.
-    pub(crate) async fn check(&self, attachment: Attachment) -> Result<AddressGrant, CallError> {
-        let check = async |mut ipam: IpamClient<Channel>| ipam.check_attachment(question(attachment)).await;
-        grant_of(self.call(ASK_TIMEOUT_MS, check).await?)
+    /// The addresses granted to the pod of a recorded attachment.
+    pub(crate) async fn check(&self, attachment: Attachment) -> Result<Vec<AddressGrant>, CallError> {
+        let question = question(attachment);
+        let check = async |mut ipam: IpamClient<Channel>| ipam.check_attachment(question.clone()).await;
+        grants_of(self.call(ASK, check).await?)
     }
 
     /// Reports an attachment gone.
     pub(crate) async fn detach(&self, key: AttachmentKey) -> Result<(), CallError> {
         let AttachmentKey { sandbox_id, interface } = key;
         let request = DetachRequest { sandbox_id, interface };
-        let detach = async |mut ipam: IpamClient<Channel>| ipam.detach(request).await;
-        self.call(ASK_TIMEOUT_MS, detach).await.map(drop)
+        let detach = async |mut ipam: IpamClient<Channel>| ipam.detach(request.clone()).await;
+        self.call(ASK, detach).await.map(drop)
+    }
+
+    /// Reports every attachment to a network gone but these.
+    pub(crate) async fn collect(&self, network: String, valid: Vec<AttachmentKey>) -> Result<(), CallError> {
+        let valid = valid.into_iter();
+        let valid =
+            valid.map(|AttachmentKey { sandbox_id, interface }| v1::Attachment { sandbox_id, interface });
+        let request = CollectRequest { network, valid: valid.collect() };
+        let collect = async |mut ipam: IpamClient<Channel>| ipam.collect(request.clone()).await;
+        self.call(ASK, collect).await.map(drop)
     }
 
     /// Asks whether attachments can be served.
     pub(crate) async fn check_ready(&self) -> Result<(), CallError> {
         let ready = async |mut ipam: IpamClient<Channel>| ipam.check_ready(CheckReadyRequest {}).await;
-        self.call(ASK_TIMEOUT_MS, ready).await.map(drop)
+        self.call(NOW, ready).await.map(drop)
     }
 
-    async fn call<T, F>(
+    /// Asks until there is an answer, or patience with an absent `berthd` has run out.
+    async fn call<T>(
         &self,
-        timeout_ms: u64,
-        ask: impl FnOnce(IpamClient<Channel>) -> F,
-    ) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
+        patience: Patience,
+        ask: impl AsyncFn(IpamClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, CallError> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.ask_once(patience, &ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !error.is_absence() || begun.elapsed() >= Duration::from_millis(patience.absence_ms) {
+                return Err(error);
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    async fn ask_once<T>(
+        &self,
+        patience: Patience,
+        ask: &impl AsyncFn(IpamClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, CallError> {
         let exchange = async {
             let ipam = IpamClient::new(self.connect().await?);
             let answer = ask(ipam).await.map_err(|status| self.failed(&status))?;
             Ok(answer.into_inner())
         };
+        let timeout_ms = patience.answer_ms;
         let timeout = || CallError::Timeout { socket: self.socket.to_owned(), timeout_ms };
         let exchange = tokio::time::timeout(Duration::from_millis(timeout_ms), exchange);
         exchange.await.unwrap_or_else(|_| Err(timeout()))
@@ -186,10 +247,14 @@ fn question(attachment: Attachment) -> AttachRequest {
         netns,
         pod: Some((&pod.pod).into()),
         pod_uid: pod.uid,
+        network: String::new(),
     }
 }
 
-fn grant_of(answer: AttachResponse) -> Result<AddressGrant, CallError> {
-    let grant = answer.grant.ok_or_else(|| InvalidMessage::missing("grant"));
-    grant.and_then(AddressGrant::try_from).map_err(CallError::Answer)
+fn grants_of(answer: AttachResponse) -> Result<Vec<AddressGrant>, CallError> {
+    if answer.grants.is_empty() {
+        return Err(CallError::Answer(InvalidMessage::missing("grants")));
+    }
+    let grants = answer.grants.into_iter().map(AddressGrant::try_from);
+    grants.collect::<Result<_, _>>().map_err(CallError::Answer)
 }

@@ -2,6 +2,7 @@
 
 use crate::args::PodArgs;
 use crate::error::{CniError, Code};
+use serde::Deserialize;
 use std::ffi::OsString;
 
 /// Looks a variable up. A parameter, so that nothing but `main` reads the process's environment.
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Del,
     /// Compare an attachment with what is granted.
     Check,
+    /// Forget all attachments but those that are listed.
+    Gc,
     /// Say whether ADD can be served.
     Status,
     /// List the versions spoken.
@@ -41,6 +44,7 @@ impl Command {
             "ADD" => Ok(Self::Add),
             "DEL" => Ok(Self::Del),
             "CHECK" => Ok(Self::Check),
+            "GC" => Ok(Self::Gc),
             "STATUS" => Ok(Self::Status),
             "VERSION" => Ok(Self::Version),
             _ => Err(invalid(format!("CNI_COMMAND {name:?} is not supported"))),
@@ -49,11 +53,13 @@ impl Command {
 }
 
 /// One interface of one sandbox: what attachments are keyed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct AttachmentKey {
     /// `CNI_CONTAINERID`.
+    #[serde(rename = "containerID")]
     pub(crate) sandbox_id: String,
     /// `CNI_IFNAME`.
+    #[serde(rename = "ifname")]
     pub(crate) interface: String,
 }
 

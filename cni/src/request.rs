@@ -19,6 +19,8 @@ pub(crate) enum Request {
         version: SpecVersion,
         /// Where `berthd` listens.
         socket: PathBuf,
+        /// To which network.
+        network: String,
         /// Whose, and where.
         attachment: Attachment,
     },
@@ -37,6 +39,15 @@ pub(crate) enum Request {
         attachment: Attachment,
         /// What ADD gave.
         previous: PreviousResult,
+    },
+    /// Detach everything else.
+    Gc {
+        /// Where `berthd` listens.
+        socket: PathBuf,
+        /// From which network.
+        network: String,
+        /// What is still in use.
+        valid: Vec<AttachmentKey>,
     },
     /// Say whether ADD can be served.
     Status {
@@ -58,7 +69,7 @@ impl Request {
                 let attachment = Attachment::read(lookup)?;
                 let config = network(stdin)?;
                 let (version, socket) = (config.version, config.socket()?);
-                Ok(Self::Add { version, socket, attachment })
+                Ok(Self::Add { version, socket, network: config.name, attachment })
             }
             Command::Del => {
                 let key = AttachmentKey::read(lookup)?;
@@ -68,8 +79,15 @@ impl Request {
             Command::Check => {
                 let attachment = Attachment::read(lookup)?;
                 let config = network(stdin)?;
+                config.version.require(SpecVersion::V0_4_0, "CHECK")?;
                 let (socket, previous) = (config.socket()?, config.previous_result()?);
                 Ok(Self::Check { socket, attachment, previous })
+            }
+            Command::Gc => {
+                let config = network(stdin)?;
+                config.version.require(SpecVersion::V1_1_0, "GC")?;
+                let (socket, network) = (config.socket()?, config.name.clone());
+                Ok(Self::Gc { socket, network, valid: config.valid_attachments()? })
             }
             Command::Status => {
                 let config = network(stdin)?;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 pub(crate) struct Success {
     #[serde(rename = "cniVersion")]
     version: SpecVersion,
-    ips: [Ip; 1],
+    ips: Vec<Ip>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     routes: Vec<Route>,
     dns: Dns,
@@ -37,23 +37,36 @@ struct Route {
 struct Dns {}
 
 impl Success {
-    /// The result of an ADD that was granted `grant`.
-    pub(crate) fn new(version: SpecVersion, grant: &AddressGrant) -> Self {
-        let (family, default_route) = match grant.address.address() {
-            IpAddr::V4(_) => ("4", "0.0.0.0/0"),
-            IpAddr::V6(_) => ("6", "::/0"),
-        };
-        let family = match version {
-            SpecVersion::V0_4_0 => Some(family),
-            SpecVersion::V1_0_0 | SpecVersion::V1_1_0 => None,
-        };
+    /// The result of an ADD that was granted `grants`.
+    pub(crate) fn new(version: SpecVersion, grants: &[AddressGrant]) -> Self {
         Self {
             version,
-            ips: [Ip { family, address: grant.address.to_string(), gateway: grant.gateway }],
-            // The main plugin sends it through the gateway above.
-            routes: grant.gateway.map(|_| Route { dst: default_route }).into_iter().collect(),
+            ips: grants.iter().map(|grant| Ip::new(version, grant)).collect(),
+            // The main plugin sends them through the gateways above.
+            routes: grants.iter().filter(|grant| grant.gateway.is_some()).map(default_route).collect(),
             dns: Dns {},
         }
+    }
+}
+
+impl Ip {
+    fn new(version: SpecVersion, grant: &AddressGrant) -> Self {
+        let family = match grant.address.address() {
+            IpAddr::V4(_) => "4",
+            IpAddr::V6(_) => "6",
+        };
+        let family = match version {
+            SpecVersion::V0_3_0 | SpecVersion::V0_3_1 | SpecVersion::V0_4_0 => Some(family),
+            SpecVersion::V1_0_0 | SpecVersion::V1_1_0 => None,
+        };
+        Self { family, address: grant.address.to_string(), gateway: grant.gateway }
+    }
+}
+
+fn default_route(grant: &AddressGrant) -> Route {
+    match grant.address.address() {
+        IpAddr::V4(_) => Route { dst: "0.0.0.0/0" },
+        IpAddr::V6(_) => Route { dst: "::/0" },
     }
 }
 
@@ -63,7 +76,7 @@ pub(crate) struct Versions<'a> {
     #[serde(rename = "cniVersion")]
     asked: &'a str,
     #[serde(rename = "supportedVersions")]
-    supported: [SpecVersion; 3],
+    supported: [SpecVersion; 5],
 }
 
 impl<'a> Versions<'a> {
@@ -92,8 +105,12 @@ fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cidr, D::Erro
 }
 
 impl PreviousResult {
-    /// What is wrong with it if `grant` is what holds, for people. Addresses that other plugins added are theirs.
-    pub(crate) fn contradiction(&self, grant: &AddressGrant) -> Option<String> {
+    /// What is wrong with it if `grants` are what holds, for people. Addresses that other plugins added are theirs.
+    pub(crate) fn contradiction(&self, grants: &[AddressGrant]) -> Option<String> {
+        grants.iter().find_map(|grant| self.contradicts(grant))
+    }
+
+    fn contradicts(&self, grant: &AddressGrant) -> Option<String> {
         let Some(ours) = self.ips.iter().map(|Object(ip)| ip).find(|ip| ip.address == grant.address) else {
             let found: Vec<String> = self.ips.iter().map(|Object(ip)| ip.address.to_string()).collect();
             return Some(format!("granted is {}, prevResult has [{}]", grant.address, found.join(", ")));

@@ -7,6 +7,10 @@ use std::fmt;
 /// A version of the specification that the plugin speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum SpecVersion {
+    /// 0.3.0, the first with a list of `ips`.
+    V0_3_0,
+    /// 0.3.1, to which 0.3.0 was corrected.
+    V0_3_1,
     /// 0.4.0, the first with CHECK.
     V0_4_0,
     /// 1.0.0, which dropped `version` from `ips`.
@@ -17,13 +21,15 @@ pub(crate) enum SpecVersion {
 
 impl SpecVersion {
     /// All of them, ascending.
-    pub(crate) const ALL: [Self; 3] = [Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
+    pub(crate) const ALL: [Self; 5] = [Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
     /// Spoken where the other side did not say, or said what is not known here.
     pub(crate) const NEWEST: Self = Self::V1_1_0;
 
     /// As it stands in `cniVersion`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::V0_3_0 => "0.3.0",
+            Self::V0_3_1 => "0.3.1",
             Self::V0_4_0 => "0.4.0",
             Self::V1_0_0 => "1.0.0",
             Self::V1_1_0 => "1.1.0",

@@ -131,7 +131,7 @@ const PODS: &[(Change, Code, &str)] = &[
         "NodeAffinity: the pod asks for label zone=west, the node has zone=east",
     ),
     (
-        |pod| pod.address_pool = Some("wan".into()),
+        |pod| pod.address_pools = vec!["wan".into()],
         InvalidArgument,
         "there is no address pool wan (there are: lan)",
     ),
@@ -193,7 +193,7 @@ async fn pools() {
 async fn a_pool_that_is_used_up_or_in_use() {
     let (_fleet, _node, mut platform) = fleet_with_pool().await;
     let with_address =
-        |name: &str| v1::PodRequest { address_pool: Some("lan".to_owned()), ..shared_pod(name) };
+        |name: &str| v1::PodRequest { address_pools: vec!["lan".to_owned()], ..shared_pod(name) };
     submit(&mut platform, with_address("a")).await.unwrap();
     submit(&mut platform, with_address("b")).await.unwrap();
     let none_left = submit(&mut platform, with_address("c")).await;

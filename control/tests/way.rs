@@ -20,7 +20,7 @@ async fn a_pod_with_cpus_of_its_own_comes_runs_and_goes() {
     platform.put_pool(address_pool("lan")).await.unwrap();
 
     let mut request = exclusive_pod("web", 1);
-    request.address_pool = Some("lan".to_owned());
+    request.address_pools = vec!["lan".to_owned()];
     let pod = submit(&mut platform, request.clone()).await.unwrap();
     assert_eq!(pod.state(), PodState::Placed);
     assert_eq!((pod.node.as_deref(), pod.incarnation, pod.seq), (Some("n1"), 1, 1));
@@ -42,7 +42,7 @@ async fn a_pod_with_cpus_of_its_own_comes_runs_and_goes() {
     let spec = told.spec.as_ref().unwrap();
     assert_eq!(told.kept_disk_incarnation, None);
     assert_eq!(spec.limits.as_ref().unwrap().cpu_weight, Some(100));
-    let address = spec.address.as_ref().unwrap();
+    let address = &spec.addresses[0];
     assert_eq!((address.address.as_str(), address.gateway.as_deref()), ("10.88.0.10/24", Some("10.88.0.1")));
     let binding = spec.cpu.as_ref().unwrap().binding.as_ref().unwrap();
     let exclusive =
@@ -158,7 +158,7 @@ async fn a_refused_run_is_told_and_can_be_placed_again() {
     let mut platform = fleet.platform().await;
     platform.put_pool(address_pool("lan")).await.unwrap();
     let mut request = shared_pod("web");
-    request.address_pool = Some("lan".to_owned());
+    request.address_pools = vec!["lan".to_owned()];
     submit(&mut platform, request.clone()).await.unwrap();
     let run = node.next_order().await;
     node.refuse(&run, "Unsupported").await;
@@ -169,7 +169,7 @@ async fn a_refused_run_is_told_and_can_be_placed_again() {
     assert_eq!((again.state(), again.incarnation, again.seq), (PodState::Placed, 2, 2));
     let run = node.next_order().await;
     let Verb::Run(told) = pod_order(&run).1 else { panic!("{run:?}") };
-    let address = told.spec.as_ref().unwrap().address.as_ref().unwrap();
+    let address = &told.spec.as_ref().unwrap().addresses[0];
     assert_eq!(address.address, "10.88.0.10/24");
     node.done(&run).await;
     pod_in_state(&mut platform, "web", PodState::Running).await;

@@ -178,8 +178,8 @@ pub struct PodSpec {
     pub cpu: CpuBinding,
     /// What all its containers together are held to.
     pub limits: Limits,
-    /// Its address; without one it has the loopback device only.
-    pub address: Option<AddressGrant>,
+    /// Its addresses, at most one of each family; without one it has the loopback device only.
+    pub addresses: Vec<AddressGrant>,
     /// Its name service.
     pub dns: DnsConfig,
     /// When dead containers are started again.
@@ -276,6 +276,9 @@ pub enum InvalidSpec {
     /// Name service that resolv.conf cannot say.
     #[error("dns: {0}")]
     Dns(String),
+    /// Two addresses of one family.
+    #[error("{0} and {1} are of one family, and a pod has at most one address of each")]
+    TwoOfAFamily(String, String),
     /// A gateway outside the address's network.
     #[error("gateway {gateway} is not in the network of {address}")]
     Gateway {
@@ -312,7 +315,7 @@ impl PodSpec {
         self.validate_binding()?;
         self.limits.validate().map_err(|source| InvalidSpec::Limits { of: "the pod".to_owned(), source })?;
         self.dns.validate()?;
-        self.validate_gateway()
+        self.validate_addresses()
     }
 
     fn validate_containers(&self) -> Result<(), InvalidSpec> {
@@ -354,14 +357,16 @@ impl PodSpec {
         }
     }
 
-    fn validate_gateway(&self) -> Result<(), InvalidSpec> {
-        let Some(AddressGrant { address, gateway: Some(gateway), .. }) = &self.address else {
-            return Ok(());
-        };
-        if address.contains(*gateway) && address.address() != *gateway {
-            return Ok(());
+    fn validate_addresses(&self) -> Result<(), InvalidSpec> {
+        if let Some((one, other)) = two_of_a_family(&self.addresses) {
+            return Err(InvalidSpec::TwoOfAFamily(one.address.to_string(), other.address.to_string()));
         }
-        Err(InvalidSpec::Gateway { gateway: *gateway, address: address.to_string() })
+        self.addresses.iter().try_for_each(|grant| match (grant.gateway, grant.address) {
+            (Some(gateway), address) if !address.contains(gateway) || address.address() == gateway => {
+                Err(InvalidSpec::Gateway { gateway, address: address.to_string() })
+            }
+            (Some(_) | None, _) => Ok(()),
+        })
     }
 
     /// The container of that name.
@@ -444,6 +449,14 @@ impl DnsConfig {
             None => Ok(()),
         }
     }
+}
+
+fn two_of_a_family(grants: &[AddressGrant]) -> Option<(&AddressGrant, &AddressGrant)> {
+    let same = |one: &AddressGrant, other: &&AddressGrant| {
+        one.address.address().is_ipv4() == other.address.address().is_ipv4()
+    };
+    let mut pairs = grants.iter().enumerate().map(|(index, one)| (one, &grants[index + 1..]));
+    pairs.find_map(|(one, rest)| Some((one, rest.iter().find(|other| same(one, other))?)))
 }
 
 /// Whether a path is absolute and has no empty, `.` or `..` component, NUL or line break.

@@ -79,8 +79,8 @@ pub struct PodRequest {
     pub memory_request: Option<Bytes>,
     /// What all its containers together are held to.
     pub limits: Limits,
-    /// Where its address comes from; without one it has the loopback device only.
-    pub address_pool: Option<PoolName>,
+    /// Where its addresses come from, at most one pool of each family; without one it has the loopback device only.
+    pub address_pools: Vec<PoolName>,
     /// Only this node will do.
     pub node: Option<NodeName>,
     /// Only nodes that carry all these labels will do.

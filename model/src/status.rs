@@ -133,8 +133,8 @@ pub struct PodStatus {
     pub message: String,
     /// The runtime's id of its sandbox.
     pub sandbox_id: Option<String>,
-    /// Its address.
-    pub address: Option<AddressGrant>,
+    /// Its addresses, at most one of each family.
+    pub addresses: Vec<AddressGrant>,
     /// Its containers, in the order of the spec.
     pub containers: Vec<ContainerStatus>,
     /// What the pod as a whole is held to.

@@ -205,6 +205,18 @@ impl AddressPool {
         self.by_pod.get(pod).copied()
     }
 
+    /// Whether the identity holds an address, or one is free for it.
+    ///
+    /// # Errors
+    /// When every address is another's.
+    pub fn check_room(&self, pod: &PodId) -> Result<(), NoAddress> {
+        let size = self.range.size();
+        if self.held_by(pod).is_some() || (self.by_pod.len() as u64) < size {
+            return Ok(());
+        }
+        Err(NoAddress { size, first: self.range.first(), last: self.range.last() })
+    }
+
     /// The identity's address: the one that it holds, or else the next free one. The search goes round, so that an
     /// address rests as long as possible after its release.
     ///
@@ -214,10 +226,7 @@ impl AddressPool {
         if let Some(address) = self.held_by(pod) {
             return Ok(address);
         }
-        let size = self.range.size();
-        if self.by_pod.len() as u64 >= size {
-            return Err(NoAddress { size, first: self.range.first(), last: self.range.last() });
-        }
+        self.check_room(pod)?;
         let mut number = self.next;
         // Ends: at least one address of the range is neither assigned nor the gateway.
         let address = loop {

@@ -5,8 +5,9 @@
 mod fixtures;
 
 use berth_model::{
-    Bytes, ContainerSpec, CpuBinding, Disk, EvictDisposition, Generation, HugetlbLimit, Incarnation, IoLimit,
-    IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, Seq, SwapLimit, Target, Term,
+    AddressGrant, Bytes, ContainerSpec, CpuBinding, Disk, EvictDisposition, Generation, HugetlbLimit,
+    Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, Seq,
+    SwapLimit, Target, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, SharedPool, Step, admit, after,
@@ -96,7 +97,7 @@ fn pool_order(pool: &str, cpus: &str, mems: &str, generation: u64) -> Order {
 /// Another pod, with an address and a CPU of its own, changed in some way.
 fn other(change: impl FnOnce(&mut PodSpec)) -> Order {
     let mut spec = fixtures_spec();
-    spec.address.as_mut().unwrap().address = "10.0.0.8/24".parse().unwrap();
+    spec.addresses[0].address = "10.0.0.8/24".parse().unwrap();
     spec.cpu = CpuBinding::Exclusive { cpus: "1".parse().unwrap(), mems: "0".parse().unwrap() };
     change(&mut spec);
     pod_order("shop/other", [1, 1, 1], run(spec))
@@ -188,12 +189,19 @@ fn a_run_needs_what_it_names() {
     check(&ledger, &other(|spec| spec.cpu = shared("none")), "NoSuchPool");
     check(
         &ledger,
-        &other(|spec| spec.address = fixtures_spec().address),
+        &other(|spec| spec.addresses = fixtures_spec().addresses),
         "AddressConflict: address 10.0.0.7/24",
     );
+    let also = |address: &str| AddressGrant {
+        pool: "blue6".parse().unwrap(),
+        address: address.parse().unwrap(),
+        gateway: None,
+    };
+    check(&ledger, &other(|spec| spec.addresses.push(also("2001:db8::8/64"))), "accept");
+    check(&ledger, &other(|spec| spec.addresses.push(also("10.0.0.9/24"))), "Invalid: invalid: 10.0.0.8/24 and 10.0.0.9/24 are of one family");
     check(
         &ledger,
-        &other(|spec| spec.address = None),
+        &other(|spec| spec.addresses.clear()),
         "Unsupported: this node cannot do that: a pod without",
     );
     check(&ledger, &other(|spec| spec.limits.io = vec![io("/", None)]), "accept");

@@ -9,6 +9,9 @@ use crate::v1;
 use berth_model::{Bytes, ContainerRequest, CpuRequest, MAX_CONTAINERS, MilliCpu, PodRequest, PoolName};
 use std::collections::BTreeSet;
 
+/// IPv4 and IPv6.
+const ADDRESS_FAMILIES: usize = 2;
+
 /// The pool that a pod shares when it does not say.
 pub const DEFAULT_POOL: &str = "default";
 
@@ -27,7 +30,7 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             cpu: cpu_from(wire.cpu).at("cpu")?,
             memory_request: wire.memory_request_bytes.map(Bytes),
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
-            address_pool: wire.address_pool.map(|pool| pool.parse()).transpose().at("address_pool")?,
+            address_pools: address_pools_from(&wire.address_pools)?,
             node: wire.node.map(|node| node.parse()).transpose().at("node")?,
             node_labels: wire.node_labels.into_iter().collect(),
             dns: dns_from(wire.dns.unwrap_or_default()).at("dns")?,
@@ -37,6 +40,14 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             stop_grace_ms: wire.stop_grace_ms.unwrap_or(Self::DEFAULT_STOP_GRACE_MS),
         })
     }
+}
+
+fn address_pools_from(wire: &[String]) -> Result<Vec<PoolName>> {
+    if wire.len() > ADDRESS_FAMILIES {
+        let why = format!("{} pools, and a pod has at most one address of each family", wire.len());
+        return Err(InvalidMessage::new("address_pools", why));
+    }
+    wire.iter().map(|pool| pool.parse().at("address_pools")).collect()
 }
 
 fn check_names(containers: &[ContainerRequest]) -> Result<()> {
@@ -103,7 +114,7 @@ impl From<&PodRequest> for v1::PodRequest {
             cpu: Some((&request.cpu).into()),
             memory_request_bytes: request.memory_request.map(|bytes| bytes.0),
             limits: Some((&request.limits).into()),
-            address_pool: request.address_pool.as_ref().map(ToString::to_string),
+            address_pools: request.address_pools.iter().map(ToString::to_string).collect(),
             node: request.node.as_ref().map(ToString::to_string),
             node_labels: request.node_labels.clone().into_iter().collect(),
             dns: Some((&request.dns).into()),

@@ -61,11 +61,18 @@ fn spec() -> PodSpec {
         containers: vec![container("web"), container("side")],
         cpu: CpuBinding::Exclusive { cpus: "0-1".parse().unwrap(), mems: "0".parse().unwrap() },
         limits: limits(),
-        address: Some(AddressGrant {
-            pool: "blue".parse().unwrap(),
-            address: "10.0.0.7/24".parse().unwrap(),
-            gateway: Some("10.0.0.1".parse().unwrap()),
-        }),
+        addresses: vec![
+            AddressGrant {
+                pool: "blue".parse().unwrap(),
+                address: "10.0.0.7/24".parse().unwrap(),
+                gateway: Some("10.0.0.1".parse().unwrap()),
+            },
+            AddressGrant {
+                pool: "blue6".parse().unwrap(),
+                address: "2001:db8::7/64".parse().unwrap(),
+                gateway: None,
+            },
+        ],
         dns: berth_model::DnsConfig {
             servers: vec!["10.0.0.2".parse().unwrap()],
             searches: vec!["example".to_owned()],
@@ -166,7 +173,7 @@ fn statuses_come_back_as_they_went() {
         phase: PodPhase::Degraded,
         message: "m".to_owned(),
         sandbox_id: Some("s".to_owned()),
-        address: spec().address,
+        addresses: spec().addresses,
         containers: containers.collect(),
         applied: None,
         open_order: None,
@@ -225,7 +232,11 @@ fn malformed_orders_are_refused_by_the_name_of_the_field() {
         "pod.run.spec.limits.io[1].weight: io weight 0",
     );
     check(|_, spec| spec.limits.as_mut().unwrap().memory_low_bytes = Some(u64::MAX), "memory.low");
-    check(|_, spec| spec.address.as_mut().unwrap().address = "10.0.0.7".to_owned(), "address.address:");
+    check(|_, spec| spec.addresses[1].address = "10.0.0.7".to_owned(), "addresses[1].address:");
+    check(
+        |_, spec| spec.addresses[1].address = "10.0.0.8/24".to_owned(),
+        "10.0.0.7/24 and 10.0.0.8/24 are of one family",
+    );
     check(|_, spec| spec.hostname = "a.b".to_owned(), "hostname \"a.b\" is no DNS label");
 }
 

@@ -65,8 +65,7 @@ pub(crate) enum Command {
     /// Show memory nodes, cores, and who holds which CPUs
     Topology,
     Cgroup(Cgroup),
-    /// Show address grants and the interfaces that have them
-    Leases,
+    Leases(Leases),
     Logs(Logs),
     /// Look for what is wrong here, and say what to do about it
     ///
@@ -101,6 +100,14 @@ pub(crate) struct Cgroup {
     /// Which pod
     #[arg(value_name = "NAMESPACE/NAME")]
     pub pod: PodId,
+}
+
+/// Show address grants and the interfaces that have them
+#[derive(Debug, Args)]
+pub(crate) struct Leases {
+    /// Show who had which address when instead, the newest first; the last 4096 are remembered
+    #[arg(long)]
+    pub history: bool,
 }
 
 /// Show what a container has written to its standard output and error

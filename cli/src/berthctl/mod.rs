@@ -7,7 +7,7 @@ use crate::failure::{Failure, Result};
 use crate::output::{Output, now_ms, write_bytes};
 use crate::program::{self, ask, request};
 use crate::table;
-use args::{Cli, Command, Logs};
+use args::{Cli, Command, Leases, Logs};
 use berth_model::{OrderId, PodId};
 use berth_proto::v1;
 use clap::CommandFactory;
@@ -40,7 +40,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Order(one) => node.order(&one.id).await,
         Command::Topology => node.topology().await,
         Command::Cgroup(cgroup) => node.cgroup(&cgroup.pod).await,
-        Command::Leases => node.leases().await,
+        Command::Leases(leases) => node.leases(&leases).await,
         Command::Logs(logs) => node.logs(&logs).await,
         Command::Doctor => node.doctor().await,
         Command::Generate(generate) => generate.run(Cli::command()),
@@ -93,10 +93,15 @@ impl Node {
         self.output.message(&response, |style| table::cgroup(&response, style))
     }
 
-    async fn leases(&mut self) -> Result<()> {
-        let leases =
-            ask("list leases", self.client.list_leases(request(v1::ListLeasesRequest {}))).await?.leases;
-        self.output.list(&leases, |style| table::leases(&leases, style))
+    async fn leases(&mut self, leases: &Leases) -> Result<()> {
+        let question = v1::ListLeasesRequest { history: leases.history };
+        let answer = ask("list leases", self.client.list_leases(request(question))).await?;
+        if leases.history {
+            return self
+                .output
+                .list(&answer.history, |style| table::tenures(&answer.history, now_ms(), style));
+        }
+        self.output.list(&answer.leases, |style| table::leases(&answer.leases, style))
     }
 
     async fn logs(&mut self, logs: &Logs) -> Result<()> {

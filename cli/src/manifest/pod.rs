@@ -39,6 +39,7 @@ struct RawSpec {
     #[serde(default)]
     limits: LimitsField,
     address_pool: Option<Pool>,
+    address_pools: Option<Vec<Pool>>,
     node: Option<Node>,
     #[serde(default)]
     node_labels: BTreeMap<String, String>,
@@ -178,8 +179,22 @@ impl TryFrom<RawSpec> for SpecField {
         if raw.node_labels.keys().any(String::is_empty) {
             return Err("nodeLabels holds an empty name".to_owned());
         }
+        check_address_pools(&raw)?;
         check_own_cpus(&raw.cpu.0, &raw.containers.0)?;
         Ok(Self(raw))
+    }
+}
+
+fn check_address_pools(raw: &RawSpec) -> Result<(), String> {
+    match (&raw.address_pool, &raw.address_pools) {
+        (Some(_), Some(_)) => Err("addressPool and addressPools exclude each other".to_owned()),
+        (None, Some(pools)) if pools.is_empty() => {
+            Err("addressPools is empty: leave it out for no address".to_owned())
+        }
+        (None, Some(pools)) if pools.len() > 2 => {
+            Err("addressPools: a pod has at most one address of each family, so at most two pools".to_owned())
+        }
+        (Some(_) | None, None) | (None, Some(_)) => Ok(()),
     }
 }
 
@@ -223,7 +238,12 @@ impl TryFrom<RawPod> for PodDocument {
             cpu: spec.cpu.0,
             memory_request: spec.memory.and_then(|memory| memory.request).map(|size| size.0),
             limits: spec.limits.0,
-            address_pool: spec.address_pool.map(|pool| pool.0),
+            address_pools: spec
+                .address_pool
+                .into_iter()
+                .chain(spec.address_pools.into_iter().flatten())
+                .map(|pool| pool.0)
+                .collect(),
             node: spec.node.map(|node| node.0),
             node_labels: spec.node_labels,
             dns: spec.dns.0,

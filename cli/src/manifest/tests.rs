@@ -53,7 +53,10 @@ fn what_is_left_out_has_defaults() {
     assert_eq!(pod.class, AppClass::Standard);
     assert_eq!(pod.cpu, CpuRequest::Shared { pool: "default".parse().unwrap(), request: MilliCpu(0) });
     assert_eq!(pod.stop_grace_ms, 30_000);
-    assert_eq!((pod.hostname, pod.address_pool, pod.node, pod.memory_request), (None, None, None, None));
+    assert_eq!(
+        (pod.hostname, pod.address_pools, pod.node, pod.memory_request),
+        (None, Vec::new(), None, None)
+    );
     assert!(pod.containers[0].command.is_empty() && pod.containers[0].user.is_none());
 }
 
@@ -123,6 +126,10 @@ fn names() {
     check_spec("hostname: web.shop", "4:13: spec.hostname: name \"web.shop\" is no DNS label");
     check_spec("node: NODE-1", "4:9: spec.node: name \"NODE-1\" is no DNS label");
     check_spec("addressPool: -blue", "4:16: spec.addressPool: name \"-blue\" is no DNS label");
+    check_spec("addressPools: [blue, -x]", "4:24: spec.addressPools[1]: name \"-x\" is no DNS label");
+    check_spec("addressPools: []", "4:3: spec: addressPools is empty");
+    check_spec("addressPools: [a, b, c]", "4:3: spec: addressPools: a pod has at most one address of each family");
+    check_spec("addressPool: blue\n  addressPools: [blue6]", "4:3: spec: addressPool and addressPools exclude each other");
     check_spec(&format!("node: {}", "n".repeat(64)), "4:9: spec.node: name \"nnn");
     check_spec("nodeLabels: {'': r1}", "4:3: spec: nodeLabels holds an empty name");
     let two = format!("{POD}{CONTAINERS}  - name: web\n    image: registry.example/db:1\n");

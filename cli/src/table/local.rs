@@ -1,8 +1,8 @@
 //! What one node knows of itself.
 
 use super::words::{
-    age, binding, binding_short, class, container_phase, identity, order_state, outcome, pod_phase,
-    run_state, size, until, verb,
+    addresses, age, binding, binding_short, class, container_phase, identity, order_state, outcome,
+    pod_phase, run_state, size, until, verb,
 };
 use super::{Field, Mood, Style, columns, pairs, section};
 use berth_proto::v1;
@@ -85,7 +85,7 @@ pub(crate) fn status(status: &v1::NodeStatus, now_ms: u64, style: Style) -> Stri
 pub(crate) fn local_pods(pods: &[v1::LocalPod], style: Style) -> String {
     let row = |pod: &v1::LocalPod| {
         let status = pod.status.clone().unwrap_or_default();
-        let address = status.address.map(|grant| grant.address).unwrap_or_default();
+        let address = addresses(&status.addresses);
         [
             identity(status.pod.as_ref()).into(),
             pod_phase(status.phase),
@@ -124,7 +124,7 @@ pub(crate) fn local_pod(pod: &v1::LocalPod, style: Style) -> String {
             ("Hostname", spec.hostname.as_str().into()),
             ("Class", class(spec.class).into()),
             ("CPUs", binding(spec.cpu.as_ref()).into()),
-            ("Address", spec.address.map(|grant| grant.address).unwrap_or_default().into()),
+            ("Address", addresses(&spec.addresses).into()),
             ("Sandbox", status.sandbox_id.clone().unwrap_or_default().into()),
         ],
         style,
@@ -242,23 +242,44 @@ pub(crate) fn cgroup(response: &v1::GetCgroupResponse, style: Style) -> String {
 
 /// Address grants and the interfaces that have them.
 pub(crate) fn leases(leases: &[v1::AddressLease], style: Style) -> String {
-    let row = |lease: &v1::AddressLease| {
-        let grant = lease.grant.clone().unwrap_or_default();
-        let attached = |at: &v1::Attachment| {
-            format!("{}:{}", at.sandbox_id.get(..12).unwrap_or(&at.sandbox_id), at.interface)
-        };
-        let attachments: Vec<_> = lease.attachments.iter().map(attached).collect();
+    let row = |(lease, grant): (&v1::AddressLease, &v1::AddressGrant)| {
+        let attachments: Vec<_> = lease.attachments.iter().map(attachment).collect();
         [
-            grant.address.into(),
+            grant.address.as_str().into(),
             identity(lease.pod.as_ref()).into(),
             lease.incarnation.into(),
-            grant.pool.into(),
-            grant.gateway.unwrap_or_default().into(),
+            grant.pool.as_str().into(),
+            grant.gateway.as_deref().unwrap_or_default().into(),
             attachments.join(", ").into(),
         ]
     };
     let header = ["ADDRESS", "POD", "INCARNATION", "POOL", "GATEWAY", "ATTACHED TO"];
-    columns(header, leases.iter().map(row).collect(), style)
+    let grants = leases.iter().flat_map(|lease| lease.grants.iter().map(move |grant| (lease, grant)));
+    columns(header, grants.map(row).collect(), style)
+}
+
+fn attachment(at: &v1::Attachment) -> String {
+    format!("{}:{}", at.sandbox_id.get(..12).unwrap_or(&at.sandbox_id), at.interface)
+}
+
+/// Who had which address when, the newest first.
+pub(crate) fn tenures(tenures: &[v1::Tenure], now_ms: u64, style: Style) -> String {
+    let row = |tenure: &v1::Tenure| {
+        let detached = match tenure.detached_at_ms {
+            Some(at_ms) => age(at_ms, now_ms),
+            None => "still attached".to_owned(),
+        };
+        [
+            tenure.addresses.join(", ").into(),
+            identity(tenure.pod.as_ref()).into(),
+            tenure.incarnation.into(),
+            tenure.attachment.as_ref().map(attachment).unwrap_or_default().into(),
+            age(tenure.attached_at_ms, now_ms).into(),
+            detached.into(),
+        ]
+    };
+    let header = ["ADDRESS", "POD", "INCARNATION", "ATTACHED TO", "SINCE", "UNTIL"];
+    columns(header, tenures.iter().map(row).collect(), style)
 }
 
 /// Findings, the worst first, each with what to do about it.

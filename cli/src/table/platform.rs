@@ -1,8 +1,8 @@
 //! What the control plane knows: pods, orders, nodes, pools.
 
 use super::words::{
-    age, binding, binding_short, class, container_phase, identity, node_state, order_state, outcome,
-    pod_phase, pod_state_field, size, verb,
+    addresses, age, binding, binding_short, class, container_phase, identity, node_state, order_state,
+    outcome, pod_phase, pod_state_field, size, verb,
 };
 use super::{Field, Mood, Style, columns, pairs, section};
 use berth_proto::v1;
@@ -16,10 +16,10 @@ pub(crate) enum Width {
     Wide,
 }
 
-fn address(pod: &v1::Pod) -> &str {
-    let ordered = pod.spec.as_ref().and_then(|spec| spec.address.as_ref());
-    let reported = pod.status.as_ref().and_then(|status| status.address.as_ref());
-    ordered.or(reported).map_or("", |grant| &grant.address)
+fn address(pod: &v1::Pod) -> String {
+    let ordered = pod.spec.as_ref().map(|spec| &spec.addresses).filter(|grants| !grants.is_empty());
+    let reported = pod.status.as_ref().map(|status| &status.addresses);
+    ordered.or(reported).map_or_else(String::new, |grants| addresses(grants))
 }
 
 fn message(pod: &v1::Pod) -> &str {
@@ -88,7 +88,7 @@ pub(crate) fn pod(pod: &v1::Pod, style: Style) -> String {
             ("Phase", phase(pod)),
             ("Message", field(message(pod))),
             ("Node", field(pod.node.as_deref().unwrap_or_default())),
-            ("Address", field(address(pod))),
+            ("Address", address(pod).into()),
             ("CPUs", binding(spec.and_then(|spec| spec.cpu.as_ref())).into()),
             ("Class", field(request.map_or("", |request| class(request.class)))),
             (

@@ -58,7 +58,7 @@ fn pod_status() -> v1::PodStatus {
         phase: v1::PodPhase::Degraded.into(),
         message: "container log: exited with 137".to_owned(),
         sandbox_id: Some("f00d".to_owned()),
-        address: Some(grant()),
+        addresses: vec![grant()],
         containers: vec![
             container("web", Phase::Running(RunningTask { started_at_ns: 1, pid: 4711 })),
             container(
@@ -76,7 +76,7 @@ fn spec() -> v1::PodSpec {
         hostname: "web".to_owned(),
         class: v1::AppClass::LatencyCritical.into(),
         cpu: exclusive("2-3"),
-        address: Some(grant()),
+        addresses: vec![grant()],
         ..Default::default()
     }
 }
@@ -349,7 +349,14 @@ fn leases_of_the_node() {
     let lease = v1::AddressLease {
         pod: pod_ref("web"),
         incarnation: 3,
-        grant: Some(grant()),
+        grants: vec![
+            grant(),
+            v1::AddressGrant {
+                pool: "blue6".to_owned(),
+                address: "2001:db8::7/64".to_owned(),
+                gateway: None,
+            },
+        ],
         attachments: vec![v1::Attachment {
             sandbox_id: "0123456789abcdef".to_owned(),
             interface: "eth0".to_owned(),

@@ -250,3 +250,8 @@ mod tests {
         }
     }
 }
+
+/// The addresses of a pod, IPv4 before IPv6.
+pub(super) fn addresses(grants: &[v1::AddressGrant]) -> String {
+    grants.iter().map(|grant| grant.address.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -163,13 +163,25 @@ impl Node for Service {
 
     async fn list_leases(
         &self,
-        _: Request<v1::ListLeasesRequest>,
+        request: Request<v1::ListLeasesRequest>,
     ) -> Result<Response<v1::ListLeasesResponse>, Status> {
         let grant =
             v1::AddressGrant { pool: "blue".to_owned(), address: "10.0.0.7/24".to_owned(), gateway: None };
         let lease =
-            v1::AddressLease { pod: web(), incarnation: 2, grant: Some(grant), attachments: Vec::new() };
-        Ok(Response::new(v1::ListLeasesResponse { leases: vec![lease] }))
+            v1::AddressLease { pod: web(), incarnation: 2, grants: vec![grant], attachments: Vec::new() };
+        let tenure = v1::Tenure {
+            pod: web(),
+            incarnation: 2,
+            addresses: vec!["10.0.0.7".to_owned(), "2001:db8::7".to_owned()],
+            attachment: Some(v1::Attachment {
+                sandbox_id: "0123456789abcdef".to_owned(),
+                interface: "eth0".to_owned(),
+            }),
+            attached_at_ms: 1,
+            detached_at_ms: None,
+        };
+        let history = request.into_inner().history.then_some(tenure).into_iter().collect();
+        Ok(Response::new(v1::ListLeasesResponse { leases: vec![lease], history }))
     }
 
     async fn read_logs(

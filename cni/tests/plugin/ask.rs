@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tonic::Status;
 
+/// CHECK came with 0.4.0.
+const CHECKED: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
+
 /// A node on which `shop/web` has `address` and its interface is attached.
 fn attached(address: &str, gateway: Option<&str>) -> FakeDaemon {
     let daemon = FakeDaemon::start();
@@ -22,7 +25,7 @@ fn check_with(daemon: &FakeDaemon, ips: &Value) -> Call {
 #[test]
 fn check_accepts_what_add_gave() {
     let daemon = attached("10.0.0.7/24", Some("10.0.0.1"));
-    for version in VERSIONS {
+    for version in CHECKED {
         let given = Call::new("ADD", &daemon.socket()).config("cniVersion", version.into()).run().json();
         let check = Call::new("CHECK", &daemon.socket()).config("cniVersion", version.into());
         assert_eq!(check.config("prevResult", given).succeeds(), "");
@@ -85,9 +88,17 @@ fn status_tells_whether_berthd_is_there() {
 
 #[test]
 fn status_does_not_exist_before_1_1_0() {
-    for version in ["0.4.0", "1.0.0"] {
-        let status = Call::new("STATUS", Path::new("/absent")).config("cniVersion", version.into());
+    for version in &VERSIONS[..4] {
+        let status = Call::new("STATUS", Path::new("/absent")).config("cniVersion", (*version).into());
         status.fails(1, "STATUS exists since 1.1.0");
+    }
+}
+
+#[test]
+fn check_does_not_exist_before_0_4_0() {
+    for version in ["0.3.0", "0.3.1"] {
+        let check = Call::new("CHECK", Path::new("/absent")).config("cniVersion", version.into());
+        check.fails(1, "CHECK exists since 0.4.0");
     }
 }
 

@@ -23,42 +23,40 @@ fn eth0() -> (String, String) {
     (SANDBOX.to_owned(), "eth0".to_owned())
 }
 
-#[test]
-fn add_gives_the_granted_address_in_the_words_of_each_version() {
-    let check = |address: &str, gateway: Option<&str>, expected: [&Value; 3]| {
-        let daemon = FakeDaemon::start();
-        daemon.state().grant("shop/web", WEB_UID, address, gateway);
-        for (version, expected) in VERSIONS.into_iter().zip(expected) {
-            Call::new("ADD", &daemon.socket()).config("cniVersion", version.into()).prints(expected);
+/// Grants these, each with its gateway, and compares what ADD prints: `ips` and `routes` as of 1.0.0. Before that
+/// each of `ips` says its family.
+fn check_result(grants: &[(&str, Option<&str>)], ips: &Value, routes: &Value) {
+    let daemon = FakeDaemon::start();
+    for (address, gateway) in grants {
+        daemon.state().grant("shop/web", WEB_UID, address, *gateway);
+    }
+    for version in VERSIONS {
+        let mut expected = json!({"cniVersion": version, "ips": ips, "dns": {}});
+        if *routes != json!([]) {
+            expected["routes"] = routes.clone();
         }
-        assert_eq!(attachments(&daemon), [eth0()]);
-    };
-    let result = |version: &str, ip: Value| json!({"cniVersion": version, "ips": [ip], "dns": {}});
-    let routed = |version: &str, ip: Value, route: &str| {
-        let mut result = result(version, ip);
-        result["routes"] = json!([{"dst": route}]);
-        result
-    };
+        if version < "1.0.0" {
+            for ip in expected["ips"].as_array_mut().unwrap() {
+                let is_v6 = ip["address"].as_str().unwrap().contains(':');
+                ip["version"] = if is_v6 { "6" } else { "4" }.into();
+            }
+        }
+        Call::new("ADD", &daemon.socket()).config("cniVersion", version.into()).prints(&expected);
+    }
+    assert_eq!(attachments(&daemon), [eth0()]);
+}
 
-    let ip = || json!({"address": "10.0.0.7/24", "gateway": "10.0.0.1"});
-    let old = json!({"version": "4", "address": "10.0.0.7/24", "gateway": "10.0.0.1"});
-    let expected = [
-        &routed("0.4.0", old, "0.0.0.0/0"),
-        &routed("1.0.0", ip(), "0.0.0.0/0"),
-        &routed("1.1.0", ip(), "0.0.0.0/0"),
-    ];
-    check("10.0.0.7/24", Some("10.0.0.1"), expected);
-
-    let ip = || json!({"address": "2001:db8::7/64", "gateway": "2001:db8::1"});
-    let old = json!({"version": "6", "address": "2001:db8::7/64", "gateway": "2001:db8::1"});
-    let expected =
-        [&routed("0.4.0", old, "::/0"), &routed("1.0.0", ip(), "::/0"), &routed("1.1.0", ip(), "::/0")];
-    check("2001:db8::7/64", Some("2001:db8::1"), expected);
-
-    let ip = || json!({"address": "10.0.0.7/24"});
-    let old = json!({"version": "4", "address": "10.0.0.7/24"});
-    let expected = [&result("0.4.0", old), &result("1.0.0", ip()), &result("1.1.0", ip())];
-    check("10.0.0.7/24", None, expected);
+#[test]
+fn add_gives_the_granted_addresses_in_the_words_of_each_version() {
+    let (v4, v6) = (("10.0.0.7/24", Some("10.0.0.1")), ("2001:db8::7/64", Some("2001:db8::1")));
+    let ip4 = json!({"address": "10.0.0.7/24", "gateway": "10.0.0.1"});
+    let ip6 = json!({"address": "2001:db8::7/64", "gateway": "2001:db8::1"});
+    let (route4, route6) = (json!({"dst": "0.0.0.0/0"}), json!({"dst": "::/0"}));
+    check_result(&[v4], &json!([ip4]), &json!([route4]));
+    check_result(&[v6], &json!([ip6]), &json!([route6]));
+    check_result(&[v4, v6], &json!([ip4, ip6]), &json!([route4, route6]));
+    check_result(&[("10.0.0.7/24", None), v6], &json!([{"address": "10.0.0.7/24"}, ip6]), &json!([route6]));
+    check_result(&[("10.0.0.7/24", None)], &json!([{"address": "10.0.0.7/24"}]), &json!([]));
 }
 
 #[test]
@@ -69,7 +67,7 @@ fn add_tells_berthd_everything_it_was_told() {
     let pod = request.pod.unwrap();
     assert_eq!((pod.namespace.as_str(), pod.name.as_str()), ("shop", "web"));
     assert_eq!(request.pod_uid.as_deref(), Some(WEB_UID));
-    assert_eq!(request.netns, "/var/run/netns/cni-1");
+    assert_eq!((request.netns.as_str(), request.network.as_str()), ("/var/run/netns/cni-1", "berth"));
 }
 
 #[test]
@@ -112,27 +110,35 @@ fn add_takes_no_nonsense_from_berthd() {
     check("10.0.0.7", "10.0.0.7");
     check("10.0.0.7/33", "10.0.0.7/33");
     check("", "address");
+
+    let daemon = FakeDaemon::start();
+    daemon.state().grant_nothing("shop/web", WEB_UID);
+    Call::new("ADD", &daemon.socket()).fails(103, "grants: is missing");
 }
 
-/// Calls `check` with sockets on which no berthd answers.
-fn without_berthd(check: impl Fn(&Path)) {
+/// Calls `check` with sockets on which no berthd answers, all at once: each is waited for.
+fn without_berthd(check: impl Fn(&Path) + Sync) {
     let directory = tempfile::tempdir().unwrap();
-    check(&directory.path().join("absent.sock"));
-
     let left_behind = directory.path().join("left-behind.sock");
     drop(UnixListener::bind(&left_behind).unwrap());
-    check(&left_behind);
-
-    for bytes_heard in [0, 1, 64] {
-        let hangs_up = directory.path().join(format!("hangs-up-{bytes_heard}.sock"));
-        let listener = UnixListener::bind(&hangs_up).unwrap();
-        let answering = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.read_exact(&mut vec![0; bytes_heard]).unwrap();
+    let no_directory = directory.path().join("absent").join("cni.sock");
+    let hangs_up = [0, 1, 64].map(|bytes_heard| {
+        let path = directory.path().join(format!("hangs-up-{bytes_heard}.sock"));
+        let listener = UnixListener::bind(&path).unwrap();
+        // Ends with the process.
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read_exact(&mut vec![0; bytes_heard]);
+            }
         });
-        check(&hangs_up);
-        answering.join().unwrap();
-    }
+        path
+    });
+    let sockets = [directory.path().join("absent.sock"), left_behind, no_directory];
+    std::thread::scope(|scope| {
+        for socket in sockets.iter().chain(&hangs_up) {
+            scope.spawn(|| check(socket));
+        }
+    });
 }
 
 #[test]
@@ -200,4 +206,35 @@ fn a_wedged_berthd_holds_nobody_up() {
     assert!(note.contains("did not answer within 2000 ms"), "{note}");
     let status = Call::new("STATUS", &socket).config("cniVersion", json!("1.1.0"));
     status.fails(50, "did not answer within 2000 ms");
+}
+
+#[test]
+fn a_berthd_that_is_being_restarted_is_waited_for() {
+    let gone = node();
+    let (socket, directory) = gone.stop();
+    let calls = ["ADD", "DEL"].map(|command| {
+        let call = Call::new(command, &socket);
+        std::thread::spawn(move || call.run())
+    });
+    // Both have begun by the time that a new one is there, or begin then: either way they succeed.
+    let again = FakeDaemon::start_in(directory);
+    again.state().grant("shop/web", WEB_UID, "10.0.0.7/24", None);
+    for call in calls {
+        let outcome = call.join().unwrap();
+        assert!(outcome.succeeded && outcome.stderr.is_empty(), "{outcome:?}");
+    }
+}
+
+/// whereabouts#176: the name of a pod is used again, and what is left of the old one is torn down late.
+#[test]
+fn del_of_a_former_pod_of_the_name_leaves_the_new_one_alone() {
+    let daemon = node();
+    let sandbox = |id: &str, command: &str| {
+        let args = format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID={id}");
+        Call::new(command, &daemon.socket()).env("CNI_CONTAINERID", id).env("CNI_ARGS", args)
+    };
+    assert!(sandbox("old", "ADD").run().succeeded);
+    assert!(sandbox("new", "ADD").run().succeeded);
+    sandbox("old", "DEL").succeeds();
+    assert_eq!(attachments(&daemon), [("new".to_owned(), "eth0".to_owned())]);
 }

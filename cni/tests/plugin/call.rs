@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 pub(crate) const SANDBOX: &str = "4f0c7a1d";
 pub(crate) const WEB_UID: &str = "11111111-2222-3333-4444-555555555555";
-pub(crate) const VERSIONS: [&str; 3] = ["0.4.0", "1.0.0", "1.1.0"];
+pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// One execution: a plugin, its environment and its stdin.
 #[derive(Clone)]

@@ -26,8 +26,12 @@ fn environment() {
     add().without("CNI_IFNAME").without("CNI_NETNS").fails(4, "CNI_IFNAME, CNI_NETNS missing");
     Call::new("DEL", Path::new("/absent")).without("CNI_IFNAME").fails(4, "CNI_IFNAME missing");
 
+    Call::new("GC", Path::new("/absent"))
+        .config("cniVersion", json!("1.1.0"))
+        .without("CNI_ARGS")
+        .fails(7, "cni.dev");
     let wrong = |name: &str, value: &str, text: &str| add().env(name, value).fails(4, text);
-    for command in ["GC", "add", "ADD ", "UPDATE"] {
+    for command in ["gc", "add", "ADD ", "UPDATE"] {
         wrong("CNI_COMMAND", command, "is not supported");
     }
     for id in ["-a", ".", "a/b", "a b", "a\n", "é", &"a".repeat(254)] {
@@ -62,8 +66,8 @@ fn configuration() {
     whole("{}", 1, "0.1.0");
 
     let key = |key: &str, value: Value, code: u64, text: &str| add().config(key, value).fails(code, text);
-    for version in ["", "0.3.1", "1.0", "1.2.0", "v1.0.0"] {
-        key("cniVersion", version.into(), 1, "berth-ipam speaks 0.4.0, 1.0.0, 1.1.0");
+    for version in ["", "0.2.0", "0.3.2", "1.0", "1.2.0", "v1.0.0"] {
+        key("cniVersion", version.into(), 1, "berth-ipam speaks 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0");
     }
     key("name", Value::Null, 7, "network name");
     key("name", json!("a/b"), 7, "network name");
@@ -95,7 +99,7 @@ fn errors_are_told_in_the_version_that_was_spoken() {
         let outcome = add().config("cniVersion", version.into()).run();
         assert_eq!(outcome.json()["cniVersion"], version);
     }
-    assert_eq!(add().config("cniVersion", json!("0.3.1")).run().json()["cniVersion"], "1.1.0");
+    assert_eq!(add().config("cniVersion", json!("0.2.0")).run().json()["cniVersion"], "1.1.0");
     assert_eq!(add().stdin("{").run().json()["cniVersion"], "1.1.0");
 }
 

@@ -4,6 +4,7 @@
 mod ask;
 mod attach;
 mod call;
+mod collect;
 mod fake;
 mod input;
 mod reference;

@@ -197,7 +197,7 @@ mod tests {
             containers: Vec::new(),
             cpu: CpuBinding::Shared { pool: PoolName::new("default").unwrap() },
             limits: Limits::default(),
-            address: None,
+            addresses: Vec::new(),
             dns: DnsConfig::default(),
             restart: RestartPolicy::Always,
             disk: DiskPolicy::Reuse,

@@ -130,9 +130,9 @@ impl State {
         &self.orders
     }
 
-    /// The address that an identity holds, and where it is from.
-    pub(crate) fn address_of(&self, pod: &PodId) -> Option<(&PoolName, &AddressPool)> {
-        self.pools.iter().find(|(_, pool)| pool.held_by(pod).is_some())
+    /// The pools that an identity holds an address of, at most one of each family.
+    pub(crate) fn pools_of(&self, pod: &PodId) -> impl Iterator<Item = (&PoolName, &AddressPool)> {
+        self.pools.iter().filter(|(_, pool)| pool.held_by(pod).is_some())
     }
 
     /// The orders of a pod on its node and on those that keep disks of it, oldest first.

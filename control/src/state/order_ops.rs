@@ -302,11 +302,11 @@ impl Tx<'_> {
         let meta = self.meta_mut();
         meta.incarnation_floor = meta.incarnation_floor.max(incarnation);
         meta.seq_floor = meta.seq_floor.max(seq);
-        let pool = self.address_of(id).map(|(name, _)| name.clone());
-        if let Some(name) = pool
-            && let Some(pool) = self.touch_assignment(&name, id).pools.get_mut(&name)
-        {
-            pool.release(id);
+        let pools: Vec<PoolName> = self.pools_of(id).map(|(name, _)| name.clone()).collect();
+        for name in pools {
+            if let Some(pool) = self.touch_assignment(&name, id).pools.get_mut(&name) {
+                pool.release(id);
+            }
         }
         self.touch_pod(id).pods.remove(id);
     }

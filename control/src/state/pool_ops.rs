@@ -1,9 +1,10 @@
 //! Address pools, as platforms put and delete them.
 
 use super::{Denied, State, Tx};
-use berth_model::{Cidr, PoolName};
-use berth_placement::{AddressPool, AddressRange};
+use berth_model::{AddressGrant, Cidr, PodRequest, PoolName};
+use berth_placement::{AddressPool, AddressRange, NoAddress};
 use berth_proto::v1;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Most address pools: each is one layer-2 domain.
@@ -52,6 +53,10 @@ pub(crate) fn pool_from_wire(wire: &v1::AddressPool) -> Result<(PoolName, Addres
     range.map(|range| (name, range)).map_err(|error| Denied::Invalid(error.to_string()))
 }
 
+fn is_v4(pool: &AddressPool) -> bool {
+    pool.range().network().address().is_ipv4()
+}
+
 fn overlap(one: &AddressRange, other: &AddressRange) -> bool {
     // Of two networks that share an address one holds the other's own address.
     one.network().contains(other.network().address()) || other.network().contains(one.network().address())
@@ -80,6 +85,64 @@ impl State {
 }
 
 impl Tx<'_> {
+    /// Checks the pools that a request names: they exist, are of different families, and are those that the identity
+    /// holds addresses of, if it holds any.
+    pub(super) fn check_pools(&self, request: &PodRequest) -> Result<(), Denied> {
+        let mut of_family: BTreeMap<bool, &PoolName> = BTreeMap::new();
+        for name in &request.address_pools {
+            let Some(pool) = self.pools.get(name) else {
+                let known: Vec<&str> = self.pools.keys().map(PoolName::as_str).collect();
+                let known = known.join(" ");
+                return Err(Denied::Invalid(format!(
+                    "address_pools: there is no address pool {name} (there are: {known})"
+                )));
+            };
+            let family = is_v4(pool);
+            if let Some(other) = of_family.insert(family, name) {
+                let family = if family { "IPv4" } else { "IPv6" };
+                return Err(Denied::Invalid(format!(
+                    "address_pools: {other} and {name} are both {family}, and a pod has at most one address of each family"
+                )));
+            }
+            let another =
+                self.pools_of(&request.pod).find(|(held, pool)| *held != name && is_v4(pool) == family);
+            if let Some((held, _)) = another {
+                return Err(Denied::Precondition(format!(
+                    "address_pools: pod {} holds an address of pool {held}: release it before it can have one of {name}",
+                    request.pod
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The identity's addresses: those that it holds, or else free ones, IPv4 first. All or none.
+    ///
+    /// # Errors
+    /// When a pool has none left.
+    pub(super) fn assign_addresses(&mut self, request: &PodRequest) -> Result<Vec<AddressGrant>, Denied> {
+        let exhausted = |name: &PoolName, error: NoAddress| {
+            Denied::Exhausted(format!("address_pools: pool {name}: {error}"))
+        };
+        for name in &request.address_pools {
+            let room = self.pools.get(name).map_or(Ok(()), |pool| pool.check_room(&request.pod));
+            room.map_err(|error| exhausted(name, error))?;
+        }
+        let mut grants = Vec::new();
+        for name in &request.address_pools {
+            let Some(pool) = self.touch_assignment(name, &request.pod).pools.get_mut(name) else {
+                return Err(Denied::Invalid(format!("address_pools: there is no address pool {name}")));
+            };
+            let address = pool.assign(&request.pod).map_err(|error| exhausted(name, error))?;
+            let range = pool.range();
+            let address = Cidr::new(address, range.network().prefix_len())
+                .map_err(|error| Denied::Invalid(format!("address_pools: {error}")))?;
+            grants.push(AddressGrant { pool: name.clone(), address, gateway: range.gateway() });
+        }
+        grants.sort_by_key(|grant| grant.address.address().is_ipv6());
+        Ok(grants)
+    }
+
     /// Adds a pool, or changes one in a way that leaves every assigned address in it.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use super::{Denied, Pod, Tx};
 use crate::flow::{PodState, Presence, Standing};
 use crate::place::Topologies;
 use berth_model::{
-    AddressGrant, Cidr, ContainerSpec, CpuBinding, CpuRequest, Disk, DiskPolicy, Generation, Incarnation,
-    NodeName, PodId, PodRequest, PodSpec, PodVerb, PoolName, Seq,
+    ContainerSpec, CpuBinding, CpuRequest, Disk, DiskPolicy, Generation, Incarnation, NodeName, PodId,
+    PodRequest, PodSpec, PodVerb, Seq,
 };
 use berth_placement::{CpuPlacement, Placement, Search};
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ fn spec(
         containers: request.containers.iter().map(container).collect(),
         cpu,
         limits,
-        address: None,
+        addresses: Vec::new(),
         dns: request.dns.clone(),
         restart: request.restart,
         disk: request.disk,
@@ -121,7 +121,7 @@ impl Tx<'_> {
         };
         let mut spec = spec(&request, cpu, &parts);
         spec.validate().map_err(|error| Denied::Invalid(crate::error::chain(&error)))?;
-        spec.address = self.assign_address(&request)?;
+        spec.addresses = self.assign_addresses(&request)?;
         self.put_placed(request, &placement.node, spec.clone());
         self.settle_default_pool(&placement.node, &format!("pod {id} is placed"));
         let verb = PodVerb::Run { spec: Box::new(spec), disk };
@@ -158,21 +158,7 @@ impl Tx<'_> {
         if let Some(node) = request.node.as_ref().filter(|node| !self.nodes.contains_key(*node)) {
             return Err(Denied::Invalid(format!("node: there is no node {node}")));
         }
-        let held = self.address_of(&request.pod).map(|(pool, _)| pool);
-        match (&request.address_pool, held) {
-            (Some(pool), _) if !self.pools.contains_key(pool) => {
-                let known: Vec<&str> = self.pools.keys().map(PoolName::as_str).collect();
-                Err(Denied::Invalid(format!(
-                    "address_pool: there is no address pool {pool} (there are: {})",
-                    known.join(" ")
-                )))
-            }
-            (Some(pool), Some(held)) if pool != held => Err(Denied::Precondition(format!(
-                "address_pool: pod {} holds an address of pool {held}: release it before it can have one of {pool}",
-                request.pod
-            ))),
-            (Some(_) | None, Some(_) | None) => Ok(()),
-        }
+        self.check_pools(request)
     }
 
     /// Chooses node and CPUs. A pod whose disks are kept goes where they are, unless it wants fresh ones: it must never
@@ -218,23 +204,6 @@ impl Tx<'_> {
         let kept = &self.pods.get(pod)?.kept;
         let (node, incarnation) = kept.iter().max_by_key(|(_, incarnation)| **incarnation)?;
         Some((node.clone(), *incarnation))
-    }
-
-    fn assign_address(&mut self, request: &PodRequest) -> Result<Option<AddressGrant>, Denied> {
-        let Some(name) = &request.address_pool else {
-            return Ok(None);
-        };
-        let Some(pool) = self.unrecorded().pools.get_mut(name) else {
-            return Err(Denied::Invalid(format!("address_pool: there is no address pool {name}")));
-        };
-        let address = pool
-            .assign(&request.pod)
-            .map_err(|error| Denied::Exhausted(format!("address_pool: pool {name}: {error}")))?;
-        let range = pool.range();
-        self.touch_assignment(name, &request.pod);
-        let address = Cidr::new(address, range.network().prefix_len())
-            .map_err(|error| Denied::Invalid(format!("address_pool: {error}")))?;
-        Ok(Some(AddressGrant { pool: name.clone(), address, gateway: range.gateway() }))
     }
 
     fn put_placed(&mut self, request: PodRequest, node: &NodeName, spec: PodSpec) {

@@ -65,7 +65,7 @@ fn request(number: usize, exclusive: u32, disk: DiskPolicy) -> PodRequest {
         class: AppClass::Standard,
         cpu: if exclusive == 0 { shared } else { CpuRequest::Exclusive { count: exclusive } },
         limits: Limits::default(),
-        address_pool: Some(PoolName::new("lan").unwrap()),
+        address_pools: vec![PoolName::new("lan").unwrap()],
         dns: DnsConfig::default(),
         restart: RestartPolicy::Always,
         disk,
@@ -276,7 +276,7 @@ impl World {
             assert!(seen.insert(address) && self.state.pods.contains_key(pod), "{pod} {address}");
         }
         for (id, pod) in &self.state.pods {
-            let granted = pod.spec.as_ref().and_then(|spec| spec.address.as_ref());
+            let granted = pod.spec.as_ref().and_then(|spec| spec.addresses.first());
             let held = pool.held_by(id);
             assert_eq!(
                 granted.map(|grant| grant.address.address()),

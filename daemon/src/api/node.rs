@@ -2,7 +2,7 @@
 
 use super::logs::{Logs, no_pod};
 use crate::host::{Host, Unseen};
-use crate::ledger::{Attachment, Book, Ledger, OrderEntry};
+use crate::ledger::{Attachment, AttachmentKey, Book, Ledger, OrderEntry};
 use crate::link::{LinkState, NodeIdentity, PkiFiles};
 use crate::reports::Reports;
 use berth_cgroup::{CgroupPath, CgroupRoot};
@@ -10,6 +10,7 @@ use berth_model::{Applied, CpuBinding, CpuSet, OrderId, PodPhase, PodStatus, Run
 use berth_plan::PodRecord;
 use berth_proto::v1::node_server::Node;
 use berth_proto::{pod_from, v1};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -116,7 +117,7 @@ fn not_looked_at(record: &PodRecord) -> PodStatus {
         phase: PodPhase::Unknown,
         message: "it has not been looked at yet".to_owned(),
         sandbox_id: None,
-        address: record.charter.as_ref().and_then(|charter| charter.spec.address.clone()),
+        addresses: record.charter.as_ref().map_or_else(Vec::new, |charter| charter.spec.addresses.clone()),
         containers: Vec::new(),
         applied: None,
         open_order: record.open.as_ref().map(|open| open.id.clone()),
@@ -143,6 +144,28 @@ fn holders(book: &Book) -> Vec<v1::CpuHolder> {
     pools.chain(pods).collect()
 }
 
+fn interface(attachment: &Attachment) -> v1::Attachment {
+    let AttachmentKey { sandbox_id, interface } = attachment.key.clone();
+    v1::Attachment { sandbox_id, interface }
+}
+
+/// Who has which address, and who had it: the newest first.
+fn history(book: &Book) -> Vec<v1::Tenure> {
+    let tenure = |attachment: &Attachment, detached_at_ms| v1::Tenure {
+        pod: Some((&attachment.pod).into()),
+        incarnation: attachment.incarnation.0,
+        addresses: attachment.addresses.iter().map(ToString::to_string).collect(),
+        attachment: Some(interface(attachment)),
+        attached_at_ms: attachment.attached_at_ms,
+        detached_at_ms,
+    };
+    let current = book.attachments.values().map(|attachment| tenure(attachment, None));
+    let ended = book.tenures.values().map(|ended| tenure(&ended.attachment, Some(ended.detached_at_ms)));
+    let mut all: Vec<_> = current.chain(ended).collect();
+    all.sort_by_key(|tenure| Reverse((tenure.attached_at_ms, tenure.detached_at_ms.is_none())));
+    all
+}
+
 fn leases(book: &Book) -> Vec<v1::AddressLease> {
     let mut attached: BTreeMap<_, Vec<&Attachment>> = BTreeMap::new();
     for attachment in book.attachments.values() {
@@ -152,15 +175,12 @@ fn leases(book: &Book) -> Vec<v1::AddressLease> {
     let lease = |grant: crate::ledger::Grant| v1::AddressLease {
         pod: Some((&grant.pod).into()),
         incarnation: grant.incarnation.0,
-        grant: Some((&grant.address).into()),
+        grants: grant.addresses.iter().map(Into::into).collect(),
         attachments: attached
             .get(&(&grant.pod, grant.incarnation))
             .into_iter()
             .flatten()
-            .map(|attachment| v1::Attachment {
-                sandbox_id: attachment.key.sandbox_id.clone(),
-                interface: attachment.key.interface.clone(),
-            })
+            .map(|attachment| interface(attachment))
             .collect(),
     };
     grants.map(lease).collect()
@@ -264,9 +284,13 @@ impl<H: Host> Node for NodeApi<H> {
 
     async fn list_leases(
         &self,
-        _: Request<v1::ListLeasesRequest>,
+        request: Request<v1::ListLeasesRequest>,
     ) -> Result<Response<v1::ListLeasesResponse>, Status> {
-        Ok(Response::new(v1::ListLeasesResponse { leases: self.ledger.read(leases) }))
+        let history = match request.into_inner().history {
+            true => self.ledger.read(history),
+            false => Vec::new(),
+        };
+        Ok(Response::new(v1::ListLeasesResponse { leases: self.ledger.read(leases), history }))
     }
 
     async fn read_logs(

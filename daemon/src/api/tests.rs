@@ -103,6 +103,7 @@ fn asking(interface: &str, uid: Option<String>) -> v1::AttachRequest {
         netns: "/run/netns/x".to_owned(),
         pod: Some((&pod()).into()),
         pod_uid: uid,
+        network: "berth".to_owned(),
     }
 }
 
@@ -129,8 +130,12 @@ async fn a_daemon_that_has_not_joined_runs_its_pods_and_says_so() {
     assert!(order.outcome.is_some());
     let topology = node.get_topology(v1::GetTopologyRequest {}).await.unwrap().into_inner();
     assert_eq!(topology.holders[0].holder, "pool default");
-    let leases = node.list_leases(v1::ListLeasesRequest {}).await.unwrap().into_inner().leases;
-    assert_eq!(leases[0].grant.as_ref().unwrap().address, "10.0.0.7/24");
+    rig.ipam().await.attach(asking("eth0", None)).await.unwrap();
+    let asked = v1::ListLeasesRequest { history: true };
+    let answer = node.list_leases(asked).await.unwrap().into_inner();
+    assert_eq!(answer.leases[0].grants[0].address, "10.0.0.7/24");
+    assert_eq!(answer.history[0].addresses, ["10.0.0.7"]);
+    assert_eq!((answer.history.len(), answer.history[0].detached_at_ms), (1, None));
     rig.tell.send(()).unwrap();
     assert_eq!(rig.ended.await.unwrap(), Ending::Told);
 }
@@ -174,7 +179,7 @@ async fn the_plugin_is_given_what_is_granted_and_nothing_else() {
     assert_eq!(code(ipam.check_attachment(asking("eth0", None)).await), Code::NotFound);
     for uid in [None, Some(pod_uid(&pod(), Incarnation(1)))] {
         let granted = ipam.attach(asking("eth0", uid.clone())).await.unwrap().into_inner();
-        assert_eq!(granted.grant.unwrap().address, "10.0.0.7/24");
+        assert_eq!(granted.grants[0].address, "10.0.0.7/24");
         ipam.check_attachment(asking("eth0", uid)).await.unwrap();
     }
     let older = Some(pod_uid(&pod(), Incarnation(0)));

@@ -2,20 +2,20 @@
 
 use super::book::{Book, Write};
 use super::desk::LedgerError;
-use super::entry::{Attachment, AttachmentKey};
+use super::entry::{Attachment, AttachmentKey, KEPT_TENURES, Tenure};
 use super::handle::Ledger;
 use berth_model::{AddressGrant, Incarnation, PodId};
 use std::collections::BTreeSet;
 
-/// The address of a pod at one placement.
+/// The addresses of a pod at one placement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// Whose.
     pub pod: PodId,
     /// Of which placement.
     pub incarnation: Incarnation,
-    /// The address.
-    pub address: AddressGrant,
+    /// At least one, at most one of each family.
+    pub addresses: Vec<AddressGrant>,
 }
 
 /// Why an interface was not attached.
@@ -50,11 +50,15 @@ pub enum AttachError {
 }
 
 impl Book {
-    /// The address that is granted to a pod here. It stays granted until the pod has left.
+    /// What is granted to a pod here. It stays granted until the pod has left.
     pub fn grant(&self, pod: &PodId) -> Option<Grant> {
         let record = self.pods.get(pod)?;
-        let address = record.charter.as_ref()?.spec.address.clone()?;
-        Some(Grant { pod: pod.clone(), incarnation: record.incarnation, address })
+        let addresses = record.charter.as_ref()?.spec.addresses.clone();
+        (!addresses.is_empty()).then(|| Grant {
+            pod: pod.clone(),
+            incarnation: record.incarnation,
+            addresses,
+        })
     }
 }
 
@@ -68,27 +72,36 @@ impl Ledger {
             let grant = desk.read(|book| admissible(book, &attachment))?;
             let known = desk.read(|book| book.attachments.contains_key(&attachment.key));
             if !known {
-                desk.commit(vec![Write::Attachment(attachment)])?;
+                let addresses = grant.addresses.iter().map(|grant| grant.address.address()).collect();
+                desk.commit(vec![Write::Attachment(Attachment { addresses, ..attachment })])?;
             }
             Ok(grant)
         })
         .await?
     }
 
-    /// Forgets attachments; unknown ones too.
+    /// Ends attachments, and remembers for a while that they were. Unknown ones are no error.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn detach(&self, keys: BTreeSet<AttachmentKey>) -> Result<(), LedgerError> {
-        self.run(move |desk| {
-            let known = |book: &Book| {
-                let known = keys.iter().filter(|key| book.attachments.contains_key(key));
-                known.cloned().map(Write::ForgetAttachment).collect()
-            };
-            desk.commit(desk.read(known))
-        })
-        .await?
+    pub async fn detach(&self, keys: BTreeSet<AttachmentKey>, at_ms: u64) -> Result<(), LedgerError> {
+        self.run(move |desk| desk.commit(desk.read(|book| endings(book, &keys, at_ms)))).await?
     }
+}
+
+/// A row of history for each attachment, in place of the oldest ones where there are too many.
+fn endings(book: &Book, keys: &BTreeSet<AttachmentKey>, at_ms: u64) -> Vec<Write> {
+    let ended: Vec<&Attachment> = keys.iter().filter_map(|key| book.attachments.get(key)).collect();
+    let first = book.tenures.last_key_value().map_or(0, |(number, _)| number + 1);
+    let remembered = (first..).zip(&ended).map(|(number, attachment)| {
+        // A clock that was set back must not make a tenure end before it began.
+        let detached_at_ms = at_ms.max(attachment.attached_at_ms);
+        Write::Tenure(number, Tenure { attachment: (*attachment).clone(), detached_at_ms })
+    });
+    let too_many = (book.tenures.len() + ended.len()).saturating_sub(KEPT_TENURES);
+    let forgotten = book.tenures.keys().take(too_many).map(|number| Write::ForgetTenure(*number));
+    let detached = ended.iter().map(|attachment| Write::ForgetAttachment(attachment.key.clone()));
+    detached.chain(remembered).chain(forgotten).collect()
 }
 
 fn admissible(book: &Book, attachment: &Attachment) -> Result<Grant, AttachError> {

@@ -1,6 +1,6 @@
 //! The ledger in memory: exactly what is durable, for reading.
 
-use super::entry::{Attachment, AttachmentKey, OrderEntry};
+use super::entry::{Attachment, AttachmentKey, OrderEntry, Tenure};
 use super::rows::BadRow;
 use berth_model::{CpuBinding, CpuSet, MemSet, OrderId, PodId, PoolName, Target, Term};
 use berth_plan::{PodRecord, SharedPool};
@@ -19,6 +19,8 @@ pub struct Book {
     pub pools: BTreeMap<PoolName, SharedPool>,
     /// Who uses which address.
     pub attachments: BTreeMap<AttachmentKey, Attachment>,
+    /// Who used which address, oldest first, by a number that only rises.
+    pub tenures: BTreeMap<u64, Tenure>,
 }
 
 /// One change of one row.
@@ -31,6 +33,8 @@ pub(super) enum Write {
     Pool(SharedPool),
     Attachment(Attachment),
     ForgetAttachment(AttachmentKey),
+    Tenure(u64, Tenure),
+    ForgetTenure(u64),
 }
 
 impl Book {
@@ -98,6 +102,8 @@ impl Book {
                     drop(self.attachments.insert(attachment.key.clone(), attachment));
                 }
                 Write::ForgetAttachment(key) => drop(self.attachments.remove(&key)),
+                Write::Tenure(number, tenure) => drop(self.tenures.insert(number, tenure)),
+                Write::ForgetTenure(number) => drop(self.tenures.remove(&number)),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use berth_model::{Incarnation, Order, OrderId, Outcome, PodId};
 use berth_proto::Addressed;
+use std::net::IpAddr;
 
 /// An order that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,4 +67,20 @@ pub struct Attachment {
     pub incarnation: Incarnation,
     /// Milliseconds after the epoch.
     pub attached_at_ms: u64,
+    /// The name of the network configuration by which it was attached; empty where an old agent wrote it down.
+    pub network: String,
+    /// What the interface was given.
+    pub addresses: Vec<IpAddr>,
 }
+
+/// An attachment that has ended. The ledger keeps the last [`KEPT_TENURES`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenure {
+    /// What it was.
+    pub attachment: Attachment,
+    /// Milliseconds after the epoch: when it was heard of or found out, which is never before it was so.
+    pub detached_at_ms: u64,
+}
+
+/// Most ended attachments that are remembered: eight lives of each of 500 pods, and half a megabyte.
+pub const KEPT_TENURES: usize = 4_096;

@@ -46,7 +46,7 @@ pub use addresses::{AttachError, Grant};
 pub use admission::Answer;
 pub use book::Book;
 pub use desk::LedgerError;
-pub use entry::{Attachment, AttachmentKey, Ended, OrderEntry};
+pub use entry::{Attachment, AttachmentKey, Ended, KEPT_TENURES, OrderEntry, Tenure};
 pub use handle::{Boot, Ledger, Moment};
 pub use mint::{Ending, NotCovered};
 pub use outcomes::{KEPT_OUTCOMES, KEPT_OUTCOMES_MS, MAX_PENDING_ORDERS};

@@ -1,6 +1,6 @@
 //! What the ledger holds, as rows: versioned protobuf, converted here and nowhere else.
 
-use super::entry::{Attachment, AttachmentKey, Ended, OrderEntry};
+use super::entry::{Attachment, AttachmentKey, Ended, OrderEntry, Tenure};
 use berth_model::{
     Attempt, ContainerName, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec, PodVerb,
     Seq, Target,
@@ -279,6 +279,10 @@ pub(super) fn decode_pool(bytes: &[u8]) -> Result<SharedPool, BadRow> {
 }
 
 pub(super) fn encode_attachment(attachment: &Attachment) -> Vec<u8> {
+    attachment_row(attachment).encode_to_vec()
+}
+
+fn attachment_row(attachment: &Attachment) -> v1::LedgerAttachment {
     v1::LedgerAttachment {
         version: VERSION,
         sandbox_id: attachment.key.sandbox_id.clone(),
@@ -287,18 +291,42 @@ pub(super) fn encode_attachment(attachment: &Attachment) -> Vec<u8> {
         pod: Some((&attachment.pod).into()),
         incarnation: attachment.incarnation.0,
         attached_at_ms: attachment.attached_at_ms,
+        network: attachment.network.clone(),
+        addresses: attachment.addresses.iter().map(ToString::to_string).collect(),
     }
-    .encode_to_vec()
 }
 
 pub(super) fn decode_attachment(bytes: &[u8]) -> Result<Attachment, BadRow> {
-    let row = v1::LedgerAttachment::decode(bytes)?;
+    attachment_from(v1::LedgerAttachment::decode(bytes)?)
+}
+
+fn attachment_from(row: v1::LedgerAttachment) -> Result<Attachment, BadRow> {
     same_version(row.version)?;
+    let addresses = row.addresses.iter().map(|address| at("addresses", address.parse()));
     Ok(Attachment {
         key: AttachmentKey { sandbox_id: row.sandbox_id, interface: row.interface },
         netns: row.netns,
         pod: pod_from(row.pod)?,
         incarnation: Incarnation(row.incarnation),
         attached_at_ms: row.attached_at_ms,
+        network: row.network,
+        addresses: addresses.collect::<Result<_, _>>()?,
     })
+}
+
+pub(super) fn encode_tenure(tenure: &Tenure) -> Vec<u8> {
+    v1::LedgerTenure {
+        version: VERSION,
+        attachment: Some(attachment_row(&tenure.attachment)),
+        detached_at_ms: tenure.detached_at_ms,
+    }
+    .encode_to_vec()
+}
+
+pub(super) fn decode_tenure(key: &str, bytes: &[u8]) -> Result<(u64, Tenure), BadRow> {
+    let row = v1::LedgerTenure::decode(bytes)?;
+    same_version(row.version)?;
+    let attachment = row.attachment.ok_or_else(|| InvalidMessage::missing("attachment"))?;
+    let tenure = Tenure { attachment: attachment_from(attachment)?, detached_at_ms: row.detached_at_ms };
+    Ok((at("key", key.parse())?, tenure))
 }

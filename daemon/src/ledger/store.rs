@@ -21,6 +21,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS orders      (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS pools       (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS attachments (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS tenures     (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
 ";
 
 /// Why the ledger was not opened. The agent does not start without it.
@@ -188,6 +189,11 @@ impl Store {
             let attachment = attachment.map_err(|error| damaged(format!("attachment {key}"), error))?;
             book.attachments.insert(attachment.key.clone(), attachment);
         }
+        for (key, row) in all("tenures")? {
+            let tenure = rows::decode_tenure(&key, &row);
+            let (number, tenure) = tenure.map_err(|error| damaged(format!("tenure {key}"), error))?;
+            book.tenures.insert(number, tenure);
+        }
         book.check().map_err(|(what, error)| damaged(what, error))?;
         Ok(book)
     }
@@ -305,6 +311,8 @@ fn put(transaction: &Transaction<'_>, write: &Write) -> Result<(), rusqlite::Err
             put("attachments", &attachment_key(&attachment.key), rows::encode_attachment(attachment))
         }
         Write::ForgetAttachment(key) => forget("attachments", &attachment_key(key)),
+        Write::Tenure(number, tenure) => put("tenures", &number.to_string(), rows::encode_tenure(tenure)),
+        Write::ForgetTenure(number) => forget("tenures", &number.to_string()),
     }
 }
 

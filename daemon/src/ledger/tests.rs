@@ -1,5 +1,6 @@
 //! The ledger: what is acknowledged is durable, what crashed is as before or as after, what is damaged is not used.
 
+use super::book::Write;
 use super::store::{CrashPoint, Store};
 use super::*;
 use crate::report::chain;
@@ -37,6 +38,8 @@ fn attachment() -> Attachment {
         pod: pod(),
         incarnation: berth_model::Incarnation(1),
         attached_at_ms: NOW.epoch_ms,
+        network: "berth".to_owned(),
+        addresses: vec!["10.0.0.7".parse().unwrap()],
     }
 }
 
@@ -256,13 +259,15 @@ async fn attachments_need_a_grant_and_free_nothing() {
     drop(ledger);
     let ledger = with_pod(folder.path()).await;
     let grant = ledger.attach(attachment()).await.unwrap();
-    assert_eq!(grant.address.address.to_string(), "10.0.0.7/24");
+    assert_eq!(grant.addresses[0].address.to_string(), "10.0.0.7/24");
     assert_eq!(ledger.attach(attachment()).await.unwrap(), grant);
     let older = Attachment { incarnation: berth_model::Incarnation(0), ..attachment() };
     assert!(matches!(ledger.attach(older).await, Err(AttachError::OtherIncarnation { .. })));
     for _ in 0..2 {
-        ledger.detach(BTreeSet::from([attachment().key])).await.unwrap();
+        ledger.detach(BTreeSet::from([attachment().key]), 5).await.unwrap();
     }
+    let ended = Tenure { attachment: attachment(), detached_at_ms: NOW.epoch_ms };
+    assert_eq!(ledger.read(|book| book.tenures.clone()), [(0, ended)].into());
     assert_eq!(ledger.read(|book| book.grant(&pod())), Some(grant));
 }
 
@@ -324,7 +329,7 @@ async fn a_full_disk_undoes_the_write_and_nothing_else() {
     ledger.run(|desk| desk.store.leave_room(0)).await.unwrap();
     let mut spec = crate::runtime::fake::spec("web");
     spec.containers[0].args = vec!["x".repeat(1 << 20)];
-    spec.address.as_mut().unwrap().address = "10.0.0.8/24".parse().unwrap();
+    spec.addresses[0].address = "10.0.0.8/24".parse().unwrap();
     let mut large = crate::testing::run_spec(3, spec);
     if let berth_model::Target::Pod(order) = &mut large.order.target {
         order.pod = berth_model::PodId::new("shop", "large").unwrap();
@@ -347,4 +352,28 @@ async fn one_process_at_a_time_and_nobody_else_reads() {
     let other = rusqlite::Connection::open(&path).unwrap();
     assert!(other.execute_batch("DELETE FROM pods").is_err());
     assert_eq!(ledger.read(|book| book.members(&pool()).count()), 1);
+}
+
+#[tokio::test]
+async fn history_is_durable_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, mut book) = Store::open(&folder.path().join("ledger.db")).unwrap();
+    let tenure = |at_ms: u64| Tenure { attachment: attachment(), detached_at_ms: at_ms };
+    let all: Vec<_> = (0..KEPT_TENURES as u64).map(|number| Write::Tenure(number, tenure(number))).collect();
+    store.commit(&all).unwrap();
+    book.attachments.insert(attachment().key, attachment());
+    book.apply(all);
+    let ledger = Ledger::start(store, book, Some(node())).unwrap();
+    ledger.detach(BTreeSet::from([attachment().key]), NOW.epoch_ms).await.unwrap();
+    let kept = |ledger: &Ledger| {
+        ledger.read(|book| {
+            (book.tenures.len(), book.tenures.keys().next().copied(), book.tenures.keys().last().copied())
+        })
+    };
+    let expected = (KEPT_TENURES, Some(1), Some(KEPT_TENURES as u64));
+    assert_eq!(kept(&ledger), expected);
+    ledger.come_round().await.unwrap();
+    drop(ledger);
+    let again = Ledger::open(&folder.path().join("ledger.db"), &boot(), NOW).unwrap();
+    assert_eq!(kept(&again), expected);
 }

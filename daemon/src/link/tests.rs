@@ -278,7 +278,7 @@ fn status() -> PodStatus {
         phase: PodPhase::Running,
         message: String::new(),
         sandbox_id: None,
-        address: None,
+        addresses: Vec::new(),
         containers: Vec::new(),
         applied: None,
         open_order: None,

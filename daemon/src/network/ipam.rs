@@ -72,7 +72,7 @@ fn pod_of(pod: Option<v1::PodRef>) -> Result<PodId, Status> {
 }
 
 fn answer(grant: &Grant) -> Response<v1::AttachResponse> {
-    Response::new(v1::AttachResponse { grant: Some((&grant.address).into()) })
+    Response::new(v1::AttachResponse { grants: grant.addresses.iter().map(Into::into).collect() })
 }
 
 #[tonic::async_trait]
@@ -84,11 +84,23 @@ impl ipam_server::Ipam for Ipam {
         let asked = request.into_inner();
         let pod = pod_of(asked.pod)?;
         let key = key_from(asked.sandbox_id, asked.interface)?;
-        if asked.netns.len() > TEXT_MAX_BYTES {
-            return Err(Status::invalid_argument(format!("netns is longer than {TEXT_MAX_BYTES} bytes")));
+        for (what, text) in [("netns", &asked.netns), ("network", &asked.network)] {
+            if text.len() > TEXT_MAX_BYTES {
+                return Err(Status::invalid_argument(format!(
+                    "{what} is longer than {TEXT_MAX_BYTES} bytes"
+                )));
+            }
         }
         let incarnation = self.grant(&pod, asked.pod_uid.as_deref())?.incarnation;
-        let attachment = Attachment { key, netns: asked.netns, pod, incarnation, attached_at_ms: epoch_ms() };
+        let attachment = Attachment {
+            key,
+            netns: asked.netns,
+            pod,
+            incarnation,
+            attached_at_ms: epoch_ms(),
+            network: asked.network,
+            addresses: Vec::new(),
+        };
         let attached = self.ledger.attach(attachment).await;
         attached.map(|grant| answer(&grant)).map_err(|error| refused(&error))
     }
@@ -99,7 +111,7 @@ impl ipam_server::Ipam for Ipam {
     ) -> Result<Response<v1::DetachResponse>, Status> {
         let asked = request.into_inner();
         let key = key_from(asked.sandbox_id, asked.interface)?;
-        let detached = self.ledger.detach(BTreeSet::from([key])).await;
+        let detached = self.ledger.detach(BTreeSet::from([key]), epoch_ms()).await;
         detached.map(|()| Response::new(v1::DetachResponse {})).map_err(|error| unwritten(&error))
     }
 
@@ -119,6 +131,22 @@ impl ipam_server::Ipam for Ipam {
                 key.interface, key.sandbox_id
             ))),
         }
+    }
+
+    async fn collect(
+        &self,
+        request: Request<v1::CollectRequest>,
+    ) -> Result<Response<v1::CollectResponse>, Status> {
+        let asked = request.into_inner();
+        if asked.network.is_empty() {
+            return Err(Status::invalid_argument(
+                "network is empty: which attachments are meant is not known",
+            ));
+        }
+        let valid = asked.valid.into_iter().map(|at| key_from(at.sandbox_id, at.interface));
+        let valid = valid.collect::<Result<BTreeSet<_>, _>>()?;
+        let collected = super::reconcile::collect(&self.ledger, &asked.network, &valid).await;
+        collected.map(|()| Response::new(v1::CollectResponse {})).map_err(|error| unwritten(&error))
     }
 
     async fn check_ready(

@@ -1,5 +1,6 @@
 //! Attachments that nobody detached.
 
+use super::reconcile::collect;
 use super::{reconcile, sweep};
 use crate::clock::epoch_ms;
 use crate::ledger::{Attachment, AttachmentKey, Ledger, Moment};
@@ -16,6 +17,8 @@ fn attachment(sandbox: &str, age_ms: u64) -> Attachment {
         pod: pod(),
         incarnation: Incarnation(1),
         attached_at_ms: epoch_ms() - age_ms,
+        network: "berth".to_owned(),
+        addresses: Vec::new(),
     }
 }
 
@@ -45,5 +48,27 @@ async fn only_old_ones_of_sandboxes_that_exist_no_more_are_forgotten() {
     assert_eq!(left(&ledger), ["being-made", "gone", "here"]);
     reconcile(&ledger, &pod(), &observed).await;
     assert_eq!(left(&ledger), ["being-made", "here"]);
+    assert!(ledger.read(|book| book.grant(&pod()).is_some()));
+}
+
+#[tokio::test]
+async fn only_old_ones_of_the_network_that_are_not_listed_are_collected() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    for order in [pool_order(1, 1, "0"), run_order(2)] {
+        ledger.admit(order, host_view(), Moment::now()).await.unwrap();
+    }
+    let other = Attachment { network: "other".to_owned(), ..attachment("other-network", HOUR_MS) };
+    let listed = attachment("listed", HOUR_MS);
+    // whereabouts#207: the list is older than the ADD, and a collector takes away what was just given.
+    let added_since = attachment("added-since", 0);
+    for attachment in [other, listed.clone(), added_since, attachment("left-over", HOUR_MS)] {
+        ledger.attach(attachment).await.unwrap();
+    }
+    collect(&ledger, "berth", &[listed.key].into()).await.unwrap();
+    assert_eq!(left(&ledger), ["added-since", "listed", "other-network"]);
+    let ended = ledger.read(|book| book.tenures.values().cloned().collect::<Vec<_>>());
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].attachment.key.sandbox_id, "left-over");
     assert!(ledger.read(|book| book.grant(&pod()).is_some()));
 }

@@ -191,7 +191,7 @@ fn unseen<R: Runtime>(pods: &Pods<R>, record: &PodRecord, error: &RuntimeError) 
         phase: PodPhase::Unknown,
         message: String::new(),
         sandbox_id: None,
-        address: record.charter.as_ref().and_then(|charter| charter.spec.address.clone()),
+        addresses: record.charter.as_ref().map_or_else(Vec::new, |charter| charter.spec.addresses.clone()),
         containers: Vec::new(),
         applied: None,
         open_order: None,

@@ -69,7 +69,7 @@ fn hosts_text(spec: &PodSpec) -> String {
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
                     ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
         .to_owned();
-    if let Some(grant) = &spec.address {
+    for grant in &spec.addresses {
         text.push_str(&format!("{}\t{}\n", grant.address.address(), spec.hostname));
     }
     text

@@ -296,7 +296,7 @@ impl Runtime for ContainerdRuntime {
     }
 
     async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
-        if ordered.spec.address.is_none() {
+        if ordered.spec.addresses.is_empty() {
             // CRI knows a network of the pod, which CNI makes and IPAM must address, and the host's own.
             let what = format!("make the sandbox of {}", ordered.pod);
             return Err(permanent(what, "it has no address, and CRI makes no sandbox without one"));

@@ -34,7 +34,7 @@ pub(super) async fn report(client: &Client, roots: &KernelRoots, seen: Seen<'_>)
         phase,
         message,
         sandbox_id: newest_sandbox(seen),
-        address: record.charter.as_ref().and_then(|charter| charter.spec.address.clone()),
+        addresses: record.charter.as_ref().map_or_else(Vec::new, |charter| charter.spec.addresses.clone()),
         containers,
         applied: ordered.and_then(|ordered| applied(roots, &Target::pod(ordered))),
         open_order: record.open.as_ref().map(|open| open.id.clone()),

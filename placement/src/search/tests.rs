@@ -80,7 +80,7 @@ fn request() -> PodRequest {
         cpu: CpuRequest::Shared { pool: PoolName::new("default").unwrap(), request: MilliCpu(0) },
         memory_request: None,
         limits: Limits::default(),
-        address_pool: None,
+        address_pools: Vec::new(),
         node: None,
         node_labels: BTreeMap::new(),
         dns: DnsConfig::default(),

@@ -9,6 +9,7 @@ use berth_model::{
 };
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::IpAddr;
 
 /// Answers an order for a pod; `opened` is what its record will say of the order.
 pub(super) fn decide(
@@ -164,19 +165,20 @@ pub(super) fn exclusive_cpus(record: &PodRecord) -> Option<&CpuSet> {
 }
 
 fn check_address(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> Result<(), Refusal> {
-    let Some(grant) = &spec.address else {
+    if spec.addresses.is_empty() {
         // CRI has no pod without a network of its own, and no plugin attaches one without an address.
         return Err(Refusal::Unsupported("a pod without an address".to_owned()));
-    };
-    let holds = |record: &&PodRecord| {
-        let theirs = record.charter.as_ref().and_then(|charter| charter.spec.address.as_ref());
-        record.pod != order.pod
-            && theirs.is_some_and(|theirs| theirs.address.address() == grant.address.address())
-    };
-    match ledger.pods.values().find(holds) {
-        Some(holder) => Err(Refusal::AddressConflict { address: grant.address, holder: holder.pod.clone() }),
-        None => Ok(()),
     }
+    let holds = |record: &&PodRecord, address: IpAddr| {
+        let theirs = record.charter.iter().flat_map(|charter| &charter.spec.addresses);
+        record.pod != order.pod && theirs.map(|grant| grant.address.address()).any(|theirs| theirs == address)
+    };
+    spec.addresses.iter().map(|grant| grant.address).try_for_each(|address| {
+        match ledger.pods.values().find(|record| holds(record, address.address())) {
+            Some(holder) => Err(Refusal::AddressConflict { address, holder: holder.pod.clone() }),
+            None => Ok(()),
+        }
+    })
 }
 
 /// The pod that is here, without an Upgrade or Resize that has not got there: a newer order takes that back.

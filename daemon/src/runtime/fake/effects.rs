@@ -111,7 +111,10 @@ impl Runtime for FakeRuntime {
             phase,
             message,
             sandbox_id: observed.sandboxes.last().map(|sandbox| sandbox.id.clone()),
-            address: record.charter.as_ref().and_then(|charter| charter.spec.address.clone()),
+            addresses: record
+                .charter
+                .as_ref()
+                .map_or_else(Vec::new, |charter| charter.spec.addresses.clone()),
             containers: specs.map(|spec| self.container_status(record, observed, &spec.name)).collect(),
             applied: None,
             open_order: record.open.as_ref().map(|open| open.id.clone()),

@@ -197,11 +197,11 @@ pub fn spec(hostname: &str) -> PodSpec {
         containers: vec![container_spec("app")],
         cpu: CpuBinding::Shared { pool: PoolName::new("default").expect(parse) },
         limits: Limits::default(),
-        address: Some(AddressGrant {
+        addresses: vec![AddressGrant {
             pool: PoolName::new("lan").expect(parse),
             address: "10.0.0.7/24".parse().expect(parse),
             gateway: None,
-        }),
+        }],
         dns: DnsConfig::default(),
         restart: RestartPolicy::Always,
         disk: berth_model::DiskPolicy::Reuse,
