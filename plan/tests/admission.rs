@@ -198,7 +198,11 @@ fn a_run_needs_what_it_names() {
         gateway: None,
     };
     check(&ledger, &other(|spec| spec.addresses.push(also("2001:db8::8/64"))), "accept");
-    check(&ledger, &other(|spec| spec.addresses.push(also("10.0.0.9/24"))), "Invalid: invalid: 10.0.0.8/24 and 10.0.0.9/24 are of one family");
+    check(
+        &ledger,
+        &other(|spec| spec.addresses.push(also("10.0.0.9/24"))),
+        "Invalid: invalid: 10.0.0.8/24 and 10.0.0.9/24 are of one family",
+    );
     check(
         &ledger,
         &other(|spec| spec.addresses.clear()),
@@ -332,10 +336,7 @@ fn an_upgrade_reaches_no_deeper_than_the_containers() {
         |spec| spec.hostname = "other".to_owned(),
         "NotInPlace: hostname cannot be changed in place: evict",
     );
-    check(
-        |spec| spec.address.as_mut().unwrap().address = "10.0.0.9/24".parse().unwrap(),
-        "NotInPlace: address",
-    );
+    check(|spec| spec.addresses[0].address = "10.0.0.9/24".parse().unwrap(), "NotInPlace: address");
     check(|spec| spec.dns.searches = vec!["example".to_owned()], "NotInPlace: dns");
     check(|spec| drop(spec.containers.pop()), "NotInPlace: the set of containers");
     check(|spec| spec.containers.clear(), "Invalid: invalid: pod has no container");

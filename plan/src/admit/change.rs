@@ -32,7 +32,7 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         containers,
         cpu,
         limits,
-        address,
+        addresses,
         dns,
         restart,
         disk,
@@ -41,7 +41,7 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
     } = new;
     let fields = [
         ("hostname", *hostname != old.hostname, Reach::Sandbox),
-        ("address", *address != old.address, Reach::Sandbox),
+        ("address", *addresses != old.addresses, Reach::Sandbox),
         ("dns", *dns != old.dns, Reach::Sandbox),
         ("the set of containers", names(containers) != names(&old.containers), Reach::Sandbox),
         ("class", *class != old.class, Reach::Live),
