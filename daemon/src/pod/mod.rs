@@ -10,6 +10,8 @@ mod task;
 mod tend;
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod tests;
 
 pub use task::Pace;

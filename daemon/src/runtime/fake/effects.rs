@@ -85,6 +85,7 @@ impl Runtime for FakeRuntime {
         record: &PodRecord,
         _ordered: Option<&Ordered>,
     ) -> Result<Observed, RuntimeError> {
+        self.point(Call::Observe).await;
         self.course(Call::Observe)?;
         let world = self.world();
         let now_ms = world.now_ms();
@@ -138,32 +139,41 @@ impl Runtime for FakeRuntime {
 
     async fn ensure_image(&self, image: &ImageName, digest: Option<&Digest>) -> Result<Digest, RuntimeError> {
         let nothing = digest.cloned().unwrap_or_else(|| super::digest('0'));
-        self.act(Call::EnsureImage, nothing, |world| {
-            world.effects.push(format!("image {image}"));
-            pull(world, image, digest.or(image.digest()))
+        self.at(Call::EnsureImage, || {
+            self.act(Call::EnsureImage, nothing, |world| {
+                world.effects.push(format!("image {image}"));
+                pull(world, image, digest.or(image.digest()))
+            })
         })
+        .await
     }
 
     async fn ensure_slice(&self, ordered: &Ordered) -> Result<(), RuntimeError> {
-        self.act_on(Call::EnsureSlice, "slice", |world| {
-            world.slices.insert(ordered.pod.clone(), Controls::InOrder);
+        self.at(Call::EnsureSlice, || {
+            self.act_on(Call::EnsureSlice, "slice", |world| {
+                world.slices.insert(ordered.pod.clone(), Controls::InOrder);
+            })
         })
+        .await
     }
 
     async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
-        self.act(Call::RunSandbox, "sandbox-0".to_owned(), |world| {
-            let id = world.next_id("sandbox");
-            world.effects.push(format!("sandbox #{attempt}"));
-            world.sandboxes.push(Sandbox {
-                id: id.clone(),
-                pod: ordered.pod.clone(),
-                incarnation: ordered.incarnation,
-                attempt,
-                ready: true,
-                task: TaskFact::Is(TaskStatus::Alive),
-            });
-            Ok(id)
+        self.at(Call::RunSandbox, || {
+            self.act(Call::RunSandbox, "sandbox-0".to_owned(), |world| {
+                let id = world.next_id("sandbox");
+                world.effects.push(format!("sandbox #{attempt}"));
+                world.sandboxes.push(Sandbox {
+                    id: id.clone(),
+                    pod: ordered.pod.clone(),
+                    incarnation: ordered.incarnation,
+                    attempt,
+                    ready: true,
+                    task: TaskFact::Is(TaskStatus::Alive),
+                });
+                Ok(id)
+            })
         })
+        .await
     }
 
     async fn create_container(
@@ -174,35 +184,38 @@ impl Runtime for FakeRuntime {
         making: &Making,
     ) -> Result<String, RuntimeError> {
         let Making { attempt, generation, digest } = making;
-        self.act(Call::CreateContainer, "container-0".to_owned(), |world| {
-            let what = format!("create {container}#{attempt}");
-            if !world.images.values().any(|here| here == digest) {
-                return Err(error::transient(what, "the image is not here"));
-            }
-            if !world.sandboxes.iter().any(|sandbox| sandbox.id == sandbox_id && sandbox.ready) {
-                return Err(error::transient(what, "the sandbox is not ready"));
-            }
-            let id = world.next_id("container");
-            world.effects.push(what);
-            world.disks.insert(id.clone(), Vec::new());
-            world.containers.push(Container {
-                id: id.clone(),
-                pod: ordered.pod.clone(),
-                name: container.clone(),
-                incarnation: ordered.incarnation,
-                attempt: *attempt,
-                generation: *generation,
-                broken: is_broken(ordered, container),
-                digest: digest.clone(),
-                sandbox_id: sandbox_id.to_owned(),
-                task: TaskFact::None,
-                cri: CriState::Created,
-                disk_key: Some(id.clone()),
-                amended: ordered.spec.container(container).is_none_or(|spec| spec.ulimits.is_empty()),
-                controls: Controls::Absent,
-            });
-            Ok(id)
+        self.at(Call::CreateContainer, || {
+            self.act(Call::CreateContainer, "container-0".to_owned(), |world| {
+                let what = format!("create {container}#{attempt}");
+                if !world.images.values().any(|here| here == digest) {
+                    return Err(error::transient(what, "the image is not here"));
+                }
+                if !world.sandboxes.iter().any(|sandbox| sandbox.id == sandbox_id && sandbox.ready) {
+                    return Err(error::transient(what, "the sandbox is not ready"));
+                }
+                let id = world.next_id("container");
+                world.effects.push(what);
+                world.disks.insert(id.clone(), Vec::new());
+                world.containers.push(Container {
+                    id: id.clone(),
+                    pod: ordered.pod.clone(),
+                    name: container.clone(),
+                    incarnation: ordered.incarnation,
+                    attempt: *attempt,
+                    generation: *generation,
+                    broken: is_broken(ordered, container),
+                    digest: digest.clone(),
+                    sandbox_id: sandbox_id.to_owned(),
+                    task: TaskFact::None,
+                    cri: CriState::Created,
+                    disk_key: Some(id.clone()),
+                    amended: ordered.spec.container(container).is_none_or(|spec| spec.ulimits.is_empty()),
+                    controls: Controls::Absent,
+                });
+                Ok(id)
+            })
         })
+        .await
     }
 
     async fn adopt_disk(
@@ -218,30 +231,36 @@ impl Runtime for FakeRuntime {
             return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
         }
         let said = format!("adopt {key} by {}", self.label(to_id));
-        self.act(Call::AdoptDisk, (), |world| {
-            if !world.disks.contains_key(key) {
-                return Err(error::permanent(said.clone(), "there is no such disk"));
-            }
-            world.effects.push(said.clone());
-            let fresh = world.container(to_id).disk_key.replace(key.to_owned());
-            match from_id.filter(|id| world.find(id).is_some()) {
-                Some(from_id) => world.container(from_id).disk_key = fresh,
-                None => drop(fresh.and_then(|fresh| world.disks.remove(&fresh))),
-            }
-            Ok(())
+        self.at(Call::AdoptDisk, || {
+            self.act(Call::AdoptDisk, (), |world| {
+                if !world.disks.contains_key(key) {
+                    return Err(error::permanent(said.clone(), "there is no such disk"));
+                }
+                world.effects.push(said.clone());
+                let fresh = world.container(to_id).disk_key.replace(key.to_owned());
+                match from_id.filter(|id| world.find(id).is_some()) {
+                    Some(from_id) => world.container(from_id).disk_key = fresh,
+                    None => drop(fresh.and_then(|fresh| world.disks.remove(&fresh))),
+                }
+                Ok(())
+            })
         })
+        .await
     }
 
     async fn detach_disk(&self, proof: &DeathProof, from_id: &str, key: &str) -> Result<(), RuntimeError> {
         if !proof.covers(from_id) {
             return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
         }
-        self.act_on(Call::DetachDisk, &format!("detach {key}"), |world| {
-            let names = world.find(from_id).is_some_and(|found| found.disk_key.as_deref() == Some(key));
-            if names {
-                world.container(from_id).disk_key = None;
-            }
+        self.at(Call::DetachDisk, || {
+            self.act_on(Call::DetachDisk, &format!("detach {key}"), |world| {
+                let names = world.find(from_id).is_some_and(|found| found.disk_key.as_deref() == Some(key));
+                if names {
+                    world.container(from_id).disk_key = None;
+                }
+            })
         })
+        .await
     }
 
     async fn amend_spec(
@@ -251,34 +270,40 @@ impl Runtime for FakeRuntime {
         id: &str,
     ) -> Result<(), RuntimeError> {
         let said = format!("amend {}", self.label(id));
-        self.act_on(Call::AmendSpec, &said, |world| world.container(id).amended = true)
+        self.at(Call::AmendSpec, || {
+            self.act_on(Call::AmendSpec, &said, |world| world.container(id).amended = true)
+        })
+        .await
     }
 
     async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
         let said = format!("start {}", self.label(id));
-        self.act(Call::StartContainer, (), |world| {
-            let Some(found) = world.find(id) else {
-                return Err(error::transient(said.clone(), "there is no such container"));
-            };
-            if found.cri != CriState::Created {
-                return Err(error::transient(said.clone(), format!("it is {:?}", found.cri)));
-            }
-            world.effects.push(said.clone());
-            let started_at_ns = to_ns(world.now_ms());
-            let container = world.container(id);
-            container.task = TaskFact::Is(TaskStatus::Alive);
-            container.cri = CriState::Running { started_at_ns };
-            container.controls = Controls::InOrder;
-            let key = container.disk_key.clone();
-            if let Some(disk) = key.and_then(|key| world.disks.get_mut(&key)) {
-                disk.push(id.to_owned());
-            }
-            if world.container(id).broken {
-                let now_ms = world.now_ms();
-                world.container(id).end(1, now_ms);
-            }
-            Ok(())
+        self.at(Call::StartContainer, || {
+            self.act(Call::StartContainer, (), |world| {
+                let Some(found) = world.find(id) else {
+                    return Err(error::transient(said.clone(), "there is no such container"));
+                };
+                if found.cri != CriState::Created {
+                    return Err(error::transient(said.clone(), format!("it is {:?}", found.cri)));
+                }
+                world.effects.push(said.clone());
+                let started_at_ns = to_ns(world.now_ms());
+                let container = world.container(id);
+                container.task = TaskFact::Is(TaskStatus::Alive);
+                container.cri = CriState::Running { started_at_ns };
+                container.controls = Controls::InOrder;
+                let key = container.disk_key.clone();
+                if let Some(disk) = key.and_then(|key| world.disks.get_mut(&key)) {
+                    disk.push(id.to_owned());
+                }
+                if world.container(id).broken {
+                    let now_ms = world.now_ms();
+                    world.container(id).end(1, now_ms);
+                }
+                Ok(())
+            })
         })
+        .await
     }
 
     async fn probe(&self, id: &str, _probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
@@ -294,7 +319,12 @@ impl Runtime for FakeRuntime {
         id: &str,
     ) -> Result<(), RuntimeError> {
         let said = format!("update {}", self.label(id));
-        self.act_on(Call::UpdateResources, &said, |world| world.container(id).controls = Controls::InOrder)
+        self.at(Call::UpdateResources, || {
+            self.act_on(Call::UpdateResources, &said, |world| {
+                world.container(id).controls = Controls::InOrder
+            })
+        })
+        .await
     }
 
     async fn stop_container(
@@ -304,46 +334,58 @@ impl Runtime for FakeRuntime {
         _grace_ms: u64,
     ) -> Result<(), RuntimeError> {
         let said = format!("stop {}", self.label(id));
-        self.act_on(Call::StopContainer, &said, |world| {
-            if world.find(id).is_some() {
-                world.kill(id, Licence::Order, 143);
-            }
+        self.at(Call::StopContainer, || {
+            self.act_on(Call::StopContainer, &said, |world| {
+                if world.find(id).is_some() {
+                    world.kill(id, Licence::Order, 143);
+                }
+            })
         })
+        .await
     }
 
     async fn remove_container(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
         let licence = self.licence(warrant, &[id.to_owned()])?;
         let said = format!("remove {}", self.label(id));
-        self.act_on(Call::RemoveContainer, &said, |world| {
-            if world.find(id).is_some() {
-                world.remove(id, licence);
-            }
+        self.at(Call::RemoveContainer, || {
+            self.act_on(Call::RemoveContainer, &said, |world| {
+                if world.find(id).is_some() {
+                    world.remove(id, licence);
+                }
+            })
         })
+        .await
     }
 
     async fn stop_sandbox(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
         let inside = self.world().inside(id);
         let licence = self.licence(warrant, &[&inside[..], &[id.to_owned()]].concat())?;
-        self.act_on(Call::StopSandbox, "stop sandbox", |world| {
-            for container in &inside {
-                world.kill(container, licence, 137);
-            }
-            for sandbox in world.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
-                sandbox.ready = false;
-                sandbox.task = TaskFact::None;
-            }
+        self.at(Call::StopSandbox, || {
+            self.act_on(Call::StopSandbox, "stop sandbox", |world| {
+                for container in &inside {
+                    world.kill(container, licence, 137);
+                }
+                for sandbox in world.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+                    sandbox.ready = false;
+                    sandbox.task = TaskFact::None;
+                }
+            })
         })
+        .await
     }
 
     async fn remove_sandbox(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
         let inside = self.world().inside(id);
         let licence = self.licence(warrant, &[&inside[..], &[id.to_owned()]].concat())?;
-        self.act_on(Call::RemoveSandbox, "remove sandbox", |world| {
-            for container in &inside {
-                world.remove(container, licence);
-            }
-            world.sandboxes.retain(|sandbox| sandbox.id != id);
+        self.at(Call::RemoveSandbox, || {
+            self.act_on(Call::RemoveSandbox, "remove sandbox", |world| {
+                for container in &inside {
+                    world.remove(container, licence);
+                }
+                world.sandboxes.retain(|sandbox| sandbox.id != id);
+            })
         })
+        .await
     }
 
     async fn remove_slice(&self, warrant: &Warrant, pod: &PodId) -> Result<(), RuntimeError> {
@@ -351,26 +393,32 @@ impl Runtime for FakeRuntime {
             Warrant::Order(_) => Licence::Order,
             Warrant::Charter(_) => Licence::Charter,
         };
-        self.act_on(Call::RemoveSlice, "remove slice", |world| {
-            let inside = world.containers.iter().filter(|container| container.pod == *pod);
-            for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
-                world.kill(&id, licence, 137);
-            }
-            world.slices.remove(pod);
+        self.at(Call::RemoveSlice, || {
+            self.act_on(Call::RemoveSlice, "remove slice", |world| {
+                let inside = world.containers.iter().filter(|container| container.pod == *pod);
+                for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
+                    world.kill(&id, licence, 137);
+                }
+                world.slices.remove(pod);
+            })
         })
+        .await
     }
 
     async fn release_disks(&self, _warrant: &OrderWarrant, keys: &[String]) -> Result<(), RuntimeError> {
-        self.act(Call::ReleaseDisks, (), |world| {
-            for key in keys {
-                if world.containers.iter().any(|container| container.disk_key.as_ref() == Some(key)) {
-                    return Err(error::transient(format!("remove disk {key}"), "a container names it"));
+        self.at(Call::ReleaseDisks, || {
+            self.act(Call::ReleaseDisks, (), |world| {
+                for key in keys {
+                    if world.containers.iter().any(|container| container.disk_key.as_ref() == Some(key)) {
+                        return Err(error::transient(format!("remove disk {key}"), "a container names it"));
+                    }
+                    world.effects.push(format!("release {key}"));
+                    world.disks.remove(key);
                 }
-                world.effects.push(format!("release {key}"));
-                world.disks.remove(key);
-            }
-            Ok(())
+                Ok(())
+            })
         })
+        .await
     }
 }
 

@@ -5,6 +5,7 @@
 //! without one, as [`FakeRuntime::trouble`] programs them. Life and death go through the same pure functions as in
 //! the real one. What must never happen is written down as it happens: see [`FakeRuntime::violations`].
 
+mod crashes;
 mod effects;
 mod world;
 
@@ -18,6 +19,7 @@ use berth_model::{
     Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy,
 };
 use berth_plan::Controls;
+use crashes::Crashes;
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::{Container, World};
 
@@ -65,12 +67,42 @@ pub enum Trouble {
 #[derive(Debug, Clone, Default)]
 pub struct FakeRuntime {
     world: Arc<Mutex<World>>,
+    crashes: Arc<Crashes>,
 }
 
 impl FakeRuntime {
     /// An empty host.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The daemon's process dies at the point of this number, counted from the next one on: nothing that it calls
+    /// from then on happens, or returns.
+    pub fn crash_at(&self, point: u64) {
+        self.crashes.arm(Some(point));
+    }
+
+    /// The next process lives. Answers the names of the points that the former one has passed.
+    pub fn revive(&self) -> Vec<String> {
+        self.crashes.arm(None)
+    }
+
+    /// Returns when the process has died.
+    pub async fn crashed(&self) {
+        self.crashes.crashed().await;
+    }
+
+    /// A point at which the daemon may die.
+    async fn point(&self, call: Call) {
+        self.crashes.pass(format!("{call:?}")).await;
+    }
+
+    /// An effect, with the points before and after it.
+    async fn at<T>(&self, call: Call, effect: impl FnOnce() -> T) -> T {
+        self.crashes.pass(format!("before {call:?}")).await;
+        let done = effect();
+        self.crashes.pass(format!("after {call:?}")).await;
+        done
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -165,6 +197,12 @@ impl FakeRuntime {
     /// What the programs of all attempts wrote to a disk: each start appends the container's id.
     pub fn written(&self, key: &str) -> Option<Vec<String>> {
         self.world().disks.get(key).cloned()
+    }
+
+    /// How many sandboxes, containers and slices the runtime has, dead ones included.
+    pub fn counts(&self) -> [usize; 3] {
+        let world = self.world();
+        [world.sandboxes.len(), world.containers.len(), world.slices.len()]
     }
 
     /// Keys of all disks that are there.
