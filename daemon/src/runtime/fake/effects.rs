@@ -193,6 +193,13 @@ impl Runtime for FakeRuntime {
                 if !world.sandboxes.iter().any(|sandbox| sandbox.id == sandbox_id && sandbox.ready) {
                     return Err(error::transient(what, "the sandbox is not ready"));
                 }
+                let same = |found: &&Container| {
+                    (&found.pod, &found.name, found.incarnation, found.attempt)
+                        == (&ordered.pod, container, ordered.incarnation, *attempt)
+                };
+                if let Some(found) = world.containers.iter().find(same) {
+                    return Ok(found.id.clone());
+                }
                 let id = world.next_id("container");
                 world.effects.push(what);
                 world.disks.insert(id.clone(), Vec::new());
@@ -321,7 +328,7 @@ impl Runtime for FakeRuntime {
         let said = format!("update {}", self.label(id));
         self.at(Call::UpdateResources, || {
             self.act_on(Call::UpdateResources, &said, |world| {
-                world.container(id).controls = Controls::InOrder
+                world.container(id).controls = Controls::InOrder;
             })
         })
         .await
