@@ -198,7 +198,11 @@ fn a_run_needs_what_it_names() {
         gateway: None,
     };
     check(&ledger, &other(|spec| spec.addresses.push(also("2001:db8::8/64"))), "accept");
-    check(&ledger, &other(|spec| spec.addresses.push(also("10.0.0.9/24"))), "Invalid: invalid: 10.0.0.8/24 and 10.0.0.9/24 are of one family");
+    check(
+        &ledger,
+        &other(|spec| spec.addresses.push(also("10.0.0.9/24"))),
+        "Invalid: invalid: 10.0.0.8/24 and 10.0.0.9/24 are of one family",
+    );
     check(
         &ledger,
         &other(|spec| spec.addresses.clear()),

@@ -128,8 +128,14 @@ fn names() {
     check_spec("addressPool: -blue", "4:16: spec.addressPool: name \"-blue\" is no DNS label");
     check_spec("addressPools: [blue, -x]", "4:24: spec.addressPools[1]: name \"-x\" is no DNS label");
     check_spec("addressPools: []", "4:3: spec: addressPools is empty");
-    check_spec("addressPools: [a, b, c]", "4:3: spec: addressPools: a pod has at most one address of each family");
-    check_spec("addressPool: blue\n  addressPools: [blue6]", "4:3: spec: addressPool and addressPools exclude each other");
+    check_spec(
+        "addressPools: [a, b, c]",
+        "4:3: spec: addressPools: a pod has at most one address of each family",
+    );
+    check_spec(
+        "addressPool: blue\n  addressPools: [blue6]",
+        "4:3: spec: addressPool and addressPools exclude each other",
+    );
     check_spec(&format!("node: {}", "n".repeat(64)), "4:9: spec.node: name \"nnn");
     check_spec("nodeLabels: {'': r1}", "4:3: spec: nodeLabels holds an empty name");
     let two = format!("{POD}{CONTAINERS}  - name: web\n    image: registry.example/db:1\n");
