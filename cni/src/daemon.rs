@@ -20,10 +20,10 @@ use tower::service_fn;
 
 /// For ADD: `berthd` may probe the address for a second owner meanwhile, which takes seconds (RFC 5227 has up to six),
 /// or be away. The runtime waits for minutes.
-const ATTACH: Patience = Patience { answer_ms: 10_000, absence_ms: 15_000 };
+const ATTACH: Patience = Patience { answer_ms: 10_000, absence_ms: 20_000 };
 /// For everything else, which `berthd` answers at once. DEL goes on without an answer, so it had better not wait long;
 /// but what nobody heard has to be found out later, so a restart of `berthd` is waited for.
-const ASK: Patience = Patience { answer_ms: 2_000, absence_ms: 5_000 };
+const ASK: Patience = Patience { answer_ms: 2_000, absence_ms: 10_000 };
 /// For STATUS, which is about this instant.
 const NOW: Patience = Patience { answer_ms: 2_000, absence_ms: 0 };
 /// How long to wait before asking again. A restart takes tenths of seconds, and a look at a socket microseconds.
@@ -90,7 +90,9 @@ impl CallError {
     fn is_absence(&self) -> bool {
         match self {
             Self::Connect { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, WouldBlock};
+                // Not made yet; left behind; gone while we stood in its queue; a queue that is full.
+                matches!(source.kind(), NotFound | ConnectionRefused | ConnectionReset | WouldBlock)
             }
             Self::Handshake { .. } | Self::Lost { .. } => true,
             Self::Timeout { .. } | Self::Status { .. } | Self::Answer(_) => false,

@@ -16,7 +16,6 @@ use crate::reports::Reports;
 use crate::runtime::{Hint, Runtime};
 use berth_cgroup::CgroupRoot;
 use berth_model::Order;
-use berth_proto::v1::ipam_server::IpamServer;
 use berth_proto::v1::node_server::NodeServer;
 use std::future::Future;
 use std::sync::Arc;
@@ -203,9 +202,7 @@ fn api<H: Host>(
 }
 
 fn serve_cni(socket: Listener, ledger: &Ledger) -> JoinHandle<()> {
-    let service = IpamServer::new(Ipam::new(ledger.clone())).max_decoding_message_size(MAX_QUESTION_BYTES);
-    let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
-    tokio::spawn(report_end("cni", server.serve_with_incoming(socket.admitted())))
+    tokio::spawn(report_end("cni", Ipam::new(ledger.clone()).serve(socket)))
 }
 
 fn serve_api<H: Host>(socket: Listener, api: NodeApi<H>) -> JoinHandle<()> {

@@ -11,6 +11,7 @@
 
 mod address;
 mod explain;
+mod history;
 mod node;
 mod predicate;
 mod score;
@@ -19,6 +20,7 @@ mod split;
 
 pub use address::{AddressPool, AddressRange, InvalidRange, NoAddress, TakenAddress};
 pub use explain::{Explanation, NodeRefusal, Predicate};
+pub use history::{AddressUse, TwoOwners, two_owners};
 pub use node::{NodeView, Readiness, SharedPoolView};
 pub use predicate::memory_demand;
 pub use search::{AssignCpus, CpuAssignment, CpuDemand, CpuPlacement, Placement, Search, Unplaced, place};

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done to this repository by a command. It depends on none of our crates.
 
+mod bench;
 mod e2e;
 mod lab;
 mod layers;
@@ -33,6 +34,11 @@ enum Task {
         #[arg(long)]
         fast: bool,
     },
+    /// Measure something beside a floor of the same run: cni (the plugin beside host-local).
+    Bench {
+        /// What.
+        what: Bench,
+    },
     /// Check that no crate uses what its floor must not.
     Layers,
     /// Make the Debian packages, in target/debian.
@@ -45,11 +51,19 @@ enum Task {
     },
 }
 
+/// What is measured.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Bench {
+    /// The CNI plugin.
+    Cni,
+}
+
 fn main() -> Result<()> {
     let root = root();
     match Arguments::parse().task {
         Task::Demo => e2e::demo(&root),
         Task::Test { long, fast } => test::run(&root, long, fast),
+        Task::Bench { what: Bench::Cni } => bench::cni(&root),
         Task::Layers => layers::run(&root),
         Task::Package => {
             prereqs::ensure(prereqs::BUILD)?;

@@ -1,14 +1,20 @@
 //! What the CNI plugin asks.
 
+use crate::api::Listener;
 use crate::clock::epoch_ms;
 use crate::ledger::{AttachError, Attachment, AttachmentKey, Grant, Ledger, LedgerError};
 use crate::runtime::pod_uid;
 use berth_model::PodId;
-use berth_proto::v1::ipam_server;
+use berth_proto::v1::ipam_server::{self, IpamServer};
 use berth_proto::{pod_from, v1};
 use std::collections::BTreeSet;
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+/// The largest question: GC's list of what is in use, a hundred bytes for each of some thousand attachments.
+const MAX_QUESTION_BYTES: usize = 1 << 20;
+/// Questions at once on one connection. The plugin has one.
+const QUESTIONS: usize = 32;
 /// Longest name of a network interface (IFNAMSIZ less the NUL).
 const INTERFACE_MAX_BYTES: usize = 15;
 /// Longest sandbox id and path that is written down; containerd's ids have 64 characters.
@@ -24,6 +30,16 @@ impl Ipam {
     /// Answers from this ledger.
     pub fn new(ledger: Ledger) -> Self {
         Self { ledger }
+    }
+
+    /// Answers whoever this socket admits; lasts until it fails.
+    ///
+    /// # Errors
+    /// When connections can be accepted no more.
+    pub async fn serve(self, socket: Listener) -> Result<(), tonic::transport::Error> {
+        let service = IpamServer::new(self).max_decoding_message_size(MAX_QUESTION_BYTES);
+        let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
+        server.serve_with_incoming(socket.admitted()).await
     }
 
     /// The grant of the pod that asks; its uid, where the runtime passes it on, names the incarnation.
