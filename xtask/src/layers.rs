@@ -39,7 +39,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let output = metadata.output().context("run cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata = serde_json::from_slice(&output.stdout).context("understand cargo metadata")?;
-    let violations = violations(&graph(&metadata).context("understand cargo metadata")?);
+    let mut violations = homeless(&members(&metadata).context("understand cargo metadata's members")?);
+    violations.extend(self::violations(&graph(&metadata).context("understand cargo metadata")?));
     ensure!(violations.is_empty(), "layers:\n  {}", violations.join("\n  "));
     println!("layers: {} crates keep to their floors", FLOORS.len());
     Ok(())
@@ -65,8 +66,31 @@ fn graph(metadata: &Value) -> Option<Graph> {
     Some(graph)
 }
 
+/// The names of the workspace's members.
+fn members(metadata: &Value) -> Option<BTreeSet<String>> {
+    let packages = metadata["packages"].as_array()?;
+    let name = |id: &Value| {
+        let package = packages.iter().find(|package| package["id"] == *id)?;
+        package["name"].as_str().map(str::to_owned)
+    };
+    metadata["workspace_members"].as_array()?.iter().map(name).collect()
+}
+
+/// Members without a floor, which nothing else would check, and floors without a member.
+fn homeless(members: &BTreeSet<String>) -> Vec<String> {
+    let without = members.iter().filter(|name| floor(name).is_none());
+    let gone = FLOORS.iter().filter(|(name, _)| !members.contains(*name));
+    without
+        .map(|name| format!("{name} is in the workspace and on no floor: add it to FLOORS"))
+        .chain(gone.map(|(name, floor)| format!("{name} (floor {floor}) is not in the workspace")))
+        .collect()
+}
+
+fn floor(name: &str) -> Option<u8> {
+    FLOORS.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor)
+}
+
 fn violations(graph: &Graph) -> Vec<String> {
-    let floor = |name: &str| FLOORS.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor);
     let mut found = Vec::new();
     for (name, own) in FLOORS {
         for used in graph.get(name).into_iter().flatten() {
@@ -134,6 +158,27 @@ mod tests {
         );
         check(&[("berth-e2e", "berthd")], &["berth-e2e knows Berth by its wire only, and uses berthd"]);
         check(&[("xtask", "berth-model")], &["xtask (floor 0) uses berth-model, which is not below it"]);
+    }
+
+    #[test]
+    fn every_member_has_a_floor_and_every_floor_its_member() {
+        let metadata = |extra: &str| {
+            let names =
+                FLOORS.iter().map(|(name, _)| *name).chain(Some(extra).filter(|name| !name.is_empty()));
+            let packages: Vec<_> =
+                names.map(|name| serde_json::json!({"id": format!("{name} 0.1.0"), "name": name})).collect();
+            let ids: Vec<_> = packages.iter().map(|package| package["id"].clone()).collect();
+            serde_json::json!({"packages": packages, "workspace_members": ids})
+        };
+        let check = |metadata: &Value, expected: &[&str]| {
+            assert_eq!(homeless(&members(metadata).unwrap()), expected);
+        };
+        check(&metadata(""), &[]);
+        check(&metadata("berth-new"), &["berth-new is in the workspace and on no floor: add it to FLOORS"]);
+        let mut fewer = metadata("");
+        fewer["workspace_members"].as_array_mut().unwrap().remove(0);
+        check(&fewer, &["berth-model (floor 0) is not in the workspace"]);
+        assert_eq!(members(&serde_json::json!({"packages": [], "workspace_members": ["x"]})), None);
     }
 
     #[test]

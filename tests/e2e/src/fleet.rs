@@ -1,6 +1,7 @@
 //! A control plane and joined nodes, set up from the packages by the steps of the README.
 
 use crate::kernel::Kernel;
+use crate::redact::redact;
 use anyhow::{Context, Result, ensure};
 use berth_lab::{GATEWAY, Guest, Lab, LabSpec, Output, POD_GATEWAY, POD_NETWORK, Process, Suite, wait_until};
 use serde_json::Value;
@@ -100,7 +101,9 @@ impl Fleet {
             .split_whitespace()
             .find(|word| word.starts_with("berth1."))
             .context("no token was printed")?;
-        guest.run_ok(&format!("berthd join --control {GATEWAY}:7443 --node {name} --token {token}"))?;
+        let joined =
+            guest.run_ok(&format!("berthd join --control {GATEWAY}:7443 --node {name} --token {token}"));
+        joined.map_err(|error| anyhow::anyhow!(redact(&format!("{error:#}"))))?;
         guest.run_ok("systemctl restart berthd")?;
         wait_until(&format!("{name} to be ready"), READY_LIMIT, || {
             let nodes = self.berth_json(&["nodes"])?;

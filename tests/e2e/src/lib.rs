@@ -8,9 +8,13 @@
 
 pub mod demo;
 mod fleet;
+mod footprint;
 mod kernel;
 mod manifest;
+mod redact;
 
 pub use fleet::{Fleet, FleetSpec, package};
+pub use footprint::Footprint;
 pub use kernel::{Kernel, PodProcess};
 pub use manifest::{REGISTRY_IMAGES, image};
+pub use redact::redact;

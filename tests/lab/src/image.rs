@@ -3,6 +3,7 @@
 use crate::command::{rooted, succeed};
 use crate::{cache, network};
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,10 +37,28 @@ const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,linux-image-cloud-amd64,c
     e2fsprogs,xfsprogs,iputils-ping,iputils-arping,stress-ng";
 /// Project quotas on the root disk need their module before it is mounted.
 const INITRAMFS_HOOK: &str = r#"--essential-hook=mkdir -p "$1/etc/initramfs-tools/hooks"; printf '%s\n' '#!/bin/sh' '[ "$1" = prereqs ] && exit 0' '. /usr/share/initramfs-tools/hook-functions' 'manual_add_modules quota_v2' 'force_load quota_v2' > "$1/etc/initramfs-tools/hooks/lab"; chmod 755 "$1/etc/initramfs-tools/hooks/lab""#;
+/// Installs a second kernel.
+const OLDER_KERNEL: &str = include_str!("image/older-kernel");
 /// Size of the root disk; the file is sparse.
 const ROOT_DISK: &str = "12G";
-/// Size of the second disk.
+/// Size of the second disk, which is mounted at `/data`.
 const DATA_DISK: &str = "4G";
+/// Size of the third disk, which is empty: no file system is on it.
+const SPARE_DISK: &str = "2G";
+
+/// Makes disks, kernels and initial RAM disks of what was bootstrapped; the kernels' versions decide which is which.
+const BUILD: &str = r#"set -e; cd "$1"; mkdir root; tar -C root -xpf root.tar; cp -a files/. root/
+chown -R 0:0 root/root/.ssh root/etc/ssh; chmod 600 root/etc/ssh/ssh_host_ed25519_key; mkdir -p root/data
+versions=$(cd root/boot; ls vmlinuz-* | sed s/vmlinuz-// | sort -V)
+for which in oldest newest; do
+    case $which in oldest) version=$(echo "$versions" | head -n 1);; newest) version=$(echo "$versions" | tail -n 1);; esac
+    cp "root/boot/vmlinuz-$version" vmlinuz-$which; cp "root/boot/initrd.img-$version" initrd.img-$which
+    chmod 644 vmlinuz-$which initrd.img-$which
+done
+mke2fs -q -F -t ext4 -O project,quota -E quotatype=prjquota,lazy_itable_init=0 -d root root.raw "$2"
+mke2fs -q -F -t ext4 -O project,quota -E quotatype=prjquota data.raw "$3"
+truncate -s "$4" spare.raw
+rm -rf root root.tar files older-kernel"#;
 
 /// Files written into the image over what the packages bring.
 const FILES: [(&str, &str); 6] = [
@@ -50,8 +69,9 @@ const FILES: [(&str, &str); 6] = [
     ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n"),
     ("etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStartSec=300s\n"),
 ];
-/// Units that would only cost time in an emulated guest.
-const MASKED: [&str; 8] = [
+/// Units that would only cost time in an emulated guest, and one that fails for want of a program that nothing needs:
+/// ext4 and xfs turn project quotas on by their mount options.
+const MASKED: [&str; 10] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
@@ -59,8 +79,31 @@ const MASKED: [&str; 8] = [
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
+    "quotaon-root.service",
+    "quotaon@.service",
     "serial-getty@ttyS0.service",
 ];
+
+/// One of the kernels in a guest's image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// The newest that the release's archives have: its security updates.
+    #[default]
+    Newest,
+    /// The oldest that they still have: the release as it came out. Not every release has two.
+    Oldest,
+}
+
+impl Kernel {
+    /// What stands between a file's name and the end of it in the image's directory.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::Oldest => "oldest",
+        }
+    }
+}
 
 /// A guest image, as files.
 #[derive(Debug, Clone)]
@@ -69,17 +112,13 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn kernel(&self) -> PathBuf {
-        self.directory.join("vmlinuz")
+    /// The kernel and its initial RAM disk.
+    pub(crate) fn boot_files(&self, kernel: Kernel) -> [PathBuf; 2] {
+        ["vmlinuz", "initrd.img"].map(|name| self.directory.join(format!("{name}-{}", kernel.suffix())))
     }
-    pub(crate) fn initrd(&self) -> PathBuf {
-        self.directory.join("initrd.img")
-    }
-    pub(crate) fn root_disk(&self) -> PathBuf {
-        self.directory.join("root.raw")
-    }
-    pub(crate) fn data_disk(&self) -> PathBuf {
-        self.directory.join("data.raw")
+    /// A disk as it is before the first boot.
+    pub(crate) fn disk(&self, disk: &str) -> PathBuf {
+        self.directory.join(format!("{disk}.raw"))
     }
     /// The key that every guest of the image lets in.
     pub(crate) fn ssh_key(&self) -> PathBuf {
@@ -90,7 +129,8 @@ impl Image {
 /// The image of a suite, made now if it is not in the cache.
 pub(crate) fn get(suite: Suite) -> Result<Image> {
     let recipe = format!(
-        "{} {PACKAGES} {INITRAMFS_HOOK} {ROOT_DISK} {DATA_DISK} {FILES:?} {MASKED:?} {}",
+        "{} {PACKAGES} {INITRAMFS_HOOK} {OLDER_KERNEL} {ROOT_DISK} {DATA_DISK} {SPARE_DISK} {FILES:?} {MASKED:?} \
+         {BUILD} {}",
         suite.name(),
         hosts_toml()
     );
@@ -100,8 +140,10 @@ pub(crate) fn get(suite: Suite) -> Result<Image> {
 
 fn build(suite: Suite, dir: &Path) -> Result<()> {
     let archive = dir.join("root.tar");
+    let older_kernel = dir.join("older-kernel");
+    fs::write(&older_kernel, OLDER_KERNEL).context("write the script that installs a second kernel")?;
     let mut bootstrap = Command::new("mmdebstrap");
-    bootstrap.args([
+    bootstrap.arg(format!("--customize-hook=sh {} \"$1\"", older_kernel.display())).args([
         INITRAMFS_HOOK,
         "--variant=minbase",
         &format!("--include={PACKAGES}"),
@@ -120,13 +162,8 @@ fn build(suite: Suite, dir: &Path) -> Result<()> {
     let files = dir.join("files");
     write_files(&files, dir)?;
     // One shell, so that without root all of it happens in one user namespace.
-    let script = "set -e; cd \"$1\"; mkdir root; tar -C root -xpf root.tar; cp -a files/. root/; \
-        chown -R 0:0 root/root/.ssh root/etc/ssh; chmod 600 root/etc/ssh/ssh_host_ed25519_key; mkdir -p root/data; \
-        cp root/boot/vmlinuz-* vmlinuz; cp root/boot/initrd.img-* initrd.img; chmod 644 vmlinuz initrd.img; \
-        mke2fs -q -F -t ext4 -O project,quota -E quotatype=prjquota,lazy_itable_init=0 -d root root.raw \"$2\"; \
-        mke2fs -q -F -t ext4 -O project,quota -E quotatype=prjquota data.raw \"$3\"; \
-        rm -rf root root.tar files";
-    succeed(rooted("sh").args(["-c", script, "sh"]).arg(dir).args([ROOT_DISK, DATA_DISK])).map(drop)
+    succeed(rooted("sh").args(["-c", BUILD, "sh"]).arg(dir).args([ROOT_DISK, DATA_DISK, SPARE_DISK]))
+        .map(drop)
 }
 
 fn hosts_toml() -> String {

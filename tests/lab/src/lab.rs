@@ -45,6 +45,7 @@ impl Lab {
     pub fn up(spec: &LabSpec) -> Result<Self> {
         ensure!((1..=9).contains(&spec.nodes), "a lab has 1 to 9 guests, not {}", spec.nodes);
         let directory = directory(&spec.name);
+        let _bringing_up = lock(&directory)?;
         if let Ok(answer) = ask(&socket(&directory), &Request::Status) {
             ensure!(
                 answer.nodes >= spec.nodes,
@@ -163,12 +164,23 @@ fn directory(name: &str) -> PathBuf {
     base.join("lab").join(name)
 }
 
+/// Waits until nobody else brings this lab up: two that found it down would remove each other's files.
+fn lock(directory: &Path) -> Result<File> {
+    let (labs, name) = directory.parent().zip(directory.file_name()).context("a lab has a directory")?;
+    fs::create_dir_all(labs).with_context(|| format!("make {}", labs.display()))?;
+    let path = labs.join(format!("{}.lock", name.to_string_lossy()));
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    file.lock().with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
+}
+
 fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-fn socket(directory: &Path) -> PathBuf {
+pub(crate) fn socket(directory: &Path) -> PathBuf {
     directory.join("supervisor.sock")
 }
 

@@ -1,7 +1,7 @@
 //! `berth-lab`: the lab from the command line. `cargo xtask lab` installs what it needs, and calls it.
 
 use anyhow::{Context, Result};
-use berth_lab::{Lab, LabSpec, Suite};
+use berth_lab::{Guest, Kernel, Lab, LabSpec, Machine, Suite, Topology, Writes};
 use clap::{Parser, Subcommand};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -41,6 +41,25 @@ enum Action {
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// Power a guest off in good order, and boot it again on the same disks.
+    Reboot {
+        /// Number of the guest.
+        #[arg(default_value_t = 1, value_parser = parse_guest)]
+        guest: u8,
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// Cut the power of a guest that was rebooted with --log-writes, and boot it from what is left on its disks.
+    CutPower {
+        /// Number of the guest.
+        #[arg(default_value_t = 1, value_parser = parse_guest)]
+        guest: u8,
+        /// Decides what is left of the writes that were not flushed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
     /// Run a command beside the guests, in the lab's network.
     Run {
         /// Program and arguments.
@@ -57,6 +76,27 @@ enum Action {
         #[arg(long, value_enum)]
         suite: Suite,
     },
+}
+
+/// What the machine is like afterwards.
+#[derive(clap::Args)]
+struct MachineArgs {
+    /// Which kernel.
+    #[arg(long, value_enum, default_value_t)]
+    kernel: Kernel,
+    /// Which processors and memory nodes.
+    #[arg(long, value_enum, default_value_t)]
+    topology: Topology,
+    /// Log the writes to its disks, for a power cut.
+    #[arg(long)]
+    log_writes: bool,
+}
+
+impl MachineArgs {
+    fn machine(&self) -> Machine {
+        let writes = if self.log_writes { Writes::Logged } else { Writes::Kept };
+        Machine { kernel: self.kernel, topology: self.topology, writes }
+    }
 }
 
 /// `2`, or `node-2`.
@@ -87,12 +127,34 @@ fn main() -> Result<()> {
             }
             Err(ssh.args(command).exec()).context("run ssh")
         }
+        Action::Reboot { guest, machine } => reboot(&Lab::find(&name)?.guest(guest - 1), &machine),
+        Action::CutPower { guest, seed, machine } => {
+            cut_power(&Lab::find(&name)?.guest(guest - 1), seed, &machine)
+        }
         Action::Run { command } => {
             let (program, arguments) = command.split_first().context("what is to be run")?;
             Err(Lab::find(&name)?.command(program).args(arguments).exec()).context("run nsenter")
         }
         Action::Supervise { directory, nodes, suite } => berth_lab::supervise(&directory, nodes, suite),
     }
+}
+
+fn reboot(guest: &Guest, machine: &MachineArgs) -> Result<()> {
+    guest.reboot_into(&machine.machine())?;
+    println!("lab: {} is up again, with kernel {}", guest.name(), guest.run_ok("uname -r")?.trim());
+    Ok(())
+}
+
+fn cut_power(guest: &Guest, seed: u64, machine: &MachineArgs) -> Result<()> {
+    for left in guest.cut_power(seed)? {
+        println!(
+            "lab: {} disk: {} requests kept, {} torn, {} lost",
+            left.disk, left.kept, left.torn, left.lost
+        );
+    }
+    guest.boot(&machine.machine())?;
+    println!("lab: {} is up again", guest.name());
+    Ok(())
 }
 
 fn status(name: &str) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What is said to a lab's supervisor over its socket: one JSON line each way, one request a connection.
 
+use crate::machine::Machine;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
@@ -27,6 +28,10 @@ pub(crate) enum Request {
     Spawn(Process),
     /// End a process that was started so: SIGTERM, and SIGKILL after ten seconds.
     Stop { name: String },
+    /// Boot a guest that is off, on the disks that it has.
+    Boot { number: u8, machine: Machine },
+    /// End a guest at once.
+    CutPower { number: u8 },
     /// End everything.
     Down,
 }

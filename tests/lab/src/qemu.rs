@@ -1,55 +1,18 @@
-//! QEMU's command line, its monitor, and starting a guest from a saved state.
+//! QEMU's command line.
 
+use crate::disks::{DISKS, GuestFiles};
 use crate::image::Image;
-use crate::{cache, network};
-use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use crate::machine::{Machine, Writes};
+use crate::network;
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 /// The emulator.
 pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
-/// Memory of a guest, MiB, half on each of two memory nodes.
-const MEMORY_MIB: u32 = 2_048;
-
-/// The files of one guest.
-#[derive(Debug, Clone)]
-pub(crate) struct GuestFiles {
-    pub(crate) number: u8,
-    pub(crate) directory: PathBuf,
-}
-
-impl GuestFiles {
-    pub(crate) fn root_disk(&self) -> PathBuf {
-        self.directory.join("root.qcow2")
-    }
-    pub(crate) fn data_disk(&self) -> PathBuf {
-        self.directory.join("data.qcow2")
-    }
-    pub(crate) fn monitor(&self) -> PathBuf {
-        self.directory.join("qmp")
-    }
-    pub(crate) fn console(&self) -> PathBuf {
-        self.directory.join("console.log")
-    }
-
-    /// New disks on top of the given ones.
-    pub(crate) fn make_disks(&self, root: &Path, root_format: &str, data: &Path) -> Result<()> {
-        fs::create_dir_all(&self.directory).with_context(|| format!("make {}", self.directory.display()))?;
-        for (over, base, format) in
-            [(self.root_disk(), root, root_format), (self.data_disk(), data, root_format)]
-        {
-            let mut create = Command::new("qemu-img");
-            create.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(over);
-            crate::command::succeed(&mut create)?;
-        }
-        Ok(())
-    }
-}
+/// Memory of a guest, MiB, in equal parts on its memory nodes.
+const MEMORY_MIB: usize = 2_048;
+/// A sector of the log of writes, bytes; the guest's own disks have the same.
+const LOG_SECTOR_BYTES: u32 = 512;
 
 /// How the guest's processors are run. The mere existence of `/dev/kvm` proves nothing, so it is used when asked for.
 fn accelerator() -> &'static str {
@@ -60,38 +23,59 @@ fn accelerator() -> &'static str {
 }
 
 /// The command that runs a guest; with `state` it continues from there, stopped until told.
-pub(crate) fn command(image: &Image, files: &GuestFiles, state: Option<&Path>) -> Command {
+pub(crate) fn command(image: &Image, files: &GuestFiles, machine: &Machine, state: Option<&Path>) -> Command {
     let number = files.number;
-    let half = MEMORY_MIB / 2;
-    let [management, pods] = network::taps(number);
     let mut qemu = Command::new(PROGRAM);
-    let mut arg = |text: &str| {
-        qemu.args(text.split(' '));
-    };
-    arg(&format!("-nodefaults -display none -accel {} -cpu max", accelerator()));
-    arg(&format!("-smp 4,sockets=2,cores=2 -m {MEMORY_MIB}"));
-    for node in 0..2 {
-        let cpus = if node == 0 { "0-1" } else { "2-3" };
-        arg(&format!("-object memory-backend-ram,id=m{node},size={half}M"));
-        arg(&format!("-numa node,nodeid={node},cpus={cpus},memdev=m{node}"));
+    qemu.args(["-nodefaults", "-display", "none", "-accel", accelerator(), "-cpu", "max"]);
+    processors(&mut qemu, machine);
+    qemu.args(["-device", "virtio-rng-pci"]);
+    for (index, disk) in DISKS.into_iter().enumerate() {
+        qemu.arg("-drive").arg(format!("if=none,id=d{index},{}", drive(files, disk, machine.writes)));
+        qemu.arg("-device").arg(format!("virtio-blk-pci,drive=d{index},serial={disk}"));
     }
-    arg("-device virtio-rng-pci");
-    for (index, disk) in [files.root_disk(), files.data_disk()].iter().enumerate() {
-        arg(&format!("-drive if=none,id=d{index},format=qcow2,cache=unsafe,file={}", disk.display()));
-        arg(&format!("-device virtio-blk-pci,drive=d{index}"));
-    }
+    let [management, pods] = network::taps(number);
     for (index, (tap, mac)) in [(management, "52"), (pods, "53")].iter().enumerate() {
-        arg(&format!("-netdev tap,id=n{index},ifname={tap},script=no,downscript=no"));
-        arg(&format!("-device virtio-net-pci,netdev=n{index},romfile=,mac=02:00:00:00:{mac}:{number:02x}"));
+        qemu.arg("-netdev").arg(format!("tap,id=n{index},ifname={tap},script=no,downscript=no"));
+        let address = format!("02:00:00:00:{mac}:{number:02x}");
+        qemu.arg("-device").arg(format!("virtio-net-pci,netdev=n{index},romfile=,mac={address}"));
     }
-    arg(&format!("-serial file:{}", files.console().display()));
-    arg(&format!("-qmp unix:{},server=on,wait=off", files.monitor().display()));
-    arg(&format!("-kernel {} -initrd {}", image.kernel().display(), image.initrd().display()));
+    qemu.arg("-serial").arg(format!("file:{}", files.console().display()));
+    qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", files.monitor().display()));
+    let [kernel, initrd] = image.boot_files(machine.kernel);
+    qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd);
     qemu.arg("-append").arg(kernel_arguments(number));
     if let Some(state) = state {
         qemu.arg("-S").arg("-incoming").arg(format!("exec:cat {}", state.display()));
     }
     qemu
+}
+
+fn processors(qemu: &mut Command, machine: &Machine) {
+    let nodes = machine.topology.nodes();
+    qemu.args(["-smp", machine.topology.processors(), "-m", &MEMORY_MIB.to_string()]);
+    for (node, cpus) in nodes.iter().enumerate() {
+        let size_mib = MEMORY_MIB / nodes.len();
+        qemu.arg("-object").arg(format!("memory-backend-ram,id=m{node},size={size_mib}M"));
+        qemu.arg("-numa").arg(format!("node,nodeid={node},cpus={cpus},memdev=m{node}"));
+    }
+}
+
+/// The block devices behind a disk. A log is worth something only if the guest's flushes get there: `no-flush` is off
+/// above it, and on below, where nothing has to last.
+fn drive(files: &GuestFiles, disk: &str, writes: Writes) -> String {
+    match writes {
+        Writes::Kept => {
+            let (path, format) = files.current(disk);
+            format!("format={format},cache=unsafe,file={}", path.display())
+        }
+        Writes::Logged => format!(
+            "driver=blklogwrites,cache.no-flush=off,log-sector-size={LOG_SECTOR_BYTES},\
+             log.driver=file,log.cache.no-flush=on,log.filename={},\
+             file.driver=qcow2,file.cache.no-flush=on,file.file.driver=file,file.file.filename={}",
+            files.log(disk).display(),
+            files.live_disk(disk).display()
+        ),
+    }
 }
 
 /// `panic=1`: under software emulation a kernel that patches its own code while all CPUs start dies of it once in a
@@ -104,108 +88,56 @@ fn kernel_arguments(number: u8) -> String {
     )
 }
 
-/// A guest's saved state: its disks as they were, and its memory.
-#[derive(Debug, Clone)]
-pub(crate) struct Saved {
-    directory: PathBuf,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Kernel;
+    use crate::machine::Topology;
+    use std::path::PathBuf;
 
-impl Saved {
-    /// Where the state of guest `number` of an image is kept; other options of the emulator make another state.
-    pub(crate) fn of(image: &Image, number: u8) -> Self {
-        let probe = GuestFiles { number, directory: PathBuf::from("/") };
-        let recipe = format!("{:?}", command(image, &probe, None));
-        let directory = cache::root().join(format!("warm-{number}-{}", cache::hash(&recipe)));
-        Self { directory }
-    }
-    pub(crate) fn exists(&self) -> bool {
-        self.memory().exists()
-    }
-    pub(crate) fn memory(&self) -> PathBuf {
-        self.directory.join("memory")
-    }
-    pub(crate) fn root_disk(&self) -> PathBuf {
-        self.directory.join("root.qcow2")
-    }
-    pub(crate) fn data_disk(&self) -> PathBuf {
-        self.directory.join("data.qcow2")
+    /// The values of an option on the command line.
+    fn values(machine: Machine, option: &str) -> Vec<String> {
+        let image = Image { directory: PathBuf::from("/image") };
+        let files = GuestFiles::of(Path::new("/lab"), 2);
+        let command = command(&image, &files, &machine, None);
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        words.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].clone()).collect()
     }
 
-    /// Saves a running guest, which ends by it; its disks move to the saved state.
-    pub(crate) fn save(&self, files: &GuestFiles, monitor: &mut Monitor) -> Result<()> {
-        fs::create_dir_all(&self.directory).with_context(|| format!("make {}", self.directory.display()))?;
-        let partial = self.directory.join("memory.partial");
-        monitor.execute("stop", &json!({}))?;
-        monitor.execute("migrate", &json!({ "uri": format!("exec:cat > {}", partial.display()) }))?;
-        monitor.wait_for("query-migrate", "completed")?;
-        monitor.execute("quit", &json!({}))?;
-        fs::rename(files.root_disk(), self.root_disk()).context("keep the root disk")?;
-        fs::rename(files.data_disk(), self.data_disk()).context("keep the data disk")?;
-        // The memory's name comes last: where it is, everything is.
-        fs::rename(partial, self.memory()).context("keep the memory")
-    }
-}
-
-/// A connection to QEMU's monitor (QMP).
-pub(crate) struct Monitor {
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
-}
-
-impl Monitor {
-    pub(crate) fn connect(path: &Path) -> Result<Self> {
-        let connect = || Ok(UnixStream::connect(path).ok());
-        let stream = crate::wait_until("QEMU's monitor", Duration::from_secs(30), connect)?;
-        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
-        let mut monitor = Self { reader: BufReader::new(stream.try_clone()?), writer: stream };
-        monitor.read()?;
-        monitor.execute("qmp_capabilities", &json!({}))?;
-        Ok(monitor)
+    #[test]
+    fn topologies() {
+        let check = |topology, smp: &str, nodes: &[&str]| {
+            let machine = Machine { topology, ..Machine::default() };
+            assert_eq!(values(machine, "-smp"), [smp]);
+            assert_eq!(values(machine, "-numa"), nodes);
+        };
+        let whole = ["node,nodeid=0,cpus=0-1,memdev=m0", "node,nodeid=1,cpus=2-3,memdev=m1"];
+        check(Topology::Whole, "4,sockets=2,cores=2", &whole);
+        let without = ["node,nodeid=0,cpus=0-1,memdev=m0", "node,nodeid=1,cpus=2,memdev=m1"];
+        check(Topology::WithoutCpu3, "3,sockets=3,cores=1", &without);
+        check(Topology::WithoutNode1, "2,sockets=1,cores=2", &whole[..1]);
     }
 
-    fn read(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        if self.reader.read_line(&mut line).context("read QEMU's monitor")? == 0 {
-            bail!("QEMU closed its monitor");
-        }
-        serde_json::from_str(&line).with_context(|| format!("understand QEMU's {line:?}"))
+    #[test]
+    fn kernels() {
+        assert_eq!(values(Machine::default(), "-kernel"), ["/image/vmlinuz-newest"]);
+        let machine = Machine { kernel: Kernel::Oldest, ..Machine::default() };
+        assert_eq!(values(machine, "-kernel"), ["/image/vmlinuz-oldest"]);
+        assert_eq!(values(machine, "-initrd"), ["/image/initrd.img-oldest"]);
     }
 
-    pub(crate) fn execute(&mut self, name: &str, arguments: &Value) -> Result<Value> {
-        let mut request = json!({ "execute": name, "arguments": arguments }).to_string();
-        request.push('\n');
-        self.writer.write_all(request.as_bytes()).context("write to QEMU's monitor")?;
-        loop {
-            let reply = self.read()?;
-            if let Some(error) = reply.get("error") {
-                bail!("QEMU refused {name}: {error}");
-            }
-            if let Some(value) = reply.get("return") {
-                return Ok(value.clone());
-            }
-            // Anything else is an event.
-        }
-    }
-
-    /// Asks `query` until its status is `wanted`.
-    pub(crate) fn wait_for(&mut self, query: &str, wanted: &str) -> Result<()> {
-        crate::wait_until(&format!("{query}: {wanted}"), Duration::from_secs(600), || {
-            let answer = self.execute(query, &json!({}))?;
-            match answer.get("status").and_then(Value::as_str) {
-                Some(status) if status == wanted => Ok(Some(())),
-                Some("failed") => bail!("{query}: {answer}"),
-                Some(_) | None => Ok(None),
-            }
-        })
-    }
-
-    /// Lets a guest that was loaded from a saved state go on, once the load is done.
-    pub(crate) fn continue_loaded(&mut self) -> Result<()> {
-        crate::wait_until("the saved state to be loaded", Duration::from_secs(300), || {
-            let answer = self.execute("query-status", &json!({}))?;
-            let status = answer.get("status").and_then(Value::as_str).unwrap_or_default();
-            Ok((status != "inmigrate").then_some(()))
-        })?;
-        self.execute("cont", &json!({})).map(drop)
+    #[test]
+    fn disks() {
+        assert_eq!(
+            values(Machine::default(), "-drive")[1],
+            "if=none,id=d1,format=qcow2,cache=unsafe,file=/lab/node-2/data.qcow2"
+        );
+        let logged = Machine { writes: Writes::Logged, ..Machine::default() };
+        assert_eq!(
+            values(logged, "-drive")[0],
+            "if=none,id=d0,driver=blklogwrites,cache.no-flush=off,log-sector-size=512,log.driver=file,\
+             log.cache.no-flush=on,log.filename=/lab/node-2/root.log,file.driver=qcow2,file.cache.no-flush=on,\
+             file.file.driver=file,file.file.filename=/lab/node-2/root.live.qcow2"
+        );
     }
 }

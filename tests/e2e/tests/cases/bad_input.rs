@@ -20,7 +20,7 @@ fn manifests() {
     check("no-cpu", &idle_pod("no-cpu", "cpu: {exact: \"64-65\"}", ""), "64-65");
     check("no-pool", &idle_pod("no-pool", "cpu: {shared: nowhere}", ""), "nowhere");
     check("no-node", &idle_pod("no-node", "node: node-9", ""), "node-9");
-    check("not-yaml", "kind: Pod\n\tmetadata", "");
+    check("not-yaml", "kind: Pod\n\tmetadata", "manifest.yaml:1:7: while scanning a plain scalar");
 }
 
 #[test]

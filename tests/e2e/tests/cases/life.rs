@@ -1,7 +1,7 @@
 //! A pod's life, and what must not end it.
 
 use crate::{discard, fleet, idle_pod};
-use berth_e2e::PodProcess;
+use berth_e2e::{Footprint, PodProcess};
 use std::time::Duration;
 
 /// A stopped or restarted daemon has done all that it might do within this time.
@@ -36,6 +36,7 @@ fn the_agent_is_not_in_the_data_path() {
 #[test]
 fn a_stopped_pod_keeps_its_disk_and_an_evicted_one_leaves_nothing() {
     let kernel = fleet().kernel(0);
+    let before = Footprint::of(kernel.guest()).expect("look at the node");
     fleet().apply(&idle_pod("mortal", "", ""), &["--wait"]).expect("run the pod");
     let process = kernel.process("mortal").expect("find the container");
     let written = kernel.inside(&process, "echo kept > /written").expect("write to the system disk");
@@ -51,15 +52,15 @@ fn a_stopped_pod_keeps_its_disk_and_an_evicted_one_leaves_nothing() {
     assert_eq!(fleet().address("case/mortal").expect("the pod has an address"), address);
 
     fleet().berth_ok(&["evict", "case/mortal", "--wait"]).expect("evict the pod");
-    let guest = kernel.guest();
     assert!(!kernel.has_process("mortal").expect("look for it"), "an evicted pod has no process");
-    let cgroup = process.pod_cgroup();
+    // The disk is kept for a later placement, and nothing else.
+    let evicted = Footprint::of(kernel.guest()).expect("look at the node");
+    let left = evicted.beyond(&before);
     assert!(
-        guest.run(&format!("test -e /sys/fs/cgroup/{cgroup}")).expect("look for it").status != 0,
-        "its slice is gone"
+        left.iter().all(|what| what.starts_with("snapshot ")) && left.len() <= 1,
+        "left after evict: {left:?}"
     );
-    let left =
-        guest.run_ok("ctr -n k8s.io containers ls -q; ls /run/netns 2>/dev/null || true").expect("look");
-    println!("left in the runtime by other cases: {left:?}");
     fleet().berth_ok(&["release", "case/mortal", "--wait"]).expect("release the pod");
+    let released = Footprint::of(kernel.guest()).expect("look at the node");
+    assert_eq!(released.beyond(&before), Vec::<String>::new(), "left after release");
 }

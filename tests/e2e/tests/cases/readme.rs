@@ -1,7 +1,7 @@
 //! The README's own steps, line by line, on two hosts that have nothing of Berth yet.
 
 use crate::fleet;
-use berth_e2e::package;
+use berth_e2e::{package, redact};
 use berth_lab::{Guest, REGISTRY};
 
 /// Where the README's control plane and its node are: guests that no other case uses.
@@ -26,8 +26,11 @@ fn fill_in(text: &str, control: &Guest, token: &str) -> String {
 }
 
 fn run(guest: &Guest, script: &str) -> String {
-    println!("{}: {}", guest.name(), script.lines().next().unwrap_or_default());
-    guest.run_ok(&format!("cd /root; {script}")).expect("a step of the README works")
+    println!("{}: {}", guest.name(), redact(script.lines().next().unwrap_or_default()));
+    let done = guest.run_ok(&format!("cd /root; {script}"));
+    done.unwrap_or_else(|error| {
+        panic!("a step of the README does not work: {}", redact(&format!("{error:#}")))
+    })
 }
 
 #[test]
