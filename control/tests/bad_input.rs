@@ -123,6 +123,17 @@ const PODS: &[(Change, Code, &str)] = &[
         InvalidArgument,
         "add up to 2, the pod asks for 1",
     ),
+    (
+        |pod| pod.disks = vec![device("/dev/disk/by-id/virtio-data")],
+        InvalidArgument,
+        "disks: data disk on device /dev/disk/by-id/virtio-data: the request must name the node",
+    ),
+    (|pod| pod.disks = vec![device("/dev/vdb")], InvalidArgument, "disks[0].device.id: device \"/dev/vdb\""),
+    (
+        |pod| pod.containers[0].system_disk_bytes = Some(0),
+        InvalidArgument,
+        "disks: the system disk of container web has a size of 0",
+    ),
     (|pod| pod.node = Some("n9".into()), InvalidArgument, "node: there is no node n9"),
     (|pod| pod.node = Some("N9".into()), InvalidArgument, "node: name \"N9\""),
     (
@@ -144,6 +155,12 @@ const PODS: &[(Change, Code, &str)] = &[
         "at most 262144 are accepted",
     ),
 ];
+
+fn device(id: &str) -> v1::DataDisk {
+    let device = v1::DeviceDisk { id: id.to_owned(), ..v1::DeviceDisk::default() };
+    let source = Some(v1::data_disk::Source::Device(device));
+    v1::DataDisk { name: "raw".to_owned(), source, movable: false }
+}
 
 async fn fleet_with_pool() -> (Fleet, FakeNode, PlatformClient<Channel>) {
     let fleet = Fleet::start().await;

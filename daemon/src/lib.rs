@@ -10,6 +10,7 @@
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod host;
 pub mod join_command;
 pub mod ledger;

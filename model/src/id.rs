@@ -83,6 +83,10 @@ label! {
     ContainerName
 }
 label! {
+    /// Name of a data disk, unique in its pod.
+    DiskName
+}
+label! {
     /// Name of a node, unique in the fleet.
     NodeName
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod cpuset;
+mod disk;
 mod id;
 mod image;
 mod limits;
@@ -22,9 +23,13 @@ mod status;
 mod ulimit;
 
 pub use cpuset::{CpuSet, MemSet, ParseSetError};
+pub use disk::{
+    Access, DataDisk, DeviceId, DiskMount, DiskSource, Filesystem, InvalidDisks, MAX_DISKS, MAX_MOUNTS,
+    Movability,
+};
 pub use id::{
-    Attempt, ContainerName, Generation, Incarnation, InvalidName, NodeName, OrderId, PodId, PoolName, Seq,
-    Term,
+    Attempt, ContainerName, DiskName, Generation, Incarnation, InvalidName, NodeName, OrderId, PodId,
+    PoolName, Seq, Term,
 };
 pub use image::{Digest, ImageName, InvalidImage};
 pub use limits::{
@@ -39,7 +44,7 @@ pub use pod::{
 };
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu};
 pub use reason::{Failure, Refusal};
-pub use request::{ContainerRequest, CpuRequest, PodRequest};
+pub use request::{ContainerRequest, CpuRequest, PodRequest, validate_requested_disks};
 pub use status::{
     Applied, ContainerPhase, ContainerStatus, Control, ControlValue, Outcome, PodPhase, PodStatus,
 };

@@ -1,8 +1,9 @@
 //! What a node is told to run: nothing in it is left to choose.
 
+use crate::disk::{ContainerDisks, validate_disks};
 use crate::{
-    AddressGrant, AppClass, ContainerName, CpuSet, Digest, ImageName, InvalidLimits, InvalidUlimit, Limits,
-    MemSet, PoolName, Ulimit,
+    AddressGrant, AppClass, Bytes, ContainerName, CpuSet, DataDisk, Digest, DiskMount, ImageName,
+    InvalidDisks, InvalidLimits, InvalidUlimit, Limits, MemSet, PoolName, Ulimit,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -49,6 +50,10 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Replaces the image's user.
     pub user: Option<User>,
+    /// Where it sees the pod's data disks.
+    pub mounts: Vec<DiskMount>,
+    /// Its system disk is held to so much by a project quota; as large as the node's disk when absent.
+    pub system_disk_size: Option<Bytes>,
     /// What the container alone is held to.
     pub limits: Limits,
     /// A part of the pod's exclusive CPUs; all of them when absent.
@@ -174,6 +179,8 @@ pub struct PodSpec {
     pub priority: u32,
     /// At least one.
     pub containers: Vec<ContainerSpec>,
+    /// Its data disks: kept over everything but Release, or an Evict that releases.
+    pub disks: Vec<DataDisk>,
     /// Where it runs.
     pub cpu: CpuBinding,
     /// What all its containers together are held to.
@@ -273,6 +280,9 @@ pub enum InvalidSpec {
         /// Why.
         source: InvalidUlimit,
     },
+    /// Disks or mounts that make no sense.
+    #[error("disks")]
+    Disks(#[from] InvalidDisks),
     /// Name service that resolv.conf cannot say.
     #[error("dns: {0}")]
     Dns(String),
@@ -313,6 +323,7 @@ impl PodSpec {
         }
         self.validate_containers()?;
         self.validate_binding()?;
+        self.validate_disks()?;
         self.limits.validate().map_err(|source| InvalidSpec::Limits { of: "the pod".to_owned(), source })?;
         self.dns.validate()?;
         self.validate_addresses()
@@ -355,6 +366,15 @@ impl PodSpec {
                 }
             }
         }
+    }
+
+    fn validate_disks(&self) -> Result<(), InvalidDisks> {
+        let containers = self.containers.iter().map(|container| ContainerDisks {
+            container: &container.name,
+            mounts: &container.mounts,
+            system_disk_size: container.system_disk_size,
+        });
+        validate_disks(&self.disks, containers)
     }
 
     fn validate_addresses(&self) -> Result<(), InvalidSpec> {

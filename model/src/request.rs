@@ -1,10 +1,11 @@
 //! What a platform asks for; placement turns it into a [`PodSpec`](crate::PodSpec).
 
+use crate::disk::{ContainerDisks, validate_disks};
 use crate::{
     AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Limits, MemSet, MilliCpu, NodeName, PodId,
     PoolName, RecoveryPolicy, RestartPolicy, Ulimit, User,
 };
-use crate::{Bytes, ContainerName, Digest, ExecProbe};
+use crate::{Bytes, ContainerName, DataDisk, Digest, DiskMount, DiskSource, ExecProbe, InvalidDisks};
 use std::collections::BTreeMap;
 
 /// How a pod wants its CPUs.
@@ -50,6 +51,10 @@ pub struct ContainerRequest {
     pub working_dir: Option<String>,
     /// Replaces the image's user.
     pub user: Option<User>,
+    /// Where it sees the pod's data disks.
+    pub mounts: Vec<DiskMount>,
+    /// Its system disk is held to so much; as large as the node's disk when absent.
+    pub system_disk_size: Option<Bytes>,
     /// What the container alone is held to.
     pub limits: Limits,
     /// So many of the pod's exclusive CPUs for this container alone; it may use all of them when absent.
@@ -73,6 +78,8 @@ pub struct PodRequest {
     pub priority: u32,
     /// At least one.
     pub containers: Vec<ContainerRequest>,
+    /// Its data disks.
+    pub disks: Vec<DataDisk>,
     /// How it wants its CPUs.
     pub cpu: CpuRequest,
     /// What is reserved for it on the node; its `memory.max` when absent.
@@ -100,4 +107,38 @@ pub struct PodRequest {
 impl PodRequest {
     /// The default of [`PodRequest::stop_grace_ms`]; Kubernetes has the same.
     pub const DEFAULT_STOP_GRACE_MS: u64 = 30_000;
+
+    /// Checks disks and mounts, as far as a request can know them.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn validate_disks(&self) -> Result<(), InvalidDisks> {
+        validate_requested_disks(&self.disks, &self.containers, self.node.as_ref())
+    }
+}
+
+/// Checks disks and mounts, as far as a request can know them. A device is on one node, so the request has to name
+/// that node.
+///
+/// # Errors
+/// The first thing found wrong.
+pub fn validate_requested_disks(
+    disks: &[DataDisk],
+    containers: &[ContainerRequest],
+    node: Option<&NodeName>,
+) -> Result<(), InvalidDisks> {
+    let containers = containers.iter().map(|container| ContainerDisks {
+        container: &container.name,
+        mounts: &container.mounts,
+        system_disk_size: container.system_disk_size,
+    });
+    validate_disks(disks, containers)?;
+    let device = disks.iter().find_map(|disk| match &disk.source {
+        DiskSource::Device { id, .. } => Some(id),
+        DiskSource::Directory { .. } => None,
+    });
+    match (device, node) {
+        (Some(device), None) => Err(InvalidDisks::NoNode(device.clone())),
+        (Some(_), Some(_)) | (None, _) => Ok(()),
+    }
 }

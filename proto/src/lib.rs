@@ -4,6 +4,7 @@
 //! [`InvalidMessage`], which names the field. Conversions to the wire are `From` and cannot fail. There is no logic here.
 #![forbid(unsafe_code)]
 
+mod disk;
 mod error;
 mod limits;
 mod order;
@@ -12,6 +13,7 @@ mod reason;
 mod request;
 mod status;
 
+pub use disk::{access_from, filesystem_from};
 pub use error::InvalidMessage;
 pub use limits::{limits_from, ulimits_from};
 pub use order::Addressed;

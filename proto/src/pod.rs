@@ -1,10 +1,11 @@
 //! Pod identities and exact specs.
 
+use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each, required};
 use crate::limits::{limits_from, ulimits_from};
 use crate::v1;
 use berth_model::{
-    AddressGrant, AppClass, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, PodId,
+    AddressGrant, AppClass, Bytes, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, PodId,
     PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
 };
 
@@ -46,6 +47,8 @@ macro_rules! enumeration {
     };
 }
 
+pub(crate) use enumeration;
+
 enumeration!(AppClass, class_from, default Standard, { LatencyCritical, Standard, Batch, BestEffort });
 enumeration!(RestartPolicy, restart_from, default Always, { Always, OnFailure, Never });
 enumeration!(DiskPolicy, disk_from, default Reuse, { Reuse, Rebuild });
@@ -61,6 +64,7 @@ impl TryFrom<v1::PodSpec> for PodSpec {
             class: class_from(wire.class).at("class")?,
             priority: wire.priority,
             containers: each(wire.containers, "containers", container_from)?,
+            disks: disks_from(wire.disks)?,
             cpu: binding_from(wire.cpu).at("cpu")?,
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
             addresses: each(wire.addresses, "addresses", AddressGrant::try_from)?,
@@ -85,6 +89,8 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         env: wire.env.into_iter().map(env_from).collect(),
         working_dir: wire.working_dir,
         user: wire.user.map(user_from).transpose().at("user")?,
+        mounts: mounts_from(wire.mounts)?,
+        system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         cpus: wire.cpus.map(|cpus| cpus.parse()).transpose().at("cpus")?,
         mems: wire.mems.map(|mems| mems.parse()).transpose().at("mems")?,
@@ -160,6 +166,7 @@ impl From<&PodSpec> for v1::PodSpec {
             class: v1::AppClass::from(spec.class).into(),
             priority: spec.priority,
             containers: spec.containers.iter().map(Into::into).collect(),
+            disks: spec.disks.iter().map(Into::into).collect(),
             cpu: Some((&spec.cpu).into()),
             limits: Some((&spec.limits).into()),
             addresses: spec.addresses.iter().map(Into::into).collect(),
@@ -183,6 +190,8 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             env: container.env.iter().map(Into::into).collect(),
             working_dir: container.working_dir.clone(),
             user: container.user.as_ref().map(Into::into),
+            mounts: container.mounts.iter().map(Into::into).collect(),
+            system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),
             cpus: container.cpus.as_ref().map(ToString::to_string),
             mems: container.mems.as_ref().map(ToString::to_string),

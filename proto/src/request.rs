@@ -1,5 +1,6 @@
 //! What a platform asks for.
 
+use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each};
 use crate::limits::{limits_from, ulimits_from};
 use crate::pod::{
@@ -21,12 +22,13 @@ impl TryFrom<v1::PodRequest> for PodRequest {
     fn try_from(wire: v1::PodRequest) -> Result<Self> {
         let containers = each(wire.containers, "containers", container_from)?;
         check_names(&containers)?;
-        Ok(Self {
+        let request = Self {
             pod: pod_from(wire.pod)?,
             hostname: wire.hostname,
             class: class_from(wire.class).at("class")?,
             priority: wire.priority,
             containers,
+            disks: disks_from(wire.disks)?,
             cpu: cpu_from(wire.cpu).at("cpu")?,
             memory_request: wire.memory_request_bytes.map(Bytes),
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
@@ -38,7 +40,9 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             disk: disk_from(wire.disk).at("disk")?,
             recovery: recovery_from(wire.recovery).at("recovery")?,
             stop_grace_ms: wire.stop_grace_ms.unwrap_or(Self::DEFAULT_STOP_GRACE_MS),
-        })
+        };
+        request.validate_disks().at("disks")?;
+        Ok(request)
     }
 }
 
@@ -74,6 +78,8 @@ fn container_from(wire: v1::ContainerRequest) -> Result<ContainerRequest> {
         env: wire.env.into_iter().map(env_from).collect(),
         working_dir: wire.working_dir,
         user: wire.user.map(user_from).transpose().at("user")?,
+        mounts: mounts_from(wire.mounts)?,
+        system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         exclusive_cpus: wire.exclusive_cpus,
         ulimits: ulimits_from(wire.ulimits)?,
@@ -111,6 +117,7 @@ impl From<&PodRequest> for v1::PodRequest {
             class: v1::AppClass::from(request.class).into(),
             priority: request.priority,
             containers: request.containers.iter().map(Into::into).collect(),
+            disks: request.disks.iter().map(Into::into).collect(),
             cpu: Some((&request.cpu).into()),
             memory_request_bytes: request.memory_request.map(|bytes| bytes.0),
             limits: Some((&request.limits).into()),
@@ -137,6 +144,8 @@ impl From<&ContainerRequest> for v1::ContainerRequest {
             env: container.env.iter().map(Into::into).collect(),
             working_dir: container.working_dir.clone(),
             user: container.user.as_ref().map(Into::into),
+            mounts: container.mounts.iter().map(Into::into).collect(),
+            system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),
             exclusive_cpus: container.exclusive_cpus,
             ulimits: container.ulimits.iter().map(Into::into).collect(),

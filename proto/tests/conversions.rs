@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are not recognised as tests.
 
 use berth_model::{
-    AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
-    CpuWeight, Disk, DiskPolicy, EnvVar, EvictDisposition, ExecProbe, Failure, Generation, HugetlbLimit,
-    Incarnation, IoLimit, IoWeight, Limits, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodSpec,
+    Access, AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
+    CpuWeight, DataDisk, Disk, DiskMount, DiskPolicy, DiskSource, EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit,
+    Incarnation, IoLimit, IoWeight, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec,
     PodStatus, PodVerb, Rlimit, Seq, SwapLimit, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
@@ -45,6 +45,11 @@ fn container(name: &str) -> ContainerSpec {
         env: vec![EnvVar { name: "A".to_owned(), value: "b=c".to_owned() }],
         working_dir: Some("/srv".to_owned()),
         user: Some(User::Id { uid: 33, gid: Some(33) }),
+        mounts: vec![
+            DiskMount { disk: "db".parse().unwrap(), path: "/data".to_owned(), access: Access::ReadWrite },
+            DiskMount { disk: "raw".parse().unwrap(), path: "/raw".to_owned(), access: Access::ReadOnly },
+        ],
+        system_disk_size: Some(Bytes(1 << 30)),
         limits: limits(),
         cpus: Some("0".parse().unwrap()),
         mems: None,
@@ -53,12 +58,29 @@ fn container(name: &str) -> ContainerSpec {
     }
 }
 
+fn disks() -> Vec<DataDisk> {
+    let id = "/dev/disk/by-id/virtio-data".parse().unwrap();
+    vec![
+        DataDisk {
+            name: "db".parse().unwrap(),
+            source: DiskSource::Directory { size: Some(Bytes(4 << 20)) },
+            movable: Movability::Movable,
+        },
+        DataDisk {
+            name: "raw".parse().unwrap(),
+            source: DiskSource::Device { id, filesystem: Filesystem::Xfs },
+            movable: Movability::Fixed,
+        },
+    ]
+}
+
 fn spec() -> PodSpec {
     PodSpec {
         hostname: "web".to_owned(),
         class: berth_model::AppClass::Batch,
         priority: 7,
         containers: vec![container("web"), container("side")],
+        disks: disks(),
         cpu: CpuBinding::Exclusive { cpus: "0-1".parse().unwrap(), mems: "0".parse().unwrap() },
         limits: limits(),
         addresses: vec![
@@ -237,7 +259,51 @@ fn malformed_orders_are_refused_by_the_name_of_the_field() {
         |_, spec| spec.addresses[1].address = "10.0.0.8/24".to_owned(),
         "10.0.0.7/24 and 10.0.0.8/24 are of one family",
     );
+    check(|_, spec| spec.disks.clear(), "container web mounts data disk db, which the pod does not have");
+    check(
+        |_, spec| spec.containers[0].mounts[0].path = "/".to_owned(),
+        "mount path \"/\" is the system disk's",
+    );
     check(|_, spec| spec.hostname = "a.b".to_owned(), "hostname \"a.b\" is no DNS label");
+}
+
+/// A request goes over the wire and comes back; answers what is said of it if it does not.
+fn submit(spoil: impl FnOnce(&mut v1::PodRequest)) -> Result<PodRequest, String> {
+    let container = v1::ContainerRequest {
+        name: "web".to_owned(),
+        image: "registry.example/web:1".to_owned(),
+        mounts: spec().containers[0].mounts.iter().map(Into::into).collect(),
+        system_disk_bytes: Some(1 << 30),
+        ..Default::default()
+    };
+    let mut wire = v1::PodRequest {
+        pod: Some(v1::PodRef { namespace: "shop".to_owned(), name: "web".to_owned() }),
+        containers: vec![container],
+        disks: disks().iter().map(Into::into).collect(),
+        node: Some("node-1".to_owned()),
+        ..Default::default()
+    };
+    spoil(&mut wire);
+    PodRequest::try_from(wire).map_err(|error| error.chain())
+}
+
+#[test]
+fn disks_of_a_request_come_back_as_they_went() {
+    let request = submit(|_| {}).unwrap();
+    assert_eq!(request.disks, disks());
+    assert_eq!(request.containers[0].mounts, spec().containers[0].mounts);
+    assert_eq!(PodRequest::try_from(v1::PodRequest::from(&request)).unwrap(), request);
+    let check = |spoil: fn(&mut v1::PodRequest), expected: &str| {
+        let said = submit(spoil).unwrap_err();
+        assert!(said.contains(expected), "{said:?} does not contain {expected:?}");
+    };
+    check(
+        |wire| wire.node = None,
+        "disks: data disk on device /dev/disk/by-id/virtio-data: the request must",
+    );
+    check(|wire| wire.disks[0].source = None, "disks[0].source: is missing");
+    check(|wire| wire.disks[1].name = "db".to_owned(), "disks: data disk db is given twice");
+    check(|wire| wire.containers[0].mounts[0].access = 9, "containers[0].mounts[0].access: 9 is unknown");
 }
 
 proptest! {
@@ -250,7 +316,7 @@ proptest! {
             let _ = PodStatus::try_from(wire);
         }
         if let Ok(wire) = v1::PodRequest::decode(bytes.as_slice()) {
-            let _ = berth_model::PodRequest::try_from(wire);
+            let _ = PodRequest::try_from(wire);
         }
     }
 }

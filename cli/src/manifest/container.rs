@@ -1,5 +1,6 @@
 //! One entry of `spec.containers`.
 
+use super::disk::{MountField, SystemDiskField};
 use super::limits::{LimitsField, UlimitsField};
 use super::scalar::{Container, Image, ImageDigest, Whole32, chain};
 use berth_model::{ContainerRequest, ContainerSpec, EnvVar, ExecProbe, MAX_CONTAINERS, User};
@@ -23,6 +24,9 @@ struct RawContainer {
     env: Vec<RawEnv>,
     working_dir: Option<String>,
     user: Option<UserField>,
+    #[serde(default)]
+    mounts: Vec<MountField>,
+    system_disk: Option<SystemDiskField>,
     #[serde(default)]
     limits: LimitsField,
     exclusive_cpus: Option<Whole32>,
@@ -91,6 +95,8 @@ impl TryFrom<RawContainer> for ContainerField {
             env: raw.env.into_iter().map(env).collect(),
             working_dir: raw.working_dir,
             user: raw.user.map(|user| user.0),
+            mounts: raw.mounts.into_iter().map(|mount| mount.0).collect(),
+            system_disk_size: raw.system_disk.as_ref().map(SystemDiskField::size),
             limits: raw.limits.0,
             exclusive_cpus,
             ulimits: raw.ulimits.0,
@@ -113,6 +119,8 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         env: container.env,
         working_dir: container.working_dir,
         user: container.user,
+        mounts: container.mounts,
+        system_disk_size: container.system_disk_size,
         limits: container.limits,
         cpus: None,
         mems: None,

@@ -4,6 +4,7 @@
 //! path of the field. An unknown field is an error: a misspelt limit must not become no limit.
 
 mod container;
+mod disk;
 mod error;
 mod limits;
 mod pod;

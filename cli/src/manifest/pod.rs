@@ -2,11 +2,12 @@
 
 use super::KindField;
 use super::container::ContainersField;
+use super::disk::DisksField;
 use super::limits::LimitsField;
 use super::scalar::{Address, CpuList, Cpus, DurationMs, Label, MemList, Node, Pool, Size, Whole32, chain};
 use berth_model::{
     AppClass, ContainerRequest, CpuRequest, DiskPolicy, DnsConfig, MilliCpu, PodId, PodRequest, PoolName,
-    RecoveryPolicy, RestartPolicy,
+    RecoveryPolicy, RestartPolicy, validate_requested_disks,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ struct RawSpec {
     disk: Option<Disk>,
     recovery: Option<Recovery>,
     stop_grace: Option<DurationMs>,
+    #[serde(default)]
+    disks: DisksField,
     containers: ContainersField,
 }
 
@@ -181,6 +184,8 @@ impl TryFrom<RawSpec> for SpecField {
         }
         check_address_pools(&raw)?;
         check_own_cpus(&raw.cpu.0, &raw.containers.0)?;
+        let node = raw.node.as_ref().map(|node| &node.0);
+        validate_requested_disks(&raw.disks.0, &raw.containers.0, node).map_err(|error| chain(&error))?;
         Ok(Self(raw))
     }
 }
@@ -235,6 +240,7 @@ impl TryFrom<RawPod> for PodDocument {
             class: spec.class.map_or_else(AppClass::default, Into::into),
             priority: spec.priority.map_or(0, |priority| priority.0),
             containers: spec.containers.0,
+            disks: spec.disks.0,
             cpu: spec.cpu.0,
             memory_request: spec.memory.and_then(|memory| memory.request).map(|size| size.0),
             limits: spec.limits.0,

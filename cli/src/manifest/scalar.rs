@@ -1,8 +1,8 @@
 //! Scalars of a manifest: each is read as text and parsed at once, so that the error carries its line.
 
 use berth_model::{
-    Bytes, Cidr, ContainerName, CpuMax, CpuSet, CpuWeight, Digest, ImageName, IoWeight, MemSet, MilliCpu,
-    NodeName, PoolName, Rlimit, Ulimit,
+    Bytes, Cidr, ContainerName, CpuMax, CpuSet, CpuWeight, DeviceId, Digest, DiskName, ImageName, IoWeight,
+    MemSet, MilliCpu, NodeName, PoolName, Rlimit, Ulimit,
 };
 use serde::{Deserialize, Deserializer, de};
 use std::error::Error;
@@ -141,6 +141,10 @@ scalar! {
     Label(String) = |text| parse::<ContainerName>(text).map(|label| label.to_string());
     /// A container's name.
     Container(ContainerName) = parse;
+    /// A data disk's name.
+    DiskLabel(DiskName) = parse;
+    /// A device by a stable name.
+    Device(DeviceId) = parse;
     /// A node's name.
     Node(NodeName) = parse;
     /// A pool's name.

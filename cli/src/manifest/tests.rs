@@ -361,3 +361,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn disks() {
+    check_spec("disks: [{name: Data}]", "4:18: spec.disks[0].name: name \"Data\" is no DNS label");
+    check_spec(
+        "disks: [{name: data, size: 1Gi, device: {id: /dev/disk/by-id/a}}]",
+        "4:11: spec.disks[0]: size goes with",
+    );
+    check_spec(
+        "disks: [{name: data, device: {id: /dev/sdb}}]",
+        "4:37: spec.disks[0].device.id: device \"/dev/sdb\" is not named by",
+    );
+    check_container(
+        "mounts: [{disk: data, path: /data}]",
+        "4:3: spec: container web mounts data disk data, which the pod does not have",
+    );
+    check_container("systemDisk: {size: 0}", "4:3: spec: the system disk of container web has a size of 0");
+    let text = "disks: [{name: raw, device: {id: /dev/disk/by-id/a}}]";
+    check_spec(text, "4:3: spec: data disk on device /dev/disk/by-id/a: the request must name the node");
+}

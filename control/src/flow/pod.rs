@@ -195,6 +195,7 @@ mod tests {
             class: AppClass::Standard,
             priority: 0,
             containers: Vec::new(),
+            disks: Vec::new(),
             cpu: CpuBinding::Shared { pool: PoolName::new("default").unwrap() },
             limits: Limits::default(),
             addresses: Vec::new(),

@@ -233,6 +233,7 @@ pub fn spec(hostname: &str) -> PodSpec {
         class: AppClass::Standard,
         priority: 0,
         containers: vec![container_spec("app")],
+        disks: Vec::new(),
         cpu: CpuBinding::Shared { pool: PoolName::new("default").expect(parse) },
         limits: Limits::default(),
         addresses: vec![AddressGrant {
@@ -260,6 +261,8 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         env: Vec::new(),
         working_dir: None,
         user: None,
+        mounts: Vec::new(),
+        system_disk_size: None,
         limits: Limits::default(),
         cpus: None,
         mems: None,

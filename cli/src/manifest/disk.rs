@@ -1,0 +1,107 @@
+//! Data disks of a pod, their mounts, and the size of a system disk.
+
+use super::scalar::{Device, DiskLabel, Size};
+use berth_model::{Access, Bytes, DataDisk, DiskMount, DiskSource, Filesystem, Movability};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDisk {
+    name: DiskLabel,
+    size: Option<Size>,
+    device: Option<RawDevice>,
+    #[serde(default)]
+    movable: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDevice {
+    id: Device,
+    filesystem: Option<RawFilesystem>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawFilesystem {
+    Ext4,
+    Xfs,
+}
+
+/// One entry of `spec.disks`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "RawDisk")]
+struct DiskField(DataDisk);
+
+/// `spec.disks`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Vec<DiskField>")]
+pub(super) struct DisksField(pub(super) Vec<DataDisk>);
+
+impl From<Vec<DiskField>> for DisksField {
+    fn from(fields: Vec<DiskField>) -> Self {
+        Self(fields.into_iter().map(|field| field.0).collect())
+    }
+}
+
+impl TryFrom<RawDisk> for DiskField {
+    type Error = String;
+
+    fn try_from(raw: RawDisk) -> Result<Self, String> {
+        let source = match (raw.device, raw.size) {
+            (Some(_), Some(_)) => {
+                return Err("size goes with a directory only: a device has the size it has".to_owned());
+            }
+            (Some(device), None) => DiskSource::Device {
+                id: device.id.0,
+                filesystem: device.filesystem.map_or_else(Filesystem::default, Into::into),
+            },
+            (None, size) => DiskSource::Directory { size: size.map(|size| size.0) },
+        };
+        let movable = if raw.movable { Movability::Movable } else { Movability::Fixed };
+        Ok(Self(DataDisk { name: raw.name.0, source, movable }))
+    }
+}
+
+impl From<RawFilesystem> for Filesystem {
+    fn from(raw: RawFilesystem) -> Self {
+        match raw {
+            RawFilesystem::Ext4 => Self::Ext4,
+            RawFilesystem::Xfs => Self::Xfs,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawMount {
+    disk: DiskLabel,
+    path: String,
+    #[serde(default)]
+    read_only: bool,
+}
+
+/// One entry of a container's `mounts`.
+#[derive(Debug, Deserialize)]
+#[serde(from = "RawMount")]
+pub(super) struct MountField(pub(super) DiskMount);
+
+impl From<RawMount> for MountField {
+    fn from(raw: RawMount) -> Self {
+        let access = if raw.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        Self(DiskMount { disk: raw.disk.0, path: raw.path, access })
+    }
+}
+
+/// A container's `systemDisk`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SystemDiskField {
+    size: Size,
+}
+
+impl SystemDiskField {
+    pub(super) fn size(&self) -> Bytes {
+        self.size.0
+    }
+}

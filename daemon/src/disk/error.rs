@@ -1,0 +1,99 @@
+//! Why something about a disk was not done.
+
+use super::ProjectId;
+use berth_model::{Bytes, DiskName, PodId};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why something about a disk was not done. It changed nothing, or what it began is finished by trying again.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The file system cannot hold a folder to a size.
+    #[error("{path} is on {filesystem}, which keeps no project quota here: {why}")]
+    QuotaUnsupported {
+        /// What was to be held to a size.
+        path: PathBuf,
+        /// The file system's name.
+        filesystem: String,
+        /// What the kernel said.
+        why: String,
+    },
+    /// More is written than would fit.
+    #[error("{what} holds {used}, and cannot shrink to {size}: remove what is not needed first")]
+    ShrinkBelowUse {
+        /// Which disk.
+        what: String,
+        /// What it holds.
+        used: Bytes,
+        /// What it was to shrink to.
+        size: Bytes,
+    },
+    /// Something else is where the disk should be.
+    #[error("{path} is {found}, expected was {expected}")]
+    Unexpected {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+    },
+    /// Every project id of the range is in use.
+    #[error("all {0} project ids of this agent are in use")]
+    NoProjectLeft(u32),
+    /// The kernel refused a quota.
+    #[error("{action} the quota of project {project} at {path}")]
+    Quota {
+        /// `read`, or `set`.
+        action: &'static str,
+        /// Which.
+        project: ProjectId,
+        /// On the file system that holds this.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no such disk.
+    #[error("pod {pod} has no data disk {disk} on this node")]
+    Absent {
+        /// Whose.
+        pod: PodId,
+        /// Which.
+        disk: DiskName,
+    },
+    /// A file could not be worked on.
+    #[error("{action} {path}")]
+    Io {
+        /// What we tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl DiskError {
+    /// Whether trying again will not help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::QuotaUnsupported { .. }
+            | Self::ShrinkBelowUse { .. }
+            | Self::Unexpected { .. }
+            | Self::NoProjectLeft(_)
+            | Self::Absent { .. } => true,
+            Self::Quota { .. } | Self::Io { .. } => false,
+        }
+    }
+}
+
+/// Says what was tried on a path.
+pub(super) trait Tried<T> {
+    fn tried(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
+}
+
+impl<T, E: Into<io::Error>> Tried<T> for Result<T, E> {
+    fn tried(self, action: &'static str, path: &Path) -> Result<T, DiskError> {
+        self.map_err(|source| DiskError::Io { action, path: path.to_owned(), source: source.into() })
+    }
+}

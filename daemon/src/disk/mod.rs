@@ -1,0 +1,32 @@
+//! Data disks of pods, and project quotas: directories and devices that are kept until they are released.
+//!
+//! It knows no runtime and no orders. [`Disks`] is the entry point; every call is synchronous, idempotent, and may be
+//! cut off anywhere: the next call, or [`Disks::sweep`] at the start, finishes it.
+//!
+//! Beneath the agent's state folder:
+//! | folder | what it is |
+//! | --- | --- |
+//! | `disks/pods/<namespace>.<name>/<disk>` | a directory disk; labels hold no dot, so the name reads back |
+//! | `disks/devices/<namespace>.<name>/<disk>` | where a device is mounted; the pod sees the folder `data` in it |
+//! | `disks/notes/<namespace>.<name>/<disk>` | what was written to a device, noted before it was |
+//! | `disks/projects/<id>.<owner>` | project ids that are in use; one is free again once its disk is gone |
+//! | `disks/.trash/<id>` | disks that were given up, and are not removed yet |
+//!
+//! Nothing here follows a link, or leaves its folder: every path is opened beneath its root by openat2(2).
+
+mod beneath;
+mod directory;
+mod error;
+mod project;
+mod quota;
+mod store;
+mod sys;
+mod trash;
+mod tree;
+
+pub use directory::Fault;
+pub use error::DiskError;
+pub use project::{Owner, ProjectId};
+pub use quota::{QuotaSupport, Usage};
+pub use store::{Disks, FoundDisk};
+pub use trash::Left;

@@ -1,0 +1,122 @@
+//! Where a node's data disks are, and which there are.
+
+use super::beneath::Folder;
+use super::error::{DiskError, Tried};
+use super::project::Projects;
+use super::quota::{QuotaSupport, Usage};
+use berth_model::{DiskName, PodId};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Everything beneath is the agent's alone; pods reach their disks by mounts.
+pub(super) const OWN_MODE: u32 = 0o700;
+
+/// The data disks of a node. One for each state folder.
+#[derive(Debug)]
+pub struct Disks {
+    root: PathBuf,
+    /// Held by whoever gives, moves or frees project ids.
+    turn: Mutex<()>,
+}
+
+/// A data disk that is on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundDisk {
+    /// Whose.
+    pub pod: PodId,
+    /// Its name in the pod.
+    pub name: DiskName,
+    /// Where the pod's containers get it from.
+    pub path: PathBuf,
+    /// What it holds, and may hold.
+    pub usage: Usage,
+}
+
+impl Disks {
+    /// The disks beneath the agent's state folder. Nothing is made or looked at yet.
+    pub fn new(state: &Path) -> Self {
+        Self { root: state.join("disks"), turn: Mutex::new(()) }
+    }
+
+    /// Whether directory disks can be held to a size here.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or looked at.
+    pub fn quota_support(&self) -> Result<QuotaSupport, DiskError> {
+        let root = self.root()?;
+        QuotaSupport::of(root.as_fd(), root.path())
+    }
+
+    /// Where a directory disk is.
+    pub fn directory_path(&self, pod: &PodId, disk: &DiskName) -> PathBuf {
+        self.root.join("pods").join(folder_of(pod)).join(disk.as_str())
+    }
+
+    /// Every directory disk of the pod.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn of_pod(&self, pod: &PodId) -> Result<Vec<FoundDisk>, DiskError> {
+        let Some(folder) = self.root()?.ensure("pods", OWN_MODE)?.find(folder_of(pod))? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for entry in folder.entries()? {
+            let name = entry.name.to_str().and_then(|name| DiskName::new(name).ok());
+            let (Some(name), true) = (name, entry.is_folder) else {
+                tracing::warn!(path = %folder.path().join(&entry.name).display(), "this is no data disk, and stays");
+                continue;
+            };
+            if let Some(disk) = folder.find(name.as_str())? {
+                let usage = self.usage_of(&disk)?;
+                found.push(FoundDisk { pod: pod.clone(), name, path: disk.path().to_owned(), usage });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every data disk of the node.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn all(&self) -> Result<Vec<FoundDisk>, DiskError> {
+        let pods = self.root()?.ensure("pods", OWN_MODE)?;
+        let mut found = Vec::new();
+        for entry in pods.entries()? {
+            if let Some(pod) = entry.name.to_str().and_then(pod_of) {
+                found.extend(self.of_pod(&pod)?);
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn root(&self) -> Result<Folder, DiskError> {
+        Folder::root(&self.root)
+    }
+
+    pub(super) fn projects(&self) -> Result<Projects, DiskError> {
+        Ok(Projects(self.root()?.ensure("projects", OWN_MODE)?))
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        // What a panic left half-way is finished like what a crash did.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pod's folder name. Labels hold no dot, so it reads back.
+pub(super) fn folder_of(pod: &PodId) -> String {
+    format!("{}.{}", pod.namespace(), pod.name())
+}
+
+fn pod_of(folder: &str) -> Option<PodId> {
+    let (namespace, name) = folder.split_once('.')?;
+    PodId::new(namespace, name).ok()
+}
+
+/// Sets the mode whatever the umask is.
+pub(super) fn set_mode(folder: &Folder, mode: u32) -> Result<(), DiskError> {
+    let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
+    nix::sys::stat::fchmod(folder.as_fd(), mode).tried("set the mode of", folder.path())
+}

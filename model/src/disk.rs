@@ -1,0 +1,352 @@
+//! Data disks: named directories or devices that are mounted into a pod, and are kept until they are released.
+
+use crate::pod::is_clean_absolute_path;
+use crate::{Bytes, ContainerName, DiskName};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+/// Most data disks of one pod: a bound for the daemon's work, far above any real pod.
+pub const MAX_DISKS: usize = 32;
+/// Most mounts of one container.
+pub const MAX_MOUNTS: usize = 64;
+
+/// One data disk of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDisk {
+    /// Unique in the pod.
+    pub name: DiskName,
+    /// What it is made of.
+    pub source: DiskSource,
+    /// Whether a migration may take it along.
+    pub movable: Movability,
+}
+
+/// What a data disk is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskSource {
+    /// A directory on the node's own disk.
+    Directory {
+        /// Held to so much by a project quota; as large as the node's disk when absent.
+        size: Option<Bytes>,
+    },
+    /// A block device of the node. An empty one is formatted once; one that holds anything else is refused.
+    Device {
+        /// Which.
+        id: DeviceId,
+        /// What an empty one is formatted with.
+        filesystem: Filesystem,
+    },
+}
+
+/// A file system that devices are formatted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Filesystem {
+    /// ext4.
+    #[default]
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
+impl Filesystem {
+    /// As mount(8) and the kernel call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+}
+
+/// Whether a migration may take a data disk along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Movability {
+    /// It stays on its node, and its pod with it.
+    #[default]
+    Fixed,
+    /// It goes where its pod goes.
+    Movable,
+}
+
+/// Where a container sees a data disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskMount {
+    /// One of the pod's.
+    pub disk: DiskName,
+    /// In the container: absolute, without `.` and `..`.
+    pub path: String,
+    /// What the container may do there.
+    pub access: Access,
+}
+
+/// What a container may do on a data disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Access {
+    /// Read and write.
+    #[default]
+    ReadWrite,
+    /// Read only.
+    ReadOnly,
+}
+
+/// A block device by a name that stays its own over reboots: a link that udev makes in one of
+/// [`DeviceId::FOLDERS`]. Names like `/dev/sdb` are given in the order of discovery, and are refused.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(String);
+
+impl DeviceId {
+    /// Where stable names are.
+    pub const FOLDERS: [&'static str; 3] =
+        ["/dev/disk/by-id/", "/dev/disk/by-path/", "/dev/disk/by-partuuid/"];
+    /// Longest file name (NAME_MAX of Linux), bytes.
+    const NAME_MAX_BYTES: usize = 255;
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The link's name, without its folder.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = InvalidDisks;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDisks> {
+        let name = Self::FOLDERS.iter().find_map(|folder| text.strip_prefix(folder));
+        let valid = name.is_some_and(|name| {
+            let printable = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+            printable && !matches!(name, "" | "." | "..") && name.len() <= Self::NAME_MAX_BYTES
+        });
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidDisks::Device(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why disks were not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidDisks {
+    /// More disks than a pod may have.
+    #[error("pod has {0} data disks, at most {MAX_DISKS} are possible")]
+    TooMany(usize),
+    /// Two disks of one name.
+    #[error("data disk {0} is given twice")]
+    Duplicate(DiskName),
+    /// One device as two disks.
+    #[error("device {0} is given twice")]
+    DuplicateDevice(DeviceId),
+    /// A disk without room.
+    #[error("{0} has a size of 0")]
+    Empty(String),
+    /// No stable name of a device.
+    #[error(
+        "device {0:?} is not named by /dev/disk/by-id/, /dev/disk/by-path/ or /dev/disk/by-partuuid/: \
+         other names change over reboots"
+    )]
+    Device(String),
+    /// A device in a request that leaves the node open.
+    #[error("data disk on device {0}: the request must name the node that has it (node: NAME)")]
+    NoNode(DeviceId),
+    /// More mounts than a container may have.
+    #[error("container {container} has {count} mounts, at most {MAX_MOUNTS} are possible")]
+    TooManyMounts {
+        /// Which container.
+        container: ContainerName,
+        /// How many.
+        count: usize,
+    },
+    /// A mount of a disk that the pod does not have.
+    #[error("container {container} mounts data disk {disk}, which the pod does not have")]
+    Unknown {
+        /// Which container.
+        container: ContainerName,
+        /// The disk.
+        disk: DiskName,
+    },
+    /// A mount at a path that cannot be one.
+    #[error("container {container}: mount path {path:?} {why}")]
+    Path {
+        /// Which container.
+        container: ContainerName,
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// What one container has of disks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ContainerDisks<'a> {
+    pub(crate) container: &'a ContainerName,
+    pub(crate) mounts: &'a [DiskMount],
+    pub(crate) system_disk_size: Option<Bytes>,
+}
+
+/// Checks a pod's disks against each other, and its containers' mounts against them.
+pub(crate) fn validate_disks<'a>(
+    disks: &[DataDisk],
+    containers: impl Iterator<Item = ContainerDisks<'a>>,
+) -> Result<(), InvalidDisks> {
+    if disks.len() > MAX_DISKS {
+        return Err(InvalidDisks::TooMany(disks.len()));
+    }
+    let (mut names, mut devices) = (BTreeSet::new(), BTreeSet::new());
+    for disk in disks {
+        if !names.insert(&disk.name) {
+            return Err(InvalidDisks::Duplicate(disk.name.clone()));
+        }
+        match &disk.source {
+            DiskSource::Directory { size: Some(Bytes(0)) } => {
+                return Err(InvalidDisks::Empty(format!("data disk {}", disk.name)));
+            }
+            DiskSource::Device { id, .. } if !devices.insert(id) => {
+                return Err(InvalidDisks::DuplicateDevice(id.clone()));
+            }
+            DiskSource::Directory { .. } | DiskSource::Device { .. } => {}
+        }
+    }
+    for container in containers {
+        container.validate(&names)?;
+    }
+    Ok(())
+}
+
+impl ContainerDisks<'_> {
+    fn validate(&self, names: &BTreeSet<&DiskName>) -> Result<(), InvalidDisks> {
+        let container = || self.container.clone();
+        if self.system_disk_size == Some(Bytes(0)) {
+            return Err(InvalidDisks::Empty(format!("the system disk of container {}", self.container)));
+        }
+        if self.mounts.len() > MAX_MOUNTS {
+            return Err(InvalidDisks::TooManyMounts { container: container(), count: self.mounts.len() });
+        }
+        let mut paths = BTreeSet::new();
+        for mount in self.mounts {
+            if !names.contains(&mount.disk) {
+                return Err(InvalidDisks::Unknown { container: container(), disk: mount.disk.clone() });
+            }
+            let wrong = wrong_path(&mount.path);
+            let twice = (!paths.insert(&mount.path)).then_some("is given twice");
+            if let Some(why) = wrong.or(twice) {
+                return Err(InvalidDisks::Path { container: container(), path: mount.path.clone(), why });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing can be mounted there; none if something can.
+fn wrong_path(path: &str) -> Option<&'static str> {
+    let beneath = |folder: &str| {
+        path.strip_prefix(folder).is_some_and(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
+    };
+    if !is_clean_absolute_path(path) {
+        Some("is no absolute path without . and ..")
+    } else if path == "/" {
+        Some("is the system disk's")
+    } else if ["/proc", "/sys", "/dev"].into_iter().any(beneath) {
+        Some("is the kernel's")
+    } else if ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].contains(&path) {
+        Some("is the agent's")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> DataDisk {
+        let source = DiskSource::Directory { size: Some(Bytes(1)) };
+        DataDisk { name: name.parse().unwrap(), source, movable: Movability::Fixed }
+    }
+
+    fn device(name: &str, id: &str) -> DataDisk {
+        let source = DiskSource::Device { id: id.parse().unwrap(), filesystem: Filesystem::Ext4 };
+        DataDisk { source, ..directory(name) }
+    }
+
+    fn check(disks: &[DataDisk], mounts: &[(&str, &str)], expected: Result<(), &str>) {
+        let container = "app".parse().unwrap();
+        let mounts: Vec<_> = mounts
+            .iter()
+            .map(|(disk, path)| DiskMount {
+                disk: disk.parse().unwrap(),
+                path: (*path).to_owned(),
+                access: Access::ReadWrite,
+            })
+            .collect();
+        let one = ContainerDisks { container: &container, mounts: &mounts, system_disk_size: None };
+        let said = validate_disks(disks, std::iter::once(one)).map_err(|error| error.to_string());
+        assert_eq!(said, expected.map_err(str::to_owned), "{disks:?} {mounts:?}");
+    }
+
+    #[test]
+    fn disks_and_mounts() {
+        let db = || directory("db");
+        check(&[], &[], Ok(()));
+        check(&[db()], &[("db", "/data")], Ok(()));
+        check(&[db()], &[("db", "/data"), ("db", "/data/inner")], Ok(()));
+        check(&[db()], &[("db", "/device")], Ok(()));
+        check(&[db(), db()], &[], Err("data disk db is given twice"));
+        check(
+            &[db()],
+            &[("log", "/data")],
+            Err("container app mounts data disk log, which the pod does not have"),
+        );
+        let path = |path: &str, why: &str| {
+            let text = format!("container app: mount path {path:?} {why}");
+            check(&[db()], &[("db", path)], Err(&text));
+        };
+        path("/", "is the system disk's");
+        path("/dev", "is the kernel's");
+        path("/proc/sys", "is the kernel's");
+        path("/etc/hosts", "is the agent's");
+        for bad in ["data", "", "/data/", "/a/../b", "//a", "/a\nb"] {
+            path(bad, "is no absolute path without . and ..");
+        }
+        check(
+            &[db()],
+            &[("db", "/data"), ("db", "/data")],
+            Err("container app: mount path \"/data\" is given twice"),
+        );
+        let id = "/dev/disk/by-id/virtio-data";
+        check(&[device("a", id)], &[], Ok(()));
+        let text = format!("device {id} is given twice");
+        check(&[device("a", id), device("b", id)], &[], Err(&text));
+        let empty = DataDisk { source: DiskSource::Directory { size: Some(Bytes(0)) }, ..db() };
+        check(&[empty], &[], Err("data disk db has a size of 0"));
+    }
+
+    #[test]
+    fn devices_have_stable_names() {
+        for good in ["/dev/disk/by-id/virtio-data", "/dev/disk/by-path/pci-0:1", "/dev/disk/by-partuuid/0-1"]
+        {
+            assert_eq!(good.parse::<DeviceId>().unwrap().to_string(), good);
+        }
+        let long = format!("/dev/disk/by-id/{}", "a".repeat(256));
+        for bad in [
+            "/dev/sdb",
+            "/dev/disk/by-uuid/1",
+            "/dev/disk/by-id/",
+            "/dev/disk/by-id/..",
+            "/dev/disk/by-id/../../sdb",
+            "/dev/disk/by-id/a b",
+            "by-id/a",
+            &long,
+        ] {
+            assert!(bad.parse::<DeviceId>().is_err(), "{bad}");
+        }
+    }
+}

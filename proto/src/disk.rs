@@ -1,0 +1,74 @@
+//! Data disks and where containers see them.
+
+use crate::error::{At, InvalidMessage, Result, each};
+use crate::pod::enumeration;
+use crate::v1;
+use berth_model::{Access, Bytes, DataDisk, DeviceId, DiskMount, DiskSource, Filesystem, Movability};
+
+enumeration!(Filesystem, filesystem_from, default Ext4, { Ext4, Xfs });
+enumeration!(Access, access_from, default ReadWrite, { ReadWrite, ReadOnly });
+
+pub(crate) fn disks_from(wire: Vec<v1::DataDisk>) -> Result<Vec<DataDisk>> {
+    each(wire, "disks", |wire| {
+        Ok(DataDisk {
+            name: wire.name.parse().at("name")?,
+            source: source_from(wire.source)?,
+            movable: match wire.movable {
+                true => Movability::Movable,
+                false => Movability::Fixed,
+            },
+        })
+    })
+}
+
+fn source_from(wire: Option<v1::data_disk::Source>) -> Result<DiskSource> {
+    use v1::data_disk::Source;
+    match wire {
+        Some(Source::Directory(wire)) => Ok(DiskSource::Directory { size: wire.size_bytes.map(Bytes) }),
+        Some(Source::Device(wire)) => Ok(DiskSource::Device {
+            id: wire.id.parse::<DeviceId>().at("device.id")?,
+            filesystem: filesystem_from(wire.filesystem).at("device.filesystem")?,
+        }),
+        None => Err(InvalidMessage::missing("source")),
+    }
+}
+
+pub(crate) fn mounts_from(wire: Vec<v1::DiskMount>) -> Result<Vec<DiskMount>> {
+    each(wire, "mounts", |wire| {
+        Ok(DiskMount {
+            disk: wire.disk.parse().at("disk")?,
+            path: wire.path,
+            access: access_from(wire.access).at("access")?,
+        })
+    })
+}
+
+impl From<&DataDisk> for v1::DataDisk {
+    fn from(disk: &DataDisk) -> Self {
+        use v1::data_disk::Source;
+        let source = match &disk.source {
+            DiskSource::Directory { size } => {
+                Source::Directory(v1::DirectoryDisk { size_bytes: size.map(|size| size.0) })
+            }
+            DiskSource::Device { id, filesystem } => Source::Device(v1::DeviceDisk {
+                id: id.to_string(),
+                filesystem: v1::Filesystem::from(*filesystem).into(),
+            }),
+        };
+        let movable = match disk.movable {
+            Movability::Movable => true,
+            Movability::Fixed => false,
+        };
+        Self { name: disk.name.to_string(), source: Some(source), movable }
+    }
+}
+
+impl From<&DiskMount> for v1::DiskMount {
+    fn from(mount: &DiskMount) -> Self {
+        Self {
+            disk: mount.disk.to_string(),
+            path: mount.path.clone(),
+            access: v1::Access::from(mount.access).into(),
+        }
+    }
+}
