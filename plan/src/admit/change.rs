@@ -1,6 +1,6 @@
 //! What differs between two specs of one pod, and how deep each difference reaches.
 
-use berth_model::{ContainerName, ContainerSpec, PodSpec};
+use berth_model::{ContainerName, ContainerSpec, DataDisk, DiskSource, PodSpec};
 
 /// What has to be replaced for a difference to take effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +38,14 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         disk,
         recovery,
         stop_grace_ms,
+        disks,
     } = new;
     let fields = [
         ("hostname", *hostname != old.hostname, Reach::Sandbox),
         ("address", *addresses != old.addresses, Reach::Sandbox),
         ("dns", *dns != old.dns, Reach::Sandbox),
         ("the set of containers", names(containers) != names(&old.containers), Reach::Sandbox),
+        ("disks", *disks != old.disks, disks_reach(&old.disks, disks)),
         ("class", *class != old.class, Reach::Live),
         ("priority", *priority != old.priority, Reach::Live),
         ("cpu", *cpu != old.cpu, Reach::Live),
@@ -61,6 +63,19 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
 
 fn names(containers: &[ContainerSpec]) -> Vec<&ContainerName> {
     containers.iter().map(|container| &container.name).collect()
+}
+
+/// A disk may be added, and a directory may be held to another size. What a disk is made of stays, and one that the spec
+/// has no more is kept as it is until it is released.
+fn disks_reach(old: &[DataDisk], new: &[DataDisk]) -> Reach {
+    let other_kind = |new: &DataDisk| {
+        let old = old.iter().find(|old| old.name == new.name);
+        old.is_some_and(|old| match (&old.source, &new.source) {
+            (DiskSource::Directory { .. }, DiskSource::Directory { .. }) => false,
+            (old, new) => old != new,
+        })
+    };
+    if new.iter().any(other_kind) { Reach::Sandbox } else { Reach::Live }
 }
 
 /// A running process takes on another ulimit, but what it would have without one only a new container knows.
@@ -88,6 +103,8 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         mems,
         ulimits,
         readiness,
+        mounts,
+        system_disk_size,
     } = new;
     let whole = || Reach::Container(name.clone());
     let fields = [
@@ -98,6 +115,8 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         ("env", *env != old.env, whole()),
         ("working directory", *working_dir != old.working_dir, whole()),
         ("user", *user != old.user, whole()),
+        ("mounts", *mounts != old.mounts, whole()),
+        ("system disk size", *system_disk_size != old.system_disk_size, whole()),
         ("limits", *limits != old.limits, Reach::Live),
         ("cpus", *cpus != old.cpus, Reach::Live),
         ("mems", *mems != old.mems, Reach::Live),
