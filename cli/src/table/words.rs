@@ -207,6 +207,11 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// The addresses of a pod, IPv4 before IPv6.
+pub(super) fn addresses(grants: &[v1::AddressGrant]) -> String {
+    grants.iter().map(|grant| grant.address.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,9 +249,4 @@ mod tests {
             assert_eq!(size(bytes), expected);
         }
     }
-}
-
-/// The addresses of a pod, IPv4 before IPv6.
-pub(super) fn addresses(grants: &[v1::AddressGrant]) -> String {
-    grants.iter().map(|grant| grant.address.as_str()).collect::<Vec<_>>().join(", ")
 }
