@@ -36,6 +36,9 @@ pub struct Config {
     pub socket_group: String,
     /// `cni_socket`: where the CNI plugin asks, root only; absolute. Default: `/run/berth/cni.sock`.
     pub cni_socket: PathBuf,
+    /// `probe_interface`: the host's interface by which addresses are probed for a second owner before a pod uses
+    /// them. Default: the bridge or master that the network configuration of containerd names. Empty: not at all.
+    pub probe_interface: Option<String>,
     /// `containerd_socket`: absolute. Default: `/run/containerd/containerd.sock`.
     pub containerd_socket: PathBuf,
     /// `pause_image`: the archive that the package ships; absolute. Default: `/usr/share/berth/pause.tar`.
@@ -90,6 +93,7 @@ struct File {
     socket: Option<PathBuf>,
     socket_group: Option<String>,
     cni_socket: Option<PathBuf>,
+    probe_interface: Option<String>,
     containerd_socket: Option<PathBuf>,
     pause_image: Option<PathBuf>,
     reserved_cpus: Option<String>,
@@ -176,6 +180,7 @@ impl Config {
             socket: absolute("socket", file.socket, "/run/berth/berthd.sock")?,
             socket_group: not_empty("socket_group", file.socket_group, "berth")?,
             cni_socket: absolute("cni_socket", file.cni_socket, "/run/berth/cni.sock")?,
+            probe_interface: interface("probe_interface", file.probe_interface)?,
             containerd_socket: absolute(
                 "containerd_socket",
                 file.containerd_socket,
@@ -199,6 +204,7 @@ impl Config {
             ("node", node),
             ("control", self.control.clone()),
             ("control_enroll", self.control_enroll.clone()),
+            ("probe_interface", self.probe_interface.clone()),
         ];
         for (key, text) in named {
             if let Some(text) = text {
@@ -243,6 +249,19 @@ where
 {
     let parse = |text: String| text.parse().map_err(|error: T::Err| (key, text, error.to_string()));
     text.map(parse).transpose()
+}
+
+/// The kernel's IFNAMSIZ less the NUL.
+const INTERFACE_MAX_BYTES: usize = 15;
+
+fn interface(key: &'static str, name: Option<String>) -> Result<Option<String>, Bad> {
+    let plain = |name: &String| {
+        name.len() <= INTERFACE_MAX_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    };
+    match name {
+        Some(name) if !plain(&name) => Err((key, name, "it is no interface name".to_owned())),
+        name => Ok(name),
+    }
 }
 
 fn address(key: &'static str, text: Option<String>) -> Result<Option<String>, Bad> {
@@ -324,6 +343,7 @@ mod tests {
         check("reserved_memory = \"20000000000Gi\"", &["reserved_memory"]);
         check("log = \"berthd=loud\"", &["log", "berthd=loud"]);
         check("log_format = \"xml\"", &["log_format", "xml"]);
+        check("probe_interface = \"eth/0\"", &["probe_interface", "no interface name"]);
         check("[labels]\nzone = \"a b\"", &["labels", "zone=a b"]);
         check("[labels]\nzone = 1", &["zone", "string"]);
     }

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::link::{Link, LinkConfig, LinkState, Orders, PkiFiles};
-use crate::network::Ipam;
+use crate::network::{Ipam, Probing};
 use crate::node::ShutdownNotice;
 use crate::pod::{Beat, Pace, Parts, Pods, Sight};
 use crate::reports::Reports;
@@ -59,6 +59,7 @@ pub struct Running<R> {
     draining: watch::Sender<bool>,
     api: JoinHandle<()>,
     cni: JoinHandle<()>,
+    collecting: JoinHandle<()>,
     tend: JoinHandle<()>,
     shutting_down: JoinHandle<()>,
     dialling: Option<JoinHandle<()>>,
@@ -94,7 +95,11 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         let (draining, drained) = watch::channel(false);
         let state = LinkState::new(silence(&config, &ledger));
         // First: the runtime asks here while it makes a sandbox.
-        let cni = serve_cni(listen(&config.cni_socket, Who::Root)?, &ledger);
+        let ipam = Ipam::new(ledger.clone(), Probing::of_config(config.probe_interface.as_deref()));
+        let socket = listen(&config.cni_socket, Who::Root)?;
+        let cni = tokio::spawn(report_end("cni", ipam.clone().serve(socket)));
+        // After the socket: a plugin that collects asks there.
+        let collecting = tokio::spawn(async move { match ipam.collect_for_ever().await {} });
         let socket = listen(&config.socket, Who::of_group(&config.socket_group))?;
         let api = serve_api(socket, api(&config, &ledger, &reports, &state, &host));
         let pods = Pods::new(Parts {
@@ -121,7 +126,19 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
             state: state.clone(),
         });
         let dialling = link.map(|link| tokio::spawn(link.run(drained)));
-        Ok(Running { pods, ledger, link: state, draining, api, cni, tend, shutting_down, dialling, adopted })
+        Ok(Running {
+            pods,
+            ledger,
+            link: state,
+            draining,
+            api,
+            cni,
+            collecting,
+            tend,
+            shutting_down,
+            dialling,
+            adopted,
+        })
     }
 }
 
@@ -201,10 +218,6 @@ fn api<H: Host>(
     }
 }
 
-fn serve_cni(socket: Listener, ledger: &Ledger) -> JoinHandle<()> {
-    tokio::spawn(report_end("cni", Ipam::new(ledger.clone()).serve(socket)))
-}
-
 fn serve_api<H: Host>(socket: Listener, api: NodeApi<H>) -> JoinHandle<()> {
     let service = NodeServer::new(api).max_decoding_message_size(MAX_QUESTION_BYTES);
     let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
@@ -262,6 +275,7 @@ impl<R: Runtime> Running<R> {
         }
         self.tend.abort();
         self.shutting_down.abort();
+        self.collecting.abort();
         // Last: a sandbox that was being made until now asked here.
         self.cni.abort();
     }

@@ -15,6 +15,8 @@ pub(crate) const BUILD: &[Need] = &[
     ("pkg-config", "finds libraries"),
     ("libhwloc-dev", "is what the topology's cross-check links with"),
     ("libudev-dev", "is what hwloc links with"),
+    ("iproute2", "makes the links of the tests of address probing"),
+    ("util-linux", "makes their network namespaces"),
     ("dpkg-dev", "finds a package's dependencies"),
 ];
 

@@ -7,7 +7,7 @@ use berth_placement::{AddressPool, AddressRange};
 use berth_proto::{Addressed, v1};
 use berthd::api::{Who, listen};
 use berthd::ledger::{Answer, Boot, Ledger, Moment};
-use berthd::network::Ipam;
+use berthd::network::{Ipam, Probing};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ pub(crate) fn serve(folder: &Path) -> Result<()> {
     runtime.block_on(async {
         let ledger = open(folder)?;
         charter_all(&ledger).await?;
-        let serving = Ipam::new(ledger).serve(listen(&socket(folder), Who::Root)?);
+        let serving = Ipam::new(ledger, Probing::Off).serve(listen(&socket(folder), Who::Root)?);
         let mut stdout = std::io::stdout();
         writeln!(stdout, "ready").and_then(|()| stdout.flush()).context("say that it is ready")?;
         // Whoever started this holds the other end, and has ended, in whatever way, when it is closed.

@@ -1,5 +1,7 @@
 //! What the CNI plugin asks.
 
+use super::collect::{self, Gate, Places};
+use super::guard::Probing;
 use crate::api::Listener;
 use crate::clock::epoch_ms;
 use crate::ledger::{AttachError, Attachment, AttachmentKey, Grant, Ledger, LedgerError};
@@ -8,6 +10,7 @@ use berth_model::PodId;
 use berth_proto::v1::ipam_server::{self, IpamServer};
 use berth_proto::{pod_from, v1};
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
@@ -24,12 +27,19 @@ const TEXT_MAX_BYTES: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Ipam {
     ledger: Ledger,
+    probing: Probing,
+    gate: Gate,
 }
 
 impl Ipam {
-    /// Answers from this ledger.
-    pub fn new(ledger: Ledger) -> Self {
-        Self { ledger }
+    /// Answers from this ledger, and probes each address before it is used for the first time in a sandbox.
+    pub fn new(ledger: Ledger, probing: Probing) -> Self {
+        Self { ledger, probing, gate: Gate::default() }
+    }
+
+    /// Tells the plugins of the pods' network what is left over, now and every ten minutes.
+    pub async fn collect_for_ever(self) -> Infallible {
+        collect::collect_for_ever(self.ledger, self.gate, Places::system()).await
     }
 
     /// Answers whoever this socket admits; lasts until it fails.
@@ -107,7 +117,14 @@ impl ipam_server::Ipam for Ipam {
                 )));
             }
         }
-        let incarnation = self.grant(&pod, asked.pod_uid.as_deref())?.incarnation;
+        let grant = self.grant(&pod, asked.pod_uid.as_deref())?;
+        // Who asks again has the address by now, or will have: it would find itself.
+        if !self.ledger.read(|book| book.attachments.contains_key(&key)) {
+            self.probing.check(&grant).await?;
+        }
+        // From here on until it is noted nothing is collected: see there.
+        let _open = self.gate.read().await;
+        let incarnation = grant.incarnation;
         let attachment = Attachment {
             key,
             netns: asked.netns,

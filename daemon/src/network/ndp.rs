@@ -103,7 +103,7 @@ mod tests {
             0x60, 0, 0, 0, 0, 24, 58, 255, // IPv6
             0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // from nobody
             0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x12, 0x34, 0x56, // to the solicited node
-            135, 0, 0xe4, 0xfa, 0, 0, 0, 0, // solicitation
+            135, 0, 0xe4, 0x1e, 0, 0, 0, 0, // solicitation
             0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x12, 0x34, 0x56,
         ];
         assert_eq!(probe(OURS, ADDRESS), expected);

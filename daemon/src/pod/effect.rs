@@ -2,8 +2,8 @@
 
 use super::Pods;
 use crate::ledger::{Ending, LifeWarrant, Look, NotCovered, OrderWarrant, Warrant};
-use crate::node;
 use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError};
+use crate::{network, node};
 use berth_model::{Attempt, ContainerName, Digest, ImageName, OrderId, PodId};
 use berth_plan::{Cover, Effect, Observed, PodRecord, Step};
 use std::collections::BTreeSet;
@@ -19,7 +19,8 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
         }
         Step::RunSandbox { attempt } => {
             let _place = pods.places.sandboxes.acquire().await;
-            pods.runtime.run_sandbox(&ordered(pods, &look.record)?, *attempt).await?;
+            let id = pods.runtime.run_sandbox(&ordered(pods, &look.record)?, *attempt).await?;
+            network::announce_sandbox(&pods.ledger, &id).await;
         }
         Step::EnsureSlice
         | Step::CreateContainer { .. }
