@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Until a node that was just joined is ready.
 const READY_LIMIT: Duration = Duration::from_secs(120);
+/// The control plane's name among the lab's processes.
+const CONTROL: &str = "control";
 /// The pool that pods get their addresses from.
 const POOL: &str = "pods";
 
@@ -77,14 +79,30 @@ impl Fleet {
             .control()
             .args(["platform-cert", "operator", "--server", &format!("{GATEWAY}:7443"), "--out"])
             .arg(self.directory.join("operator")))?;
+        self.run_control()
+    }
+
+    /// Runs the control plane, whose state is there.
+    ///
+    /// # Errors
+    /// When it runs, or does not answer.
+    pub fn run_control(&self) -> Result<()> {
         let argv = vec![
-            root.join("usr/sbin/berth-control").display().to_string(),
+            self.directory.join("control/usr/sbin/berth-control").display().to_string(),
             "--config".to_owned(),
             self.directory.join("berth-control.toml").display().to_string(),
             "run".to_owned(),
         ];
-        self.lab.spawn(Process { name: "control".to_owned(), argv, env: Vec::new() })?;
+        self.lab.spawn(Process { name: CONTROL.to_owned(), argv, env: Vec::new() })?;
         wait_until("the control plane", READY_LIMIT, || Ok(self.berth(&["nodes"])?.success().then_some(())))
+    }
+
+    /// Stops the control plane.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn stop_control(&self) -> Result<()> {
+        self.lab.stop(CONTROL)
     }
 
     fn control(&self) -> Command {
@@ -105,6 +123,15 @@ impl Fleet {
             guest.run_ok(&format!("berthd join --control {GATEWAY}:7443 --node {name} --token {token}"));
         joined.map_err(|error| anyhow::anyhow!(redact(&format!("{error:#}"))))?;
         guest.run_ok("systemctl restart berthd")?;
+        self.wait_ready(guest)
+    }
+
+    /// Waits until the control plane sees a node as ready.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub fn wait_ready(&self, guest: &Guest) -> Result<()> {
+        let name = guest.name();
         wait_until(&format!("{name} to be ready"), READY_LIMIT, || {
             let nodes = self.berth_json(&["nodes"])?;
             let ready = |node: &Value| node["name"] == name.as_str() && node["state"] == "Ready";

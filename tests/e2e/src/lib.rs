@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod demo;
+pub mod drill;
 mod fleet;
 mod footprint;
 mod kernel;

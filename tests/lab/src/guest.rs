@@ -41,6 +41,23 @@ impl Guest {
         ssh
     }
 
+    /// Makes a Unix socket of the guest one of this machine, in the lab's directory, until the connection ends; answers
+    /// its path.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn forward_socket(&self, remote: &str) -> Result<PathBuf> {
+        let name = format!("{}-{}", self.name(), remote.trim_matches('/').replace('/', "-"));
+        let local = self.directory.join(&name);
+        // An earlier connection may have left its own.
+        let _ = std::fs::remove_file(&local);
+        let mut ssh = self.ssh();
+        let output =
+            run(ssh.args(["-O", "forward", "-L", &format!("./{name}:{remote}")]).stdin(Stdio::null()))?;
+        ensure!(output.success(), "forward {remote} of {}: {}", self.name(), output.stderr.trim_end());
+        Ok(local)
+    }
+
     /// Runs a shell script in the guest; answers whatever it came to.
     ///
     /// # Errors

@@ -1,0 +1,60 @@
+//! `cargo xtask drill`: brings virtual hosts up, takes them through a drill, and says what came of it.
+
+use anyhow::{Context, Result};
+use berth_e2e::drill::{RebootSpec, Report, reboot};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Hosts go through what hosts go through, and what comes back is judged.
+#[derive(Parser)]
+struct Arguments {
+    /// The lab's name.
+    #[arg(long, default_value = "drill")]
+    lab: String,
+    /// Where the values go, as JSON.
+    #[arg(long)]
+    out: PathBuf,
+    #[command(subcommand)]
+    drill: Drill,
+}
+
+#[derive(Subcommand)]
+enum Drill {
+    /// Off in good order, and back with another kernel, with nothing of Berth but the host itself.
+    Reboot {
+        /// How many pods.
+        #[arg(long, default_value_t = 10)]
+        pods: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(wrongs) if wrongs.is_empty() => ExitCode::SUCCESS,
+        Ok(wrongs) => {
+            eprintln!("drill: {} things are wrong:\n  {}", wrongs.len(), wrongs.join("\n  "));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("drill: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Vec<String>> {
+    let (name, report) = match arguments.drill {
+        Drill::Reboot { pods } => ("reboot", reboot(&RebootSpec { lab: arguments.lab, pods })?),
+    };
+    show(name, &report, &arguments.out)?;
+    Ok(report.wrongs())
+}
+
+fn show(name: &str, report: &Report, out: &std::path::Path) -> Result<()> {
+    print!("{}", report.table());
+    let file = out.join(format!("{name}.json"));
+    report.save(&file).with_context(|| format!("keep the values of the {name} drill"))?;
+    println!("drill: values are in {}", file.display());
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Drills: a host goes through what hosts go through, and what comes back is judged.
+
+mod databases;
+mod measure;
+mod pods;
+mod raw_cri;
+mod reboot;
+mod sight;
+
+pub use measure::{Measure, Report};
+pub use reboot::{RebootSpec, reboot};

@@ -1,0 +1,191 @@
+//! The runtime's own interface (CRI), spoken from outside the guest: what it says of containers, and pods made by its
+//! bare calls, which is what any agent's time is to be compared with.
+
+use anyhow::{Context, Result};
+use berth_lab::Guest;
+use hyper_util::rt::TokioIo;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::{
+    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
+    CreateContainerRequest, DnsConfig, ImageSpec, LinuxPodSandboxConfig, ListContainersRequest,
+    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StartContainerRequest, StatusRequest,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+
+/// Where containerd listens in a guest.
+const SOCKET: &str = "/run/containerd/containerd.sock";
+/// A call is done within this time, in an emulated guest.
+const CALL_LIMIT: Duration = Duration::from_secs(240);
+/// Pods made at once: as many as the node's agent makes.
+const AT_ONCE: usize = 8;
+
+/// A container, by CRI's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// `namespace/name` of its pod.
+    pub(crate) pod: String,
+    pub(crate) id: String,
+    pub(crate) sandbox: String,
+    /// The image by its digest.
+    pub(crate) image: String,
+    /// The first process, on the host.
+    pub(crate) pid: u32,
+    /// After the epoch, by the guest's clock.
+    pub(crate) started_at_ns: i64,
+}
+
+/// A pod of one container, for the bare calls.
+#[derive(Debug, Clone)]
+pub(crate) struct RawPod {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) args: Vec<String>,
+}
+
+/// A connection to a guest's runtime.
+pub(crate) struct Cri {
+    tokio: tokio::runtime::Runtime,
+    client: RuntimeServiceClient<Channel>,
+}
+
+impl Cri {
+    /// Connects, for as long as the guest is not rebooted.
+    pub(crate) fn connect(guest: &Guest) -> Result<Self> {
+        let socket = guest.forward_socket(SOCKET)?;
+        let tokio =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
+        let channel = tokio.block_on(connect(socket))?;
+        let client = RuntimeServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        Ok(Self { tokio, client })
+    }
+
+    /// All containers that run.
+    pub(crate) fn running(&self) -> Result<Vec<Container>> {
+        self.tokio.block_on(async {
+            let mut client = self.client.clone();
+            let list = client.list_containers(ListContainersRequest { filter: None }).await;
+            let list = list.context("list the runtime's containers")?.into_inner().containers;
+            let mut running = Vec::new();
+            for container in
+                list.iter().filter(|found| found.state == ContainerState::ContainerRunning as i32)
+            {
+                let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: true };
+                let answer = client.container_status(request).await;
+                let answer =
+                    answer.with_context(|| format!("look at container {}", container.id))?.into_inner();
+                let status = answer.status.context("a container has a status")?;
+                let info = answer.info.get("info").map(String::as_str).unwrap_or_default();
+                running.push(understand(&status, &container.pod_sandbox_id, info)?);
+            }
+            Ok(running)
+        })
+    }
+
+    /// Whether the network is configured; the runtime's own words if it is not.
+    pub(crate) fn network(&self) -> Result<Result<(), String>> {
+        self.tokio.block_on(async {
+            let answer = self.client.clone().status(StatusRequest { verbose: false }).await;
+            let conditions = answer.context("ask the runtime for its state")?.into_inner().status;
+            let conditions = conditions.context("the runtime says no state")?.conditions;
+            let network = conditions.into_iter().find(|condition| condition.r#type == "NetworkReady");
+            let network = network.context("the runtime says nothing of its network")?;
+            Ok(if network.status { Ok(()) } else { Err(network.message) })
+        })
+    }
+
+    /// Makes pods by the bare calls, some at once; answers how long all took, and removes them.
+    pub(crate) fn time_raw(&self, pods: &[RawPod]) -> Result<Duration> {
+        self.tokio.block_on(async {
+            let gate = Arc::new(Semaphore::new(AT_ONCE));
+            let begun = Instant::now();
+            let mut making = JoinSet::new();
+            for pod in pods.iter().cloned() {
+                let (client, gate) = (self.client.clone(), Arc::clone(&gate));
+                making.spawn(async move {
+                    let _turn = gate.acquire_owned().await.context("wait for a turn")?;
+                    Box::pin(run(client, &pod))
+                        .await
+                        .with_context(|| format!("make pod {} by bare calls", pod.name))
+                });
+            }
+            let made = making.join_all().await;
+            let took = begun.elapsed();
+            for sandbox in made.iter().flatten() {
+                let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.clone() };
+                let removed = self.client.clone().remove_pod_sandbox(request).await;
+                removed.with_context(|| format!("remove sandbox {sandbox}"))?;
+            }
+            made.into_iter().collect::<Result<Vec<_>>>()?;
+            Ok(took)
+        })
+    }
+}
+
+async fn connect(socket: PathBuf) -> Result<Channel> {
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    // The address is a formality: the connector goes to the socket.
+    let endpoint = Endpoint::from_static("http://containerd.invalid").timeout(CALL_LIMIT);
+    endpoint.connect_with_connector(connector).await.context("connect to the guest's runtime")
+}
+
+fn understand(status: &ContainerStatus, sandbox: &str, info: &str) -> Result<Container> {
+    let info: serde_json::Value = serde_json::from_str(info).context("understand a container's details")?;
+    let label = |name: &str| status.labels.get(name).map_or("", String::as_str);
+    let pid = info["pid"].as_u64().context("a running container has a process")?;
+    Ok(Container {
+        pod: format!("{}/{}", label("io.kubernetes.pod.namespace"), label("io.kubernetes.pod.name")),
+        id: status.id.clone(),
+        sandbox: sandbox.to_owned(),
+        image: status.image_ref.clone(),
+        pid: u32::try_from(pid).context("a pid")?,
+        started_at_ns: status.started_at,
+    })
+}
+
+async fn run(mut client: RuntimeServiceClient<Channel>, pod: &RawPod) -> Result<String> {
+    let metadata = PodSandboxMetadata {
+        name: pod.name.clone(),
+        uid: pod.name.clone(),
+        namespace: "raw".to_owned(),
+        attempt: 0,
+    };
+    let sandbox = PodSandboxConfig {
+        metadata: Some(metadata),
+        hostname: pod.name.clone(),
+        log_directory: format!("/var/log/raw/{}", pod.name),
+        dns_config: Some(DnsConfig::default()),
+        linux: Some(LinuxPodSandboxConfig { cgroup_parent: "raw.slice".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: String::new() };
+    let pod_sandbox_id =
+        client.run_pod_sandbox(request).await.context("run the sandbox")?.into_inner().pod_sandbox_id;
+    let container = ContainerConfig {
+        metadata: Some(ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
+        image: Some(ImageSpec { image: pod.image.clone(), ..Default::default() }),
+        command: pod.command.clone(),
+        args: pod.args.clone(),
+        log_path: "main.log".to_owned(),
+        ..Default::default()
+    };
+    let request = CreateContainerRequest {
+        pod_sandbox_id: pod_sandbox_id.clone(),
+        config: Some(container),
+        sandbox_config: Some(sandbox),
+    };
+    let container_id =
+        client.create_container(request).await.context("make the container")?.into_inner().container_id;
+    client.start_container(StartContainerRequest { container_id }).await.context("start the container")?;
+    Ok(pod_sandbox_id)
+}

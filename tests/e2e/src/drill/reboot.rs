@@ -1,0 +1,142 @@
+//! The reboot drill: a host goes off in good order and comes back with another kernel, while control plane and registry
+//! are away. Every pod returns as it was.
+
+use super::measure::{Measure, Report};
+use super::pods::{DrillPod, manifest, pods};
+use super::raw_cri::Cri;
+use super::{databases, sight};
+use crate::{Fleet, FleetSpec};
+use anyhow::{Context, Result, ensure};
+use berth_lab::{Guest, Kernel, Machine, Suite, wait_until};
+use std::time::Duration;
+
+/// From the boot until all pods are back.
+const RETURN_LIMIT: Duration = Duration::from_secs(900);
+/// From the wish to evict all pods until they are gone.
+const EVICT_LIMIT: Duration = Duration::from_secs(600);
+/// Until the runtime has read another network's configuration.
+const NETWORK_LIMIT: Duration = Duration::from_secs(60);
+/// Recovery does more than the bare calls: it stops what was left of the old sandboxes, hands the disks on, removes
+/// what held them, and looks at everything in between. So much longer than the bare calls alone it may take.
+const BUDGET: f64 = 3.0;
+/// The network for the bare calls: the same bridge, and Debian's own `host-local`.
+const RAW_NETWORK: &str = r#"{"cniVersion": "1.0.0", "name": "raw", "plugins": [{"type": "bridge", "bridge": "berth0",
+"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.89.0.0/16", "rangeStart": "10.89.9.1", "rangeEnd": "10.89.9.99"}]]}}]}"#;
+
+/// Which drill.
+#[derive(Debug, Clone)]
+pub struct RebootSpec {
+    /// The lab's name.
+    pub lab: String,
+    /// How many pods, at least 2.
+    pub pods: usize,
+}
+
+/// Runs the drill.
+///
+/// # Errors
+/// When it cannot be carried through; what the pods came to is in the report.
+pub fn reboot(spec: &RebootSpec) -> Result<Report> {
+    ensure!(spec.pods >= 2, "the drill has at least 2 pods, not {}", spec.pods);
+    let fleet = Fleet::up(&FleetSpec { name: spec.lab.clone(), guests: 1, joined: 1, suite: Suite::Trixie })?;
+    let (guest, kernel) = (fleet.lab().guest(0), fleet.kernel(0));
+    let pods = pods(spec.pods);
+    println!("drill: run {} pods", pods.len());
+    fleet.apply(&manifest(&pods), &["--wait", "--timeout", "15m"])?;
+    let cri = Cri::connect(&guest)?;
+    databases::tell_redis(&kernel)?;
+    sight::mark(&guest, &cri)?;
+    let before = sight::look(&guest, &cri)?;
+    ensure!(before.len() == pods.len(), "{} pods run, {} were ordered", before.len(), pods.len());
+    let release = guest.run_ok("uname -r")?;
+
+    println!("drill: control plane and registry away; off and on again with the other kernel");
+    fleet.stop_control()?;
+    fleet.lab().stop("registry")?;
+    let writer = databases::Writer::start(&kernel, fleet.lab().directory().join("rows.log"))?;
+    guest.power_off()?;
+    let acknowledged = writer.finish()?;
+    guest.boot(&Machine { kernel: Kernel::Oldest, ..Machine::default() })?;
+    let other = guest.run_ok("uname -r")?;
+    ensure!(other != release, "the host came back with the same kernel, {}", other.trim());
+    println!("drill: kernel {} → {}", release.trim(), other.trim());
+
+    let cri = Cri::connect(&guest)?;
+    let mut report = Report::default();
+    let returned = wait_until("all pods to be back", RETURN_LIMIT, || {
+        Ok((cri.running()?.len() >= pods.len()).then_some(()))
+    });
+    if let Err(error) = returned {
+        report.faults.push(format!("{error:#}"));
+    }
+    report.faults.extend(sight::differences(&before, &sight::look(&guest, &cri)?));
+    let rows = databases::rows(&kernel, acknowledged)?;
+    if rows != acknowledged {
+        report.faults.push(format!("postgresql has {rows} of {acknowledged} acknowledged rows"));
+    }
+    report.faults.extend(databases::redis_fault(&kernel)?);
+    let times = recovery_times(&guest, &cri)?;
+    let raw = raw_time(&fleet, &guest, &pods)?;
+    fill(&mut report, &times, raw, rows, acknowledged);
+    Ok(report)
+}
+
+fn fill(report: &mut Report, times: &[(String, f64)], raw: Duration, rows: u64, acknowledged: u64) {
+    let total = times.iter().map(|(_, time)| *time).fold(0.0, f64::max);
+    #[allow(clippy::cast_precision_loss)]
+    let (count, rows, acknowledged) = (times.len() as f64, rows as f64, acknowledged as f64);
+    for (pod, time) in times {
+        report.add(format!("{pod}: from the agent's start to the container's"), *time, "s");
+    }
+    let raw = raw.as_secs_f64();
+    let mut compare = |metric: &str, value: f64, unit, floor: f64, budget: f64| {
+        report.measures.push(Measure {
+            metric: metric.to_owned(),
+            value,
+            unit,
+            floor: Some(floor),
+            budget: Some(budget),
+        });
+    };
+    compare("all pods back; floor: bare CRI calls", total, "s", raw, BUDGET);
+    compare("time per pod; floor: bare CRI calls", total / count, "s", raw / count, BUDGET);
+    compare("rows there; floor: rows acknowledged", rows, "rows", acknowledged, 1.0);
+}
+
+/// Of each pod: from the start of the agent's process to that of the container, seconds.
+fn recovery_times(guest: &Guest, cri: &Cri) -> Result<Vec<(String, f64)>> {
+    let said = guest.run_ok(
+        "systemctl show berthd --value -p ExecMainStartTimestampMonotonic; cut -d' ' -f1 /proc/uptime; date +%s.%N",
+    )?;
+    let numbers: Vec<f64> = said.lines().map_while(|line| line.trim().parse().ok()).collect();
+    let [started_us, uptime, now] = numbers.as_slice() else {
+        anyhow::bail!("the guest's clocks say {said:?}");
+    };
+    let agent_started = now - uptime + started_us / 1e6;
+    #[allow(clippy::cast_precision_loss)]
+    let since = |started_at_ns: i64| started_at_ns as f64 / 1e9 - agent_started;
+    let mut times: Vec<_> =
+        cri.running()?.into_iter().map(|container| (container.pod, since(container.started_at_ns))).collect();
+    times.sort_by(|one, other| one.1.total_cmp(&other.1));
+    Ok(times)
+}
+
+/// How long the same pods take by bare calls, in the same guest, once it has no others.
+fn raw_time(fleet: &Fleet, guest: &Guest, pods: &[DrillPod]) -> Result<Duration> {
+    println!("drill: the same pods by bare calls of the runtime");
+    fleet.run_control()?;
+    fleet.wait_ready(guest)?;
+    for pod in pods {
+        fleet.berth_ok(&["evict", &pod.id(), "--release", "--grace", "5s"])?;
+    }
+    let cri = Cri::connect(guest)?;
+    wait_until("all pods to be evicted", EVICT_LIMIT, || Ok(cri.running()?.is_empty().then_some(())))?;
+    guest.put_file("/etc/cni/net.d/00-raw.conflist", RAW_NETWORK.as_bytes())?;
+    guest.run_ok("systemctl restart containerd")?;
+    let cri = Cri::connect(guest)?;
+    wait_until("the runtime's network", NETWORK_LIMIT, || Ok(cri.network()?.ok()))?;
+    let raw: Vec<_> = pods.iter().map(DrillPod::raw).collect();
+    let took = cri.time_raw(&raw).context("time the bare calls")?;
+    guest.run_ok("rm /etc/cni/net.d/00-raw.conflist && systemctl restart containerd")?;
+    Ok(took)
+}
