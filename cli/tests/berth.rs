@@ -187,6 +187,36 @@ async fn stopping_and_starting() {
 }
 
 #[tokio::test]
+async fn changing_a_pod_in_place() {
+    let bed = Bed::new().await.with_pod(PodState::Running).await;
+    bed.berth(&["restart", "shop/web", "--rebuild", "--wait"]).await.check(
+        0,
+        &["pod shop/web: done, Running on node-1 (order 01ARZ3NDEKTSV4RRFFQ69G5FAV)"],
+        &[],
+    );
+    bed.platform.state.lock().unwrap().orders.clear();
+    let upgrade = ["upgrade", "shop/web", "--image", "web=registry.example/web:2", "--env", "web:A=b=c"];
+    bed.berth(&upgrade).await.check(0, &["pod shop/web: ordered, Running on node-1"], &[]);
+    bed.berth_with(&["upgrade", "-f", "-", "--settle", "2s"], POD).await.check(0, &["ordered"], &[]);
+    bed.platform.state.lock().unwrap().orders.clear();
+    let broken = ["upgrade", "shop/web", "--image", "web=registry.example/broken:2", "--wait"];
+    bed.berth(&broken).await.check(1, &[], &["RolledBack: order", "NotReady: it died", "as it was before"]);
+    let resize = ["resize", "shop/web", "--container", "web", "--pids-max", "9", "--ulimit", "nofile=1:2"];
+    bed.berth(&resize).await.check(0, &["ordered"], &[]);
+    let asked = bed.platform.asked();
+    for expected in [
+        "RestartPodRequest { pod: Some(PodRef { namespace: \"shop\", name: \"web\" }), disk: Rebuild",
+        "image: Some(\"registry.example/web:2\"), digest: None, env: [EnvVar { name: \"A\", value: \"b=c\" }]",
+        "change: Some(Request(PodRequest",
+        "settle_ms: Some(2000)",
+        "pids_max: Some(9)",
+        "ulimits: [Ulimit { rlimit: \"nofile\", soft: 1, hard: 2 }]",
+    ] {
+        assert!(asked.contains(expected), "{expected} is not in {asked}");
+    }
+}
+
+#[tokio::test]
 async fn looking_at_pods() {
     let bed = Bed::new().await.with_pod(PodState::Running).await;
     bed.berth(&["get"]).await.check(0, &["POD", "shop/web  Running", "node-1"], &[]);
@@ -321,6 +351,12 @@ async fn asked_wrongly() {
         (vec!["evict", "web"], "not of the form namespace/name"),
         (vec!["evict", "shop/web", "--grace", "5"], "has no unit"),
         (vec!["evict", "shop/web", "--timeout", "5s"], "--wait"),
+        (vec!["upgrade", "shop/web"], "nothing to change is named"),
+        (vec!["upgrade"], "--file"),
+        (vec!["upgrade", "shop/web", "--image", "web"], "CONTAINER=IMAGE"),
+        (vec!["resize", "shop/web", "--memory-max", "lots"], "lots"),
+        (vec!["resize", "shop/web", "--ulimit", "nofile=1"], "--container"),
+        (vec!["restart", "shop/web", "--reuse", "--rebuild"], "cannot be used with"),
         (vec!["pull", "node-1", "redis"], "not of the form registry/repository:tag"),
         (vec!["nodes", "Node"], "no DNS label"),
         (vec!["apply"], "--file"),

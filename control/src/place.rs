@@ -2,9 +2,10 @@
 
 use crate::facts::Facts;
 use crate::state::{DEFAULT_POOL, State};
-use berth_model::{Bytes, CpuBinding, CpuSet, MemSet, NodeName};
+use berth_model::{Bytes, CpuBinding, CpuSet, MemSet, NodeName, PodId};
 use berth_numa::{Free, Sharing, Topology, assign, distance_of, nodes_of};
 use berth_placement::{AssignCpus, CpuAssignment, CpuDemand, NodeView};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// The topologies of all nodes, and who has what of their memory.
@@ -15,8 +16,8 @@ impl AssignCpus for Topologies<'_> {
         let facts = self.facts(&node.name).ok_or("its topology is unknown")?;
         match demand {
             CpuDemand::Count { count, memory } => {
-                let mut free =
-                    Free { cpus: node.free_cpus.clone(), memory: self.free_memory(&node.name, facts) };
+                let memory_left = self.free_memory(&node.name, facts, None);
+                let mut free = Free { cpus: node.free_cpus.clone(), memory: memory_left };
                 let best = count_of(&facts.topology, &free, count, memory)?;
                 if check_lender(node, &best.cpus).is_ok() {
                     return Ok(best);
@@ -39,16 +40,19 @@ impl Topologies<'_> {
         self.0.nodes.get(node)?.facts.as_ref()
     }
 
-    /// What pods that are bound to memory nodes have left of each. Memory of pods on shared CPUs may be anywhere; it
-    /// counts for the host as a whole only.
-    fn free_memory(&self, node: &NodeName, facts: &Facts) -> BTreeMap<u32, Bytes> {
+    /// What pods that are bound to memory nodes have left of each, apart from one of them. Memory of pods on shared CPUs
+    /// may be anywhere; it counts for the host as a whole only.
+    fn free_memory(&self, node: &NodeName, facts: &Facts, except: Option<&PodId>) -> BTreeMap<u32, Bytes> {
         let nodes = facts.topology.nodes().iter();
         let mut free: BTreeMap<u32, Bytes> = nodes.map(|node| (node.id, node.memory)).collect();
         let pods = self.0.nodes.get(node).into_iter().flat_map(|node| &node.pods);
-        for pod in pods.filter_map(|id| self.0.pods.get(id)) {
-            let Some(CpuBinding::Exclusive { mems, .. }) = pod.spec.as_ref().map(|spec| &spec.cpu) else {
-                continue;
-            };
+        let others = pods.filter(|id| Some(*id) != except);
+        for pod in others.filter_map(|id| self.0.pods.get(id)) {
+            let mems = pod.specs().filter_map(|spec| match &spec.cpu {
+                CpuBinding::Exclusive { mems, .. } => Some(mems),
+                CpuBinding::Shared { .. } => None,
+            });
+            let Some(mems) = mems.cloned().reduce(|all, mems| all.union(&mems)) else { continue };
             let share = pod.memory().0.div_ceil(mems.len().max(1) as u64);
             for id in mems.iter() {
                 if let Some(left) = free.get_mut(&id) {
@@ -58,6 +62,56 @@ impl Topologies<'_> {
         }
         free
     }
+}
+
+/// CPUs for a pod that stays on its node: as many as can be of those that it has, so that little memory has to move.
+pub(crate) struct Staying<'a> {
+    /// All nodes. The view that is searched must be without the pod.
+    pub all: Topologies<'a>,
+    /// Which pod.
+    pub pod: &'a PodId,
+    /// What it has for itself.
+    pub has: Option<(CpuSet, MemSet)>,
+}
+
+impl AssignCpus for Staying<'_> {
+    fn assign(&self, node: &NodeView, demand: CpuDemand<'_>) -> Result<CpuAssignment, String> {
+        let (CpuDemand::Count { count, memory }, Some((cpus, mems))) = (demand, &self.has) else {
+            return self.all.assign(node, demand);
+        };
+        let facts = self.all.facts(&node.name).ok_or("its topology is unknown")?;
+        let memory_left = self.all.free_memory(&node.name, facts, Some(self.pod));
+        let kept = match (count as usize).cmp(&cpus.len()) {
+            Ordering::Equal => exactly(&facts.topology, cpus, Some(mems)),
+            Ordering::Less => {
+                let free = Free { cpus: cpus.clone(), memory: memory_left.clone() };
+                count_of(&facts.topology, &free, count, memory)
+            }
+            Ordering::Greater => grown(&facts.topology, node, cpus, count),
+        };
+        let fits = |found: &CpuAssignment| {
+            let left = found.mems.iter().filter_map(|id| memory_left.get(&id));
+            left.map(|bytes| bytes.0).fold(0, u64::saturating_add) >= memory.0
+                && check_lender(node, &found.cpus).is_ok()
+        };
+        match kept.ok().filter(fits) {
+            Some(kept) => Ok(kept),
+            None => self.all.assign(node, demand),
+        }
+    }
+}
+
+/// What it has, and more: near by if there is any.
+fn grown(topology: &Topology, node: &NodeView, has: &CpuSet, count: u32) -> Result<CpuAssignment, String> {
+    let more = count - u32::try_from(has.len()).unwrap_or(count);
+    let free = node.free_cpus.difference(has).difference(&kept_for_lender(node));
+    let own = nodes_of(topology, has).map_err(|error| error.to_string())?;
+    let local = topology.nodes().iter().filter(|node| own.contains(node.id));
+    let local = local.fold(CpuSet::new(), |all, node| all.union(&node.cpus));
+    // Memory is looked at once both parts are known.
+    let any = |cpus: CpuSet| count_of(topology, &Free { cpus, memory: BTreeMap::new() }, more, Bytes(0));
+    let added = any(free.intersection(&local)).or_else(|_| any(free.clone()))?;
+    exactly(topology, &has.union(&added.cpus), None)
 }
 
 fn count_of(topology: &Topology, free: &Free, count: u32, memory: Bytes) -> Result<CpuAssignment, String> {

@@ -70,6 +70,8 @@ pub struct ContainerRequest {
 pub struct PodRequest {
     /// Who it is.
     pub pod: PodId,
+    /// What it is selected by; no node hears of them.
+    pub labels: BTreeMap<String, String>,
     /// The pod's name when absent.
     pub hostname: Option<String>,
     /// What kind of application it is; decides the CPU weight where `limits` names none.

@@ -24,6 +24,7 @@ impl TryFrom<v1::PodRequest> for PodRequest {
         check_names(&containers)?;
         let request = Self {
             pod: pod_from(wire.pod)?,
+            labels: wire.labels.into_iter().collect(),
             hostname: wire.hostname,
             class: class_from(wire.class).at("class")?,
             priority: wire.priority,
@@ -113,6 +114,7 @@ impl From<&PodRequest> for v1::PodRequest {
     fn from(request: &PodRequest) -> Self {
         Self {
             pod: Some((&request.pod).into()),
+            labels: request.labels.clone().into_iter().collect(),
             hostname: request.hostname.clone(),
             class: v1::AppClass::from(request.class).into(),
             priority: request.priority,

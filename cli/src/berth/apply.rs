@@ -60,7 +60,7 @@ async fn submit_and_wait(
     session.output.note(&format!("\n{}", table::pods(&ended, Width::Narrow, session.output.style).trim_end()))
 }
 
-fn read(path: &Path) -> Result<Vec<Manifest>> {
+pub(super) fn read(path: &Path) -> Result<Vec<Manifest>> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let unreadable = |error: io::Error| Failure::usage(format!("cannot read {name}: {error}"));
     let mut text = String::new();

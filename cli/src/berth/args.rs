@@ -17,6 +17,8 @@ Examples:
   berth get -o json | jq -r '.[] | select(.state == \"Failed\") | .message'
   berth evict shop/web --wait          off its node; identity and address stay
   berth release shop/web               give up address, disks and identity
+  berth upgrade shop/web --image web=registry.example/shop/web:2 --wait
+  berth resize shop/web --memory-max 1Gi
 
 Exit codes:
   0  done
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     Release(Release),
     Stop(Stop),
     Start(Start),
+    Restart(super::in_place::Restart),
+    Upgrade(super::in_place::Upgrade),
+    Resize(super::in_place::Resize),
     Nodes(Nodes),
     Inspect(Inspect),
     Pools(Pools),
@@ -209,7 +214,7 @@ pub(crate) struct Stop {
     pub wait: WaitArgs,
 }
 
-/// Start a stopped pod again
+/// Start a stopped pod again, or one that waits for this word since its host rebooted
 #[derive(Debug, Args)]
 pub(crate) struct Start {
     /// Which pod

@@ -3,6 +3,8 @@
 mod apply;
 mod args;
 mod change;
+mod in_place;
+mod patch;
 mod show;
 mod wait;
 
@@ -39,6 +41,9 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Release(release) => change::release(&session, &release).await,
         Command::Stop(stop) => change::stop(&session, &stop).await,
         Command::Start(start) => change::start(&session, &start).await,
+        Command::Restart(restart) => in_place::restart(&session, &restart).await,
+        Command::Upgrade(upgrade) => in_place::upgrade(&session, &upgrade).await,
+        Command::Resize(resize) => in_place::resize(&session, &resize).await,
         Command::Nodes(nodes) => show::nodes(&session, &nodes).await,
         Command::Inspect(inspect) => change::inspect(&session, &inspect).await,
         Command::Pools(pools) => show::pools(&session, &pools).await,

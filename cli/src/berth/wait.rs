@@ -233,6 +233,10 @@ pub(super) async fn until_order(
             if let Some(record) = record {
                 match table::outcome(record.outcome.as_ref()) {
                     Some(("done", _)) => return Ok(()),
+                    Some(("rolled back", why)) => {
+                        let why = format!("order {id}: {why}; everything is as it was before");
+                        return Err(Failure::refused("RolledBack", why));
+                    }
                     Some((_, why)) => return Err(Failure::refused("Failed", format!("order {id}: {why}"))),
                     None if record.state != state => {
                         output::progress(&format!("order {id}: {}", record.state));

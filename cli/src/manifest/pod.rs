@@ -26,6 +26,8 @@ struct RawPod {
 struct RawMetadata {
     namespace: Label,
     name: Label,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -231,11 +233,15 @@ impl TryFrom<RawPod> for PodDocument {
     type Error = String;
 
     fn try_from(raw: RawPod) -> Result<Self, String> {
-        let RawMetadata { namespace, name } = raw.metadata;
+        let RawMetadata { namespace, name, labels } = raw.metadata;
+        if labels.keys().any(String::is_empty) {
+            return Err("metadata.labels holds an empty name".to_owned());
+        }
         let pod = PodId::new(namespace.0, name.0).map_err(|error| error.to_string())?;
         let spec = raw.spec.0;
         Ok(Self(PodRequest {
             pod,
+            labels,
             hostname: spec.hostname.map(|hostname| hostname.0),
             class: spec.class.map_or_else(AppClass::default, Into::into),
             priority: spec.priority.map_or(0, |priority| priority.0),

@@ -27,6 +27,12 @@ fn message(pod: &v1::Pod) -> &str {
     if pod.message.is_empty() { reported } else { &pod.message }
 }
 
+fn revision(pod: &v1::Pod) -> String {
+    let text =
+        |revision: &v1::PodRevision| format!("{} to generation {}", revision.verb, revision.generation);
+    pod.revision.as_ref().map(text).unwrap_or_default()
+}
+
 fn phase(pod: &v1::Pod) -> Field {
     pod.status.as_ref().map_or_else(|| "".into(), |status| pod_phase(status.phase))
 }
@@ -87,6 +93,7 @@ pub(crate) fn pod(pod: &v1::Pod, style: Style) -> String {
             ("State", pod_state_field(pod.state)),
             ("Phase", phase(pod)),
             ("Message", field(message(pod))),
+            ("Under way", revision(pod).into()),
             ("Node", field(pod.node.as_deref().unwrap_or_default())),
             ("Address", address(pod).into()),
             ("CPUs", binding(spec.and_then(|spec| spec.cpu.as_ref())).into()),

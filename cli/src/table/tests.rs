@@ -123,6 +123,7 @@ fn platform_pods() -> Vec<v1::Pod> {
         spec: Some(spec()),
         status: Some(pod_status()),
         message: String::new(),
+        revision: None,
         orders: vec![order("web")],
     };
     let gone = v1::Pod {

@@ -100,6 +100,44 @@ impl Service {
         Ok(Response::new(pod.clone()))
     }
 
+    /// Gives a pod an order that is done, or rolled back where its reason says so, by the time that somebody looks.
+    fn order(
+        &self,
+        pod: Option<&v1::PodRef>,
+        asked: &dyn std::fmt::Debug,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let asked = format!("{asked:?}");
+        let mut state = self.state();
+        let name = id(pod);
+        let found = state.pods.get_mut(&name);
+        let found = found.ok_or_else(|| Status::not_found(format!("there is no pod {name}")))?;
+        found.seq += 1;
+        let target = v1::PodOrder { pod: pod.cloned(), seq: found.seq, ..Default::default() };
+        let order = v1::Order {
+            id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+            node: "node-1".to_owned(),
+            target: Some(v1::order::Target::Pod(target)),
+            ..Default::default()
+        };
+        let answer = v1::Pod { orders: vec![order.clone()], ..found.clone() };
+        let reason =
+            v1::Reason { code: "NotReady".to_owned(), message: "it died".to_owned(), ..Default::default() };
+        let (ending, outcome) = match asked.contains("broken") {
+            true => {
+                ("rolled back", Some(v1::Outcome { outcome: Some(v1::outcome::Outcome::RolledBack(reason)) }))
+            }
+            false => ("accepted", None),
+        };
+        state.orders.push(v1::OrderRecord {
+            order: Some(order),
+            state: ending.to_owned(),
+            outcome,
+            ..Default::default()
+        });
+        state.asked.push(asked);
+        Ok(Response::new(answer))
+    }
+
     /// What a watch shows of a fate; an error ends the stream.
     fn suffer(&self, fate: &Fate) -> Result<v1::PodEvent, Status> {
         let mut state = self.state();
@@ -221,6 +259,27 @@ impl Platform for Service {
     async fn start_pod(&self, request: Request<v1::StartPodRequest>) -> Result<Response<v1::Pod>, Status> {
         let request = request.into_inner();
         self.bring(request.pod.as_ref(), PodState::Placed, &request)
+    }
+
+    async fn restart_pod(
+        &self,
+        request: Request<v1::RestartPodRequest>,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner();
+        self.order(request.pod.as_ref(), &request)
+    }
+
+    async fn upgrade_pod(
+        &self,
+        request: Request<v1::UpgradePodRequest>,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner();
+        self.order(request.pod.as_ref(), &request)
+    }
+
+    async fn resize_pod(&self, request: Request<v1::ResizePodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let request = request.into_inner();
+        self.order(request.pod.as_ref(), &request)
     }
 
     async fn list_orders(

@@ -117,10 +117,9 @@ pub(crate) fn after_outcome(before: Standing, verb: &PodVerb, ending: &Ending) -
         Ending::Done => after_done(before, verb),
         // The node never heard of the pod, or has forgotten it: what should go is gone.
         Ending::Refused(reason) if reason.is_no_such_pod() => after_no_such_pod(before, verb),
-        Ending::Refused(reason) => after_trouble(before, verb, &format!("refused: {}", reason.text)),
+        Ending::Refused(reason) => after_refusal(before, verb, &format!("refused: {}", reason.text)),
         Ending::Failed(reason) => after_trouble(before, verb, &reason.text),
-        Ending::RolledBack(reason) => Transition::to(PodState::Running, Presence::OnNode)
-            .saying(verb, &format!("rolled back: {}", reason.text)),
+        Ending::RolledBack(reason) => after_trouble(before, verb, &format!("rolled back: {}", reason.text)),
     }
 }
 
@@ -166,6 +165,16 @@ fn after_no_such_pod(before: Standing, verb: &PodVerb) -> Transition {
     }
 }
 
+/// What was refused has changed nothing: a pod that ran still does.
+fn after_refusal(before: Standing, verb: &PodVerb, why: &str) -> Transition {
+    match (verb, before.state) {
+        (PodVerb::Restart { .. }, PodState::Running) => {
+            Transition::to(before.state, before.presence).saying(verb, why)
+        }
+        (_, _) => after_trouble(before, verb, why),
+    }
+}
+
 fn after_trouble(before: Standing, verb: &PodVerb, why: &str) -> Transition {
     match verb {
         // A Run gets there or is undone by its node, so nothing of it is left.
@@ -190,7 +199,11 @@ mod tests {
     };
 
     fn run(disk: Disk) -> PodVerb {
-        let spec = PodSpec {
+        PodVerb::Run { spec: spec(), disk }
+    }
+
+    fn spec() -> Box<PodSpec> {
+        Box::new(PodSpec {
             hostname: "web".to_owned(),
             class: AppClass::Standard,
             priority: 0,
@@ -204,8 +217,7 @@ mod tests {
             disk: DiskPolicy::Reuse,
             recovery: RecoveryPolicy::Offline,
             stop_grace_ms: 0,
-        };
-        PodVerb::Run { spec: Box::new(spec), disk }
+        })
     }
 
     fn evict(disposition: EvictDisposition) -> PodVerb {
@@ -226,10 +238,15 @@ mod tests {
             ("Evict keep", PodState::Evicting, evict(EvictDisposition::Keep)),
             ("Evict release", PodState::Evicting, evict(EvictDisposition::Release)),
             ("Release", PodState::Evicted, PodVerb::Release),
+            ("Restart", PodState::Running, PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 0 }),
+            ("Restart dead", PodState::Placed, PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 0 }),
+            ("Upgrade", PodState::Running, PodVerb::Upgrade { spec: spec(), settle_ms: 0 }),
+            ("Resize", PodState::Running, PodVerb::Resize { spec: spec() }),
         ];
         let outcomes = [
             ("done", Ending::Done),
             ("failed", Ending::Failed(Reason::of_step("StopContainer", "busy"))),
+            ("rolled back", Ending::RolledBack(Reason::of_step("AwaitReady", "it broke"))),
             ("refused", refused(Refusal::Unsupported("swap".to_owned()))),
             ("no such pod", no_such_pod),
         ];

@@ -1,5 +1,6 @@
 //! `Platform`: what platforms and operators drive Berth by. Every RPC parses its request whole, then makes one change.
 
+mod change;
 mod pods;
 mod watch;
 
@@ -139,6 +140,27 @@ impl Platform for PlatformService {
     async fn start_pod(&self, request: Request<v1::StartPodRequest>) -> Result<Response<v1::Pod>, Status> {
         let caller = guard::peer(&request, Peer::Platform)?;
         self.start(request.into_inner(), &caller).await
+    }
+
+    async fn restart_pod(
+        &self,
+        request: Request<v1::RestartPodRequest>,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.restart(request.into_inner(), &caller).await
+    }
+
+    async fn upgrade_pod(
+        &self,
+        request: Request<v1::UpgradePodRequest>,
+    ) -> Result<Response<v1::Pod>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.upgrade(request.into_inner(), &caller).await
+    }
+
+    async fn resize_pod(&self, request: Request<v1::ResizePodRequest>) -> Result<Response<v1::Pod>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.resize(request.into_inner(), &caller).await
     }
 
     async fn list_orders(

@@ -9,9 +9,9 @@ use std::fmt::Display;
 use tonic::{Response, Status};
 
 /// Largest request: it is kept, put into an order and sent to a node, whole.
-const MAX_POD_BYTES: usize = 256 * 1024;
+pub(super) const MAX_POD_BYTES: usize = 256 * 1024;
 
-fn pod_id(wire: Option<v1::PodRef>) -> Result<PodId, Status> {
+pub(super) fn pod_id(wire: Option<v1::PodRef>) -> Result<PodId, Status> {
     pod_from(wire).map_err(|error| Status::invalid_argument(error.chain()))
 }
 
@@ -50,6 +50,14 @@ pub(super) fn snapshot(tx: &Tx<'_>, filter: &Filter) -> Vec<v1::Pod> {
     pods.filter(|pod| filter.matches(pod)).collect()
 }
 
+/// A pod with its open orders.
+pub(super) fn whole_pod(tx: &Tx<'_>, id: &PodId) -> Option<v1::Pod> {
+    let mut pod = tx.pods().get(id)?.to_wire();
+    let open = tx.orders_of_pod(id).into_iter().filter(|(_, order)| order.is_open());
+    pod.orders = open.map(|(_, order)| order.to_wire()).collect();
+    Some(pod)
+}
+
 fn wire_pod(tx: &Tx<'_>, id: &PodId) -> v1::Pod {
     let pod = tx.pods().get(id).map(crate::state::Pod::to_wire);
     // A pod whose identity has just ended is shown as what it was called.
@@ -79,12 +87,7 @@ impl PlatformService {
     pub(super) async fn get(&self, request: v1::GetPodRequest) -> Result<Response<v1::Pod>, Status> {
         let id = pod_id(request.pod)?;
         let name = id.clone();
-        let found = self.look(move |tx| {
-            let mut pod = tx.pods().get(&id)?.to_wire();
-            let open = tx.orders_of_pod(&id).into_iter().filter(|(_, order)| order.is_open());
-            pod.orders = open.map(|(_, order)| order.to_wire()).collect();
-            Some(pod)
-        });
+        let found = self.look(move |tx| whole_pod(tx, &id));
         let missing = || Status::not_found(format!("there is no pod {name}"));
         found.await?.map(Response::new).ok_or_else(missing)
     }

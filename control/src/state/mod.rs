@@ -12,6 +12,7 @@ mod order_record;
 mod pod_ops;
 mod pod_record;
 mod pool_ops;
+mod revise;
 mod submit;
 mod tx;
 mod view;
@@ -29,6 +30,7 @@ pub(crate) use order_record::{OrderRecord, Progress};
 pub(crate) use pod_ops::Evict;
 pub(crate) use pod_record::Pod;
 pub(crate) use pool_ops::PoolDetail;
+pub(crate) use revise::{DEFAULT_SETTLE_MS, Restart, Revise, Wish};
 pub(crate) use tx::{Event, Tx};
 pub(crate) use view::Views;
 

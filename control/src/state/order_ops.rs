@@ -23,6 +23,13 @@ impl NodePool {
     }
 }
 
+/// Whether a node was told of an order before it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Yes,
+    No,
+}
+
 /// A change of a shared pool.
 pub(crate) struct PoolChange {
     pub(crate) pool: PoolName,
@@ -73,22 +80,32 @@ impl Tx<'_> {
             | PodVerb::Evict { grace_ms, .. } => settings.order_deadline_ms.saturating_add(*grace_ms),
             PodVerb::Start | PodVerb::Resize { .. } | PodVerb::Release => settings.order_deadline_ms,
         };
-        // A pod must not be run before its CPUs have left the shared pool, nor before its pool is set.
         let after = match &verb {
-            PodVerb::Run { .. } | PodVerb::Resize { .. } => self.last_open_pool_order(node),
-            PodVerb::Stop { .. }
-            | PodVerb::Start
-            | PodVerb::Restart { .. }
-            | PodVerb::Upgrade { .. }
-            | PodVerb::Evict { .. }
-            | PodVerb::Release => None,
+            // A pod must not have its CPUs before they have left the shared pool, nor be in a pool before that is set.
+            PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
+                self.last_open_pool_order(node)
+            }
+            // A node does what is told of the generation that it has, which a revision that it was sent may raise.
+            PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
+                self.unanswered_revision(pod)
+            }
+            PodVerb::Release => None,
         };
         let record = self.pod_mut(pod)?;
         record.seq = record.seq.next();
+        let generation = match &verb {
+            PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => record.generation.next(),
+            PodVerb::Run { .. }
+            | PodVerb::Stop { .. }
+            | PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Evict { .. }
+            | PodVerb::Release => record.generation,
+        };
         let target = Target::Pod(PodOrder {
             pod: pod.clone(),
             incarnation: record.incarnation,
-            generation: record.generation,
+            generation,
             seq: record.seq,
             verb,
         });
@@ -131,6 +148,11 @@ impl Tx<'_> {
             && let Some(record) = self.touch_order(id).orders.get_mut(id)
         {
             record.progress = Progress::Accepted;
+            // Who waits for a pool waits for its end.
+            if matches!(record.order.target, Target::Pod(_)) {
+                self.take_on_generation(id);
+                self.send_waiters(node, id);
+            }
         }
     }
 
@@ -148,31 +170,39 @@ impl Tx<'_> {
             return;
         };
         let (node, target) = (record.node.clone(), record.order.target.clone());
+        let told = match record.progress {
+            Progress::Waiting { .. } => Told::No,
+            Progress::Sent | Progress::Accepted | Progress::Ended { .. } => Told::Yes,
+        };
         record.progress = Progress::Ended { ending: ending.clone(), at_ms };
         self.forget_oldest(&node);
         match target {
-            Target::Pod(order) => self.pod_outcome(&node, &order, ending),
+            Target::Pod(order) => {
+                self.revision_outcome(&order, ending, told);
+                self.pod_outcome(&node, &order, ending);
+                self.send_waiters(&node, id);
+            }
             Target::Node(NodeOrder { verb: NodeVerb::SetSharedCpus { pool, generation, .. } }) => {
                 self.pool_outcome(&node, &pool, generation, ending);
+                self.release_pool_waiters(&node, id, ending);
             }
             Target::Node(NodeOrder { verb: NodeVerb::PullImage { .. } | NodeVerb::Inspect }) => {}
         }
-        self.release_waiters(&node, id, ending);
     }
 
-    /// What waited for the order goes out. A Run whose CPUs could not be freed never does.
-    fn release_waiters(&mut self, node: &NodeName, ended: &OrderId, ending: &Ending) {
+    fn waiters(&self, node: &NodeName, on: &OrderId) -> Vec<(OrderId, &OrderRecord)> {
         let waits =
-            |record: &OrderRecord| matches!(&record.progress, Progress::Waiting { after } if after == ended);
-        let waiters: Vec<(OrderId, bool)> = self
-            .nodes
-            .get(node)
-            .into_iter()
-            .flat_map(|node| &node.orders)
-            .filter_map(|id| Some((id, self.orders.get(id)?)))
-            .filter(|(_, record)| waits(record))
-            .map(|(id, record)| (id.clone(), matches!(record.order.target, Target::Node(_))))
-            .collect();
+            |record: &OrderRecord| matches!(&record.progress, Progress::Waiting { after } if after == on);
+        let orders = self.nodes.get(node).into_iter().flat_map(|node| &node.orders);
+        let records = orders.filter_map(|id| Some((id.clone(), self.orders.get(id)?)));
+        records.filter(|(_, record)| waits(record)).collect()
+    }
+
+    /// What waited for a pool goes out. A pod's order whose CPUs could not be freed never does.
+    fn release_pool_waiters(&mut self, node: &NodeName, ended: &OrderId, ending: &Ending) {
+        let waiters = self.waiters(node, ended).into_iter();
+        let waiters: Vec<_> =
+            waiters.map(|(id, record)| (id, matches!(record.order.target, Target::Node(_)))).collect();
         for (id, sets_pool) in waiters {
             let why = match ending {
                 Ending::Done => None,
@@ -189,26 +219,60 @@ impl Tx<'_> {
         }
     }
 
+    /// What waited for a pod's order goes out, whatever came of that.
+    fn send_waiters(&mut self, node: &NodeName, on: &OrderId) {
+        let waiters: Vec<OrderId> = self.waiters(node, on).into_iter().map(|(id, _)| id).collect();
+        for id in waiters {
+            self.send(&id);
+        }
+    }
+
+    /// Lets an order go out, with the generation that the node has by now.
     fn send(&mut self, id: &OrderId) {
+        let generation_of = |order: &PodOrder| {
+            let pod = self.pods.get(&order.pod)?;
+            let stamped = match &order.verb {
+                PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
+                    true
+                }
+                PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } | PodVerb::Release => {
+                    false
+                }
+            };
+            (stamped && pod.incarnation == order.incarnation).then_some(pod.generation)
+        };
+        let generation = match self.orders.get(id).map(|record| &record.order.target) {
+            Some(Target::Pod(order)) => generation_of(order),
+            Some(Target::Node(_)) | None => None,
+        };
         if let Some(record) = self.touch_order(id).orders.get_mut(id) {
             record.progress = Progress::Sent;
+            if let (Target::Pod(order), Some(generation)) = (&mut record.order.target, generation) {
+                order.generation = generation;
+            }
             let node = record.node.clone();
             self.wake(&node);
         }
     }
 
-    /// Ends a pod's Run that no node has been told of yet; false when there is none.
-    pub(crate) fn cancel_unsent_run(&mut self, pod: &PodId, why: &str) -> bool {
-        let found = self
-            .orders_of_pod(pod)
-            .into_iter()
-            .find(|(_, record)| matches!(record.progress, Progress::Waiting { .. }))
-            .map(|(id, _)| id.clone());
-        let Some(id) = found else {
-            return false;
+    /// Ends a pod's Run, Upgrade or Resize that no node has been told of yet, and returns it.
+    pub(crate) fn cancel_untold(&mut self, pod: &PodId, why: &str) -> Option<PodVerb> {
+        let untold = |(id, record): (&OrderId, &OrderRecord)| match (&record.progress, &record.order.target) {
+            (Progress::Waiting { .. }, Target::Pod(order)) => match &order.verb {
+                PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
+                    Some((id.clone(), order.verb.clone()))
+                }
+                PodVerb::Stop { .. }
+                | PodVerb::Start
+                | PodVerb::Restart { .. }
+                | PodVerb::Evict { .. }
+                | PodVerb::Release => None,
+            },
+            (_, _) => None,
         };
-        self.end(&id, &Ending::Failed(Reason::of_step("Run", why)));
-        true
+        let (id, verb) = self.orders_of_pod(pod).into_iter().find_map(untold)?;
+        self.end(&id, &Ending::Failed(Reason::of_step(verb.name(), why)));
+        Some(verb)
     }
 
     fn forget_oldest(&mut self, node: &NodeName) {
@@ -267,6 +331,9 @@ impl Tx<'_> {
         };
         let left = pod.standing.presence == Presence::OnNode && standing.presence == Presence::Gone;
         let node = pod.node.clone();
+        if left {
+            pod.revision = None;
+        }
         pod.standing = standing;
         pod.message = message;
         if standing.state == PodState::Evicted {

@@ -3,7 +3,7 @@
 use super::order_ops::evict_verb;
 use super::{Denied, Pod, Tx};
 use crate::flow::{PodState, Presence, Standing};
-use berth_model::{EvictDisposition, NodeName, PodId, PodVerb, Target};
+use berth_model::{EvictDisposition, NodeName, PodId, PodPhase, PodVerb, Target};
 
 /// Longest time between SIGTERM and SIGKILL: a day is a typing error, not a grace.
 pub(crate) const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -27,12 +27,12 @@ pub(crate) fn check_grace(grace_ms: u64) -> Result<(), Denied> {
 }
 
 impl Tx<'_> {
-    fn known_pod(&self, id: &PodId) -> Result<&Pod, Denied> {
+    pub(super) fn known_pod(&self, id: &PodId) -> Result<&Pod, Denied> {
         self.pods.get(id).ok_or_else(|| Denied::NotFound(format!("there is no pod {id}")))
     }
 
     /// The node that may have the pod.
-    fn node_of(&self, id: &PodId) -> Result<NodeName, Denied> {
+    pub(super) fn node_of(&self, id: &PodId) -> Result<NodeName, Denied> {
         let pod = self.known_pod(id)?;
         match (&pod.node, pod.standing.presence) {
             (Some(node), Presence::OnNode) => Ok(node.clone()),
@@ -44,7 +44,7 @@ impl Tx<'_> {
     }
 
     /// Gives an order to a pod that its node has, and moves it to `to`.
-    fn order_and_move(
+    pub(super) fn order_and_move(
         &mut self,
         pod: &PodId,
         verb: PodVerb,
@@ -69,7 +69,8 @@ impl Tx<'_> {
         match (pod.standing.presence, pod.standing.state) {
             (Presence::OnNode, PodState::Evicting) => return self.evict_again(id, wish.disposition),
             (Presence::OnNode, _) => {
-                if !self.cancel_unsent_run(id, "evicted before any node was told of it") {
+                let cancelled = self.cancel_untold(id, "evicted before any node was told of it");
+                if !matches!(cancelled, Some(PodVerb::Run { .. })) {
                     let verb = evict_verb(grace_ms, wish.disposition);
                     return self.order_and_move(id, verb, PodState::Evicting, &wish.reason);
                 }
@@ -141,12 +142,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// A pod whose Run no node has been told of cannot be told anything else.
     fn check_told(&self, id: &PodId) -> Result<(), Denied> {
-        let unsent = self
-            .orders_of_pod(id)
-            .into_iter()
-            .any(|(_, record)| matches!(record.progress, super::Progress::Waiting { .. }));
-        if unsent {
+        let untold = self.orders_of_pod(id).into_iter().any(|(_, record)| {
+            matches!(record.progress, super::Progress::Waiting { .. })
+                && matches!(&record.order.target, Target::Pod(order) if matches!(order.verb, PodVerb::Run { .. }))
+        });
+        if untold {
             return Err(Denied::Precondition(format!(
                 "pod {id} waits for its node's shared CPUs to be set: try again, or evict it"
             )));
@@ -167,6 +169,7 @@ impl Tx<'_> {
             PodState::Stopping | PodState::Stopped => Ok(()),
             PodState::Placed | PodState::Running | PodState::Failed => {
                 self.check_told(id)?;
+                self.cancel_untold(id, "stopped before the node was told of it");
                 self.order_and_move(id, PodVerb::Stop { grace_ms }, PodState::Stopping, reason)
             }
             PodState::Evicting | PodState::Evicted => {
@@ -175,13 +178,16 @@ impl Tx<'_> {
         }
     }
 
-    /// Starts a pod after a stop.
+    /// Starts a pod after a stop, or one that waits for this word since its host rebooted.
     ///
     /// # Errors
     /// When there is no such pod, or it is on no node, leaving it or still being stopped.
     pub(crate) fn start(&mut self, id: &PodId, reason: &str) -> Result<(), Denied> {
         self.node_of(id)?;
-        match self.known_pod(id)?.standing.state {
+        let pod = self.known_pod(id)?;
+        let held = pod.status.as_ref().is_some_and(|status| status.phase == PodPhase::Held);
+        match pod.standing.state {
+            PodState::Running if held => self.order_and_move(id, PodVerb::Start, PodState::Placed, reason),
             PodState::Placed | PodState::Running => Ok(()),
             PodState::Stopped | PodState::Failed => {
                 self.order_and_move(id, PodVerb::Start, PodState::Placed, reason)

@@ -1,12 +1,27 @@
 //! A pod as the control plane keeps it.
 
-use crate::flow::{PodState, Presence, Standing};
-use crate::store::{KeptRow, PodRow};
+use crate::flow::{InPlace, PodState, Presence, Standing};
+use crate::store::{KeptRow, PodRow, RevisionRow};
 use berth_model::{
     Bytes, CpuBinding, CpuSet, Generation, Incarnation, NodeName, PodId, PodRequest, PodSpec, PodStatus, Seq,
 };
 use berth_proto::{InvalidMessage, v1};
 use std::collections::BTreeMap;
+
+/// A change in place that a node was ordered to make, or is about to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revision {
+    /// How.
+    pub how: InPlace,
+    /// Of its order, which is what it is known by.
+    pub seq: Seq,
+    /// Of the spec that it makes.
+    pub generation: Generation,
+    /// What the pod's request is once it is done.
+    pub request: PodRequest,
+    /// What the pod's spec is then.
+    pub spec: PodSpec,
+}
 
 /// One pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +30,7 @@ pub(crate) struct Pod {
     pub request: PodRequest,
     /// Of the last placement.
     pub incarnation: Incarnation,
-    /// Of the spec in it.
+    /// The highest that the pod's node has taken on: of the spec in it, or of a change that it took back.
     pub generation: Generation,
     /// Of the last order.
     pub seq: Seq,
@@ -31,23 +46,37 @@ pub(crate) struct Pod {
     pub message: String,
     /// Where disks of it are kept, and the newest incarnation that left them.
     pub kept: BTreeMap<NodeName, Incarnation>,
+    /// A change in place whose outcome is not known yet. Until then both what was and what is to be is spoken for.
+    pub revision: Option<Revision>,
 }
 
 impl Pod {
+    /// What its node may be holding it to: its spec, and the one that it is to have. None where it is on no node.
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &PodSpec> {
+        let revised = self.revision.as_ref().map(|revision| &revision.spec);
+        let on_node = self.standing.presence == Presence::OnNode;
+        self.spec.iter().chain(revised).filter(move |_| on_node)
+    }
+
+    /// What it may be accounted for: its request, and the one that it is to have. None where it is on no node.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &PodRequest> {
+        let revised = self.revision.as_ref().map(|revision| &revision.request);
+        let on_node = self.standing.presence == Presence::OnNode;
+        std::iter::once(&self.request).chain(revised).filter(move |_| on_node)
+    }
+
     /// CPUs that are spoken for by this pod alone.
-    pub(crate) fn exclusive_cpus(&self) -> Option<&CpuSet> {
-        match (self.standing.presence, &self.spec.as_ref()?.cpu) {
-            (Presence::OnNode, CpuBinding::Exclusive { cpus, .. }) => Some(cpus),
-            (Presence::OnNode, CpuBinding::Shared { .. }) | (Presence::Gone, _) => None,
-        }
+    pub(crate) fn exclusive_cpus(&self) -> Option<CpuSet> {
+        let cpus = self.specs().filter_map(|spec| match &spec.cpu {
+            CpuBinding::Exclusive { cpus, .. } => Some(cpus),
+            CpuBinding::Shared { .. } => None,
+        });
+        cpus.cloned().reduce(|all, cpus| all.union(&cpus))
     }
 
     /// Memory that is spoken for by this pod.
     pub(crate) fn memory(&self) -> Bytes {
-        match self.standing.presence {
-            Presence::OnNode => berth_placement::memory_demand(&self.request),
-            Presence::Gone => Bytes(0),
-        }
+        self.requests().map(berth_placement::memory_demand).max().unwrap_or_default()
     }
 
     /// The pod as platforms see it; the caller adds its orders.
@@ -64,6 +93,11 @@ impl Pod {
             status: self.status.as_ref().map(Into::into),
             message: self.message.clone(),
             orders: Vec::new(),
+            revision: self.revision.as_ref().map(|revision| v1::PodRevision {
+                generation: revision.generation.0,
+                seq: revision.seq.0,
+                verb: revision.how.name().to_owned(),
+            }),
         }
     }
 
@@ -77,6 +111,7 @@ impl Pod {
             pod: Some(self.to_wire()),
             on_node: self.standing.presence == Presence::OnNode,
             kept: self.kept.iter().map(kept).collect(),
+            revision: self.revision.as_ref().map(Revision::to_row),
         }
     }
 
@@ -104,8 +139,32 @@ impl Pod {
             message: wire.message,
             kept,
             request,
+            revision: row.revision.map(Revision::from_row).transpose()?,
         };
         Ok((pod.request.pod.clone(), pod))
+    }
+}
+
+impl Revision {
+    fn to_row(&self) -> RevisionRow {
+        RevisionRow {
+            live: self.how == InPlace::Resize,
+            seq: self.seq.0,
+            generation: self.generation.0,
+            request: Some((&self.request).into()),
+            spec: Some((&self.spec).into()),
+        }
+    }
+
+    fn from_row(row: RevisionRow) -> Result<Self, InvalidMessage> {
+        let missing = |field| InvalidMessage::missing(field);
+        Ok(Self {
+            how: if row.live { InPlace::Resize } else { InPlace::Upgrade },
+            seq: Seq(row.seq),
+            generation: Generation(row.generation),
+            request: row.request.ok_or_else(|| missing("revision.request"))?.try_into()?,
+            spec: row.spec.ok_or_else(|| missing("revision.spec"))?.try_into()?,
+        })
     }
 }
 

@@ -5,15 +5,15 @@ use super::{Denied, Pod, Tx};
 use crate::flow::{PodState, Presence, Standing};
 use crate::place::Topologies;
 use berth_model::{
-    ContainerSpec, CpuBinding, CpuRequest, Disk, DiskPolicy, Generation, Incarnation, NodeName, PodId,
-    PodRequest, PodSpec, PodVerb, Seq,
+    ContainerName, ContainerSpec, CpuBinding, CpuRequest, CpuSet, Disk, DiskPolicy, Generation, Incarnation,
+    NodeName, PodId, PodRequest, PodSpec, PodVerb, Seq,
 };
 use berth_placement::{CpuPlacement, Placement, Search};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 /// A search ends at so many feasible nodes: more make the choice little better and the search much longer.
-const ENOUGH_NODES: NonZeroUsize = NonZeroUsize::new(50).expect("not zero");
+pub(super) const ENOUGH_NODES: NonZeroUsize = NonZeroUsize::new(50).expect("not zero");
 /// Most pods of the fleet.
 const MAX_PODS: usize = 1_000_000;
 
@@ -55,10 +55,10 @@ pub(crate) fn check(request: &PodRequest) -> Result<(), Denied> {
     spec(request, binding, &BTreeMap::new()).validate().map_err(|error| invalid(crate::error::chain(&error)))
 }
 
-fn spec(
+pub(super) fn spec(
     request: &PodRequest,
     cpu: CpuBinding,
-    parts: &BTreeMap<berth_model::ContainerName, berth_model::CpuSet>,
+    parts: &BTreeMap<ContainerName, CpuSet>,
 ) -> PodSpec {
     let container = |container: &berth_model::ContainerRequest| ContainerSpec {
         name: container.name.clone(),
@@ -96,6 +96,16 @@ fn spec(
     }
 }
 
+/// A pod's CPUs, and each container's part of them.
+pub(super) fn binding(cpu: CpuPlacement) -> (CpuBinding, BTreeMap<ContainerName, CpuSet>) {
+    match cpu {
+        CpuPlacement::Shared { pool } => (CpuBinding::Shared { pool }, BTreeMap::new()),
+        CpuPlacement::Exclusive { cpus, mems, containers } => {
+            (CpuBinding::Exclusive { cpus, mems }, containers)
+        }
+    }
+}
+
 /// What a submission comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -116,12 +126,7 @@ impl Tx<'_> {
         }
         self.check_names(&request)?;
         let (placement, disk) = self.place(&request, seed)?;
-        let (cpu, parts) = match placement.cpu {
-            CpuPlacement::Shared { pool } => (CpuBinding::Shared { pool }, BTreeMap::new()),
-            CpuPlacement::Exclusive { cpus, mems, containers } => {
-                (CpuBinding::Exclusive { cpus, mems }, containers)
-            }
-        };
+        let (cpu, parts) = binding(placement.cpu);
         let mut spec = spec(&request, cpu, &parts);
         spec.validate().map_err(|error| Denied::Invalid(crate::error::chain(&error)))?;
         spec.addresses = self.assign_addresses(&request)?;
@@ -224,6 +229,7 @@ impl Tx<'_> {
             status: None,
             message: String::new(),
             kept: known.map(|pod| pod.kept.clone()).unwrap_or_default(),
+            revision: None,
         };
         self.touch_pod(&id).pods.insert(id.clone(), pod);
         if let Some(node) = self.node_mut(node) {

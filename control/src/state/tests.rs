@@ -5,11 +5,11 @@ use super::order_ops::PoolChange;
 use super::view::default_pool;
 use super::*;
 use crate::clock::Moment;
-use crate::flow::{Ending, PodState, Presence, Reason};
+use crate::flow::{Ending, InPlace, PodState, Presence, Reason};
 use crate::store::{Store, Write};
 use berth_model::{
-    AppClass, CpuBinding, CpuRequest, DiskPolicy, DnsConfig, EvictDisposition, Limits, MilliCpu, NodeOrder,
-    NodeVerb, PodRequest, PodVerb, RecoveryPolicy, Refusal, RestartPolicy, Target,
+    AppClass, CpuBinding, CpuRequest, DiskPolicy, DnsConfig, EvictDisposition, Incarnation, Limits, MilliCpu,
+    NodeOrder, NodeVerb, PodOrder, PodRequest, PodVerb, RecoveryPolicy, Refusal, RestartPolicy, Target,
 };
 use berth_proto::v1;
 use proptest::prelude::*;
@@ -95,6 +95,20 @@ enum Act {
     Start {
         pod: usize,
     },
+    Restart {
+        pod: usize,
+    },
+    Revise {
+        pod: usize,
+        how: InPlace,
+        exclusive: u32,
+        image: u32,
+    },
+    /// The node writes one of the orders that it has been sent into its ledger.
+    Accept {
+        node: usize,
+        which: usize,
+    },
     Choose {
         node: usize,
         cpus: String,
@@ -115,6 +129,7 @@ fn ending() -> impl Strategy<Value = Ending> {
     prop_oneof![
         6 => Just(Ending::Done),
         1 => Just(Ending::Failed(Reason::of_step("RunSandbox", "it broke"))),
+        1 => Just(Ending::RolledBack(Reason::of_step("AwaitReady", "it broke"))),
         1 => Just(Ending::Refused((&Refusal::Unsupported("swap".to_owned())).into())),
         1 => Just(no_such_pod),
     ]
@@ -123,6 +138,7 @@ fn ending() -> impl Strategy<Value = Ending> {
 fn act() -> impl Strategy<Value = Act> {
     let disk = prop_oneof![Just(DiskPolicy::Reuse), Just(DiskPolicy::Rebuild)];
     let disposition = prop_oneof![Just(EvictDisposition::Keep), Just(EvictDisposition::Release)];
+    let how = prop_oneof![Just(InPlace::Upgrade), Just(InPlace::Resize)];
     let cpus = prop_oneof![Just("1-7".to_owned()), Just("1-2".to_owned()), Just("5".to_owned())];
     prop_oneof![
         4 => (0..PODS, 0u32..4, disk, any::<u64>())
@@ -131,6 +147,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..PODS).prop_map(|pod| Act::Release { pod }),
         1 => (0..PODS).prop_map(|pod| Act::Stop { pod }),
         1 => (0..PODS).prop_map(|pod| Act::Start { pod }),
+        1 => (0..PODS).prop_map(|pod| Act::Restart { pod }),
+        4 => (0..PODS, how, 0u32..4, 1u32..3)
+            .prop_map(|(pod, how, exclusive, image)| Act::Revise { pod, how, exclusive, image }),
+        2 => (0..NODES, any::<usize>()).prop_map(|(node, which)| Act::Accept { node, which }),
         1 => (0..NODES, cpus).prop_map(|(node, cpus)| Act::Choose { node, cpus }),
         1 => (0..NODES).prop_map(|node| Act::Connect { node }),
         9 => (0..NODES, any::<usize>(), ending()).prop_map(|(node, which, ending)| Act::Answer { node, which, ending }),
@@ -143,6 +163,8 @@ struct World {
     _dir: tempfile::TempDir,
     /// What each node last carried out of its default pool.
     pools: BTreeMap<NodeName, CpuSet>,
+    /// What each node goes by: of each pod the incarnation and the generation that it took on last.
+    taken_on: BTreeMap<(NodeName, PodId), (Incarnation, Generation)>,
     now_ms: u64,
 }
 
@@ -161,7 +183,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let disk = Store::open(&dir.path().join("control.db")).unwrap();
         let state = load(&disk, settings()).unwrap();
-        let mut world = Self { state, disk, _dir: dir, pools: BTreeMap::new(), now_ms: 1_000 };
+        let (pools, taken_on) = (BTreeMap::new(), BTreeMap::new());
+        let mut world = Self { state, disk, _dir: dir, pools, taken_on, now_ms: 1_000 };
         world.change(|tx| {
             tx.begin_term();
             let pool = v1::AddressPool {
@@ -202,15 +225,62 @@ impl World {
             return;
         };
         let target = record.order.target.clone();
+        if let Target::Pod(order) = &target {
+            self.take_on(&name, order, ending);
+        }
         if let (Target::Node(NodeOrder { verb: NodeVerb::SetSharedCpus { cpus, .. } }), Ending::Done) =
             (&target, ending)
         {
             self.pools.insert(name.clone(), cpus.clone());
         }
         self.change(|tx| {
-            tx.acknowledge(&name, &id);
+            if !matches!(ending, Ending::Refused(_)) {
+                tx.acknowledge(&name, &id);
+            }
             tx.end_order(&name, &id, ending);
         });
+    }
+
+    fn accept(&mut self, number: usize, which: usize) {
+        let name = node_name(number);
+        let orders = self.state.orders_to_send(&name);
+        let Some((id, record)) = orders.get(which % orders.len().max(1)).cloned() else { return };
+        if let Target::Pod(order) = &record.order.target.clone() {
+            self.take_on(&name, order, &Ending::Done);
+        }
+        self.change(|tx| tx.acknowledge(&name, &id));
+    }
+
+    /// What a node does with the generation of an order, and what it would refuse.
+    fn take_on(&mut self, node: &NodeName, order: &PodOrder, ending: &Ending) {
+        let key = (node.clone(), order.pod.clone());
+        let known = self.taken_on.get(&key).filter(|(incarnation, _)| *incarnation == order.incarnation);
+        let known = known.map(|(_, generation)| *generation);
+        match &order.verb {
+            PodVerb::Run { .. } => {}
+            // An order that was accepted before is answered now.
+            PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
+                assert!(known.is_some_and(|known| order.generation >= known), "{order:?} after {known:?}");
+            }
+            PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
+                assert!(known.is_none_or(|known| order.generation == known), "{order:?} after {known:?}");
+            }
+            PodVerb::Release => return,
+        }
+        if !matches!(ending, Ending::Refused(_)) {
+            self.taken_on.insert(key, (order.incarnation, order.generation));
+        }
+    }
+
+    fn revise(&mut self, pod: usize, how: InPlace, exclusive: u32, image: u32) -> Result<(), Denied> {
+        let mut wanted = request(pod, exclusive, DiskPolicy::Reuse);
+        if let Some(known) = self.state.pods.get(&pod_id(pod)) {
+            wanted.disk = known.request.disk;
+        }
+        wanted.containers[0].image = format!("registry.example/web:{image}").parse().unwrap();
+        let wish = Wish::Whole(Box::new(wanted));
+        let revise = Revise { how, wish, settle_ms: 0, reason: String::new() };
+        self.change(|tx| tx.revise(&pod_id(pod), &revise)).map(|_| ())
     }
 
     fn act(&mut self, act: Act) {
@@ -226,6 +296,15 @@ impl World {
             Act::Release { pod } => self.change(|tx| tx.release(&pod_id(pod), "")),
             Act::Stop { pod } => self.change(|tx| tx.stop(&pod_id(pod), None, "")),
             Act::Start { pod } => self.change(|tx| tx.start(&pod_id(pod), "")),
+            Act::Restart { pod } => {
+                let wish = Restart { disk: None, grace_ms: None, reason: String::new() };
+                self.change(|tx| tx.restart(&pod_id(pod), &wish)).map(|_| ())
+            }
+            Act::Revise { pod, how, exclusive, image } => self.revise(pod, how, exclusive, image),
+            Act::Accept { node, which } => {
+                self.accept(node, which);
+                Ok(())
+            }
             Act::Choose { node, cpus } => {
                 self.change(|tx| tx.set_shared_cpus(&node_name(node), default_pool(), cpus.parse().unwrap()))
             }
@@ -251,7 +330,7 @@ impl World {
             let mut taken: CpuSet = "0".parse().unwrap();
             for id in &node.pods {
                 let pod = &self.state.pods[id];
-                let Some(cpus) = pod.exclusive_cpus() else { continue };
+                let Some(cpus) = &pod.exclusive_cpus() else { continue };
                 assert!(taken.intersection(cpus).is_empty(), "{id} shares {cpus} on {name}");
                 taken = taken.union(cpus);
                 let orders = self.state.orders_of_pod(id);

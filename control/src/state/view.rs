@@ -1,10 +1,10 @@
 //! The nodes as placement sees them, kept up to date one by one: a search must not walk every pod of the fleet.
 
-use super::{DEFAULT_POOL, Node, State};
+use super::{DEFAULT_POOL, Node, Pod, State};
 use crate::clock::Moment;
 use crate::facts::Facts;
 use crate::flow::{ChosenPool, NodeCpus};
-use berth_model::{Bytes, CpuRequest, MilliCpu, NodeName, PoolName};
+use berth_model::{Bytes, CpuRequest, MilliCpu, NodeName, PodId, PoolName};
 use berth_placement::{NodeView, Readiness, SharedPoolView};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ impl Node {
     /// The CPUs of the node and who has them; none before it has reported them.
     pub(crate) fn cpus(&self, state: &State) -> Option<NodeCpus> {
         let facts = self.facts.as_ref()?;
-        let exclusive = |id| Some((format!("{id}"), state.pods.get(id)?.exclusive_cpus()?.clone()));
+        let exclusive = |id| Some((format!("{id}"), state.pods.get(id)?.exclusive_cpus()?));
         let pools = self.pools.iter().map(|(name, pool)| {
             let pool = ChosenPool { ordered: pool.cpus.clone(), chosen: pool.chosen.clone() };
             (name.clone(), pool)
@@ -48,7 +48,7 @@ impl Node {
     fn shared_requests(&self, state: &State) -> BTreeMap<PoolName, MilliCpu> {
         let mut requests = BTreeMap::new();
         for pod in self.pods.iter().filter_map(|id| state.pods.get(id)) {
-            if let CpuRequest::Shared { pool, request } = &pod.request.cpu {
+            for (pool, request) in shared_requests(pod) {
                 let sum: &mut MilliCpu = requests.entry(pool.clone()).or_default();
                 sum.0 = sum.0.saturating_add(request.0);
             }
@@ -72,6 +72,18 @@ impl Node {
             Some(_) => Readiness::Ready,
         }
     }
+}
+
+/// What a pod has reserved of shared pools; while it is changed, the more of what it has and is to have.
+fn shared_requests(pod: &Pod) -> BTreeMap<&PoolName, MilliCpu> {
+    let mut requests = BTreeMap::new();
+    for request in pod.requests() {
+        if let CpuRequest::Shared { pool, request } = &request.cpu {
+            let most: &mut MilliCpu = requests.entry(pool).or_default();
+            *most = (*most).max(*request);
+        }
+    }
+    requests
 }
 
 pub(crate) fn default_pool() -> PoolName {
@@ -113,6 +125,23 @@ fn view(name: &NodeName, node: &Node, state: &State, now: Moment) -> NodeView {
 }
 
 impl State {
+    /// A node as it would be without one of its pods, which is to be placed on it anew.
+    pub(crate) fn view_without(&self, name: &NodeName, pod: &PodId, now: Moment) -> Option<NodeView> {
+        let mut view = view(name, self.nodes.get(name)?, self, now);
+        let record = self.pods.get(pod)?;
+        for (pool, request) in shared_requests(record) {
+            let of_pool = view.pools.get_mut(pool).map(|pool| &mut pool.requested);
+            of_pool.into_iter().for_each(|sum| sum.0 = sum.0.saturating_sub(request.0));
+        }
+        let default = default_pool();
+        view.kept_back_cpus =
+            kept_back(view.pools.get(&default).map(|pool| pool.requested).unwrap_or_default());
+        view.free_cpus = view.free_cpus.union(&record.exclusive_cpus().unwrap_or_default());
+        view.memory_requested.0 = view.memory_requested.0.saturating_sub(record.memory().0);
+        view.pods = view.pods.saturating_sub(1);
+        Some(view)
+    }
+
     /// Brings the views of all nodes up to date.
     pub(crate) fn freshen_views(&mut self, now: Moment) {
         let mut views = std::mem::take(&mut self.views);

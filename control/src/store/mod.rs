@@ -16,7 +16,7 @@ mod writer;
 pub use file::{Store, StoreError};
 pub use row::TokenRow;
 pub(crate) use row::{
-    AssignmentRow, KeptRow, MetaRow, NodePoolRow, NodeRow, OrderRow, OrderState, PodRow, PoolRow,
+    AssignmentRow, KeptRow, MetaRow, NodePoolRow, NodeRow, OrderRow, OrderState, PodRow, PoolRow, RevisionRow,
 };
 pub(crate) use tokens::{Binding, TokenRefusal};
 pub(crate) use writer::{Batch, StoreStopped, Writer};

@@ -84,6 +84,29 @@ pub(crate) struct PodRow {
     /// Where disks of it are kept.
     #[prost(message, repeated, tag = "4")]
     pub kept: Vec<KeptRow>,
+    /// A change in place that is under way.
+    #[prost(message, optional, tag = "5")]
+    pub revision: Option<RevisionRow>,
+}
+
+/// A change in place that is under way.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RevisionRow {
+    /// Whether nothing is replaced: a Resize, not an Upgrade.
+    #[prost(bool, tag = "1")]
+    pub live: bool,
+    /// Of its order.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// Of the spec that it makes.
+    #[prost(uint64, tag = "3")]
+    pub generation: u64,
+    /// What the request is then.
+    #[prost(message, optional, tag = "4")]
+    pub request: Option<v1::PodRequest>,
+    /// What the spec is then.
+    #[prost(message, optional, tag = "5")]
+    pub spec: Option<v1::PodSpec>,
 }
 
 /// Disks that a node keeps of an evicted incarnation.

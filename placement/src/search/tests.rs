@@ -74,6 +74,7 @@ fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
 
 fn request() -> PodRequest {
     PodRequest {
+        labels: BTreeMap::new(),
         pod: PodId::new("shop", "web").unwrap(),
         hostname: None,
         class: AppClass::Standard,
