@@ -39,6 +39,21 @@ pub enum DiskSource {
     },
 }
 
+impl DataDisk {
+    /// Whether a disk that both sets have is made of something else in the new one: that no running pod can take on.
+    /// A disk may be added, and a directory may be held to another size; one that the new set has not is kept as it is
+    /// until it is released.
+    pub fn any_made_anew(old: &[Self], new: &[Self]) -> bool {
+        new.iter().any(|new| {
+            let old = old.iter().find(|old| old.name == new.name);
+            old.is_some_and(|old| match (&old.source, &new.source) {
+                (DiskSource::Directory { .. }, DiskSource::Directory { .. }) => false,
+                (old, new) => old != new,
+            })
+        })
+    }
+}
+
 /// A file system that devices are formatted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Filesystem {

@@ -1,7 +1,7 @@
 //! What of a pod's request can be changed while the pod keeps its sandbox, as the node's own admission has it: the
 //! node refuses the same on its own, but a platform should hear of it before any order is sent.
 
-use berth_model::{Bytes, ContainerName, ContainerRequest, Limits, PodRequest};
+use berth_model::{Bytes, ContainerName, ContainerRequest, DataDisk, Limits, PodRequest};
 
 /// How a pod is changed in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +95,7 @@ fn fields(old: &PodRequest, new: &PodRequest) -> Vec<(String, Reach)> {
         class,
         priority,
         containers,
+        disks,
         cpu,
         memory_request,
         limits,
@@ -115,6 +116,8 @@ fn fields(old: &PodRequest, new: &PodRequest) -> Vec<(String, Reach)> {
         ("node", *node != old.node, Reach::Sandbox),
         ("node_labels", *node_labels != old.node_labels, Reach::Sandbox),
         ("containers", names(containers) != names(&old.containers), Reach::Sandbox),
+        ("disks", DataDisk::any_made_anew(&old.disks, disks), Reach::Sandbox),
+        ("disks", *disks != old.disks, Reach::Live),
         ("labels", *labels != old.labels, Reach::Live),
         ("class", *class != old.class, Reach::Live),
         ("priority", *priority != old.priority, Reach::Live),
@@ -164,6 +167,8 @@ fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Rea
         exclusive_cpus,
         ulimits,
         readiness,
+        mounts,
+        system_disk_size,
     } = new;
     let fields = [
         ("image", *image != old.image, Reach::Container),
@@ -173,6 +178,8 @@ fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Rea
         ("env", *env != old.env, Reach::Container),
         ("working_dir", *working_dir != old.working_dir, Reach::Container),
         ("user", *user != old.user, Reach::Container),
+        ("mounts", *mounts != old.mounts, Reach::Container),
+        ("system_disk_size", *system_disk_size != old.system_disk_size, Reach::Container),
         ("limits", *limits != old.limits, Reach::Live),
         ("exclusive_cpus", *exclusive_cpus != old.exclusive_cpus, Reach::Live),
         ("ulimits", *ulimits != old.ulimits, ulimits_reach(old, new)),

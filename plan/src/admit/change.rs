@@ -1,6 +1,6 @@
 //! What differs between two specs of one pod, and how deep each difference reaches.
 
-use berth_model::{ContainerName, ContainerSpec, DataDisk, DiskSource, PodSpec};
+use berth_model::{ContainerName, ContainerSpec, DataDisk, PodSpec};
 
 /// What has to be replaced for a difference to take effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,17 +65,8 @@ fn names(containers: &[ContainerSpec]) -> Vec<&ContainerName> {
     containers.iter().map(|container| &container.name).collect()
 }
 
-/// A disk may be added, and a directory may be held to another size. What a disk is made of stays, and one that the spec
-/// has no more is kept as it is until it is released.
 fn disks_reach(old: &[DataDisk], new: &[DataDisk]) -> Reach {
-    let other_kind = |new: &DataDisk| {
-        let old = old.iter().find(|old| old.name == new.name);
-        old.is_some_and(|old| match (&old.source, &new.source) {
-            (DiskSource::Directory { .. }, DiskSource::Directory { .. }) => false,
-            (old, new) => old != new,
-        })
-    };
-    if new.iter().any(other_kind) { Reach::Sandbox } else { Reach::Live }
+    if DataDisk::any_made_anew(old, new) { Reach::Sandbox } else { Reach::Live }
 }
 
 /// A running process takes on another ulimit, but what it would have without one only a new container knows.
