@@ -216,6 +216,17 @@ impl Fleet {
         Ok(output.stdout)
     }
 
+    /// Changes a pod in place by a whole manifest: `berth upgrade -f` or `berth resize -f`.
+    ///
+    /// # Errors
+    /// When `berth` cannot be run.
+    pub fn change(&self, verb: &str, manifest: &str, arguments: &[&str]) -> Result<Output> {
+        let file = self.directory.join("manifest.yaml");
+        std::fs::write(&file, manifest).context("write the manifest")?;
+        let path = file.display().to_string();
+        self.berth(&[&[verb, "-f", &path], arguments].concat())
+    }
+
     /// What the control plane says of a pod.
     ///
     /// # Errors
@@ -230,7 +241,7 @@ impl Fleet {
     /// When it has none.
     pub fn address(&self, pod: &str) -> Result<String> {
         let found = self.pod(pod)?;
-        let address = found["spec"]["address"]["address"].as_str().context("the pod has no address")?;
+        let address = found["spec"]["addresses"][0]["address"].as_str().context("the pod has no address")?;
         Ok(address.split('/').next().unwrap_or(address).to_owned())
     }
 }
