@@ -89,8 +89,12 @@ impl CallError {
     /// Whether nobody was there to answer. A `berthd` that is there and slow is not asked again: it is slow enough.
     fn is_absence(&self) -> bool {
         match self {
-            Self::Connect { source, .. } => {
+            Self::Connect { source, socket } => {
                 use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, WouldBlock};
+                // systemd keeps the socket's directory over a restart: without one there is no berthd to wait for.
+                if source.kind() == NotFound && !socket.parent().is_some_and(Path::exists) {
+                    return false;
+                }
                 // Not made yet; left behind; gone while we stood in its queue; a queue that is full.
                 matches!(source.kind(), NotFound | ConnectionRefused | ConnectionReset | WouldBlock)
             }

@@ -309,3 +309,43 @@ async fn a_lease_that_runs_out_is_a_fact_and_nothing_else() {
         assert!(tokio::time::Instant::now() < deadline);
     }
 }
+
+#[tokio::test]
+async fn a_pod_has_one_address_of_each_family_or_none_is_assigned() {
+    let fleet = Fleet::start().await;
+    let (_, _node) = fleet.ready_node("n1").await;
+    let mut platform = fleet.platform().await;
+    platform.put_pool(address_pool("lan")).await.unwrap();
+    let single = v1::AddressPool {
+        name: "lan6".to_owned(),
+        network: "2001:db8::/64".to_owned(),
+        first: "2001:db8::10".to_owned(),
+        last: "2001:db8::10".to_owned(),
+        ..v1::AddressPool::default()
+    };
+    platform.put_pool(single).await.unwrap();
+    platform
+        .put_pool(v1::AddressPool {
+            name: "wan".to_owned(),
+            network: "10.99.0.0/24".to_owned(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let asking = |name: &str, pools: &[&str]| v1::PodRequest {
+        address_pools: pools.iter().map(|&pool| pool.to_owned()).collect(),
+        ..shared_pod(name)
+    };
+
+    let pod = submit(&mut platform, asking("web", &["lan6", "lan"])).await.unwrap();
+    let addresses: Vec<_> = pod.spec.unwrap().addresses.into_iter().map(|grant| grant.address).collect();
+    assert_eq!(addresses, ["10.88.0.10/24", "2001:db8::10/64"]);
+
+    let refused = submit(&mut platform, asking("two", &["lan", "wan"])).await.unwrap_err();
+    assert!(refused.message().contains("lan and wan are both IPv4"), "{refused:?}");
+    let exhausted = submit(&mut platform, asking("late", &["lan", "lan6"])).await.unwrap_err();
+    assert!(exhausted.message().contains("pool lan6: all 1 addresses"), "{exhausted:?}");
+    let pools = platform.list_pools(v1::ListPoolsRequest { assignments: true }).await.unwrap().into_inner();
+    let held: Vec<_> = pools.assignments.iter().map(|one| one.address.as_str()).collect();
+    assert_eq!(held, ["10.88.0.10", "2001:db8::10"], "nothing was assigned to who was refused");
+}

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Longest life between two kills, once the node is ready, milliseconds: most plugins that wait are served in it.
-const LONGEST_LIFE_MS: u64 = 160;
+const LONGEST_LIFE_MS: u64 = 120;
 /// One life in so many is ended before the node is ready: its ledger is then being opened or recovered.
 const UNREADY_ONE_IN: u64 = 8;
 

@@ -68,8 +68,9 @@ fn check_wants_a_previous_result_and_an_attachment() {
     check_with(&daemon, &ips).env("CNI_IFNAME", "eth1").fails(3, "no such attachment");
     daemon.state().next = Some(Status::failed_precondition("another incarnation"));
     check_with(&daemon, &ips).fails(101, "another incarnation");
-    let absent = check_with(&daemon, &ips).config("ipam", json!({"type": "berth-ipam", "socket": "/absent"}));
-    absent.fails(11, "cannot connect to berthd at /absent: No such file or directory");
+    let absent =
+        check_with(&daemon, &ips).config("ipam", json!({"type": "berth-ipam", "socket": "/absent/cni.sock"}));
+    absent.fails(11, "cannot connect to berthd at /absent/cni.sock: No such file or directory");
 }
 
 #[test]

@@ -72,5 +72,5 @@ fn gc_says_when_nobody_heard() {
     gc(&daemon.socket(), json!([])).fails(11, "the ledger is full");
     daemon.state().next = Some(Status::invalid_argument("sandbox_id"));
     gc(&daemon.socket(), json!([])).fails(103, "sandbox_id");
-    gc(Path::new("/absent"), json!([])).fails(11, "cannot connect to berthd");
+    gc(Path::new("/absent/cni.sock"), json!([])).fails(11, "cannot connect to berthd");
 }

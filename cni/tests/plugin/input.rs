@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 fn add() -> Call {
-    Call::new("ADD", Path::new("/absent"))
+    Call::new("ADD", Path::new("/absent/cni.sock"))
 }
 
 #[test]
