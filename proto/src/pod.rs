@@ -5,8 +5,8 @@ use crate::error::{At, InvalidMessage, Result, each, required};
 use crate::limits::{limits_from, ulimits_from};
 use crate::v1;
 use berth_model::{
-    AddressGrant, AppClass, Bytes, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, PodId,
-    PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
+    AddressGrant, AppClass, Bytes, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe,
+    PodId, PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
 };
 
 impl TryFrom<v1::PodRef> for PodId {

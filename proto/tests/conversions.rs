@@ -4,9 +4,10 @@
 
 use berth_model::{
     Access, AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
-    CpuWeight, DataDisk, Disk, DiskMount, DiskPolicy, DiskSource, EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit,
-    Incarnation, IoLimit, IoWeight, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec,
-    PodStatus, PodVerb, Rlimit, Seq, SwapLimit, Target, Term, Ulimit, User,
+    CpuWeight, DataDisk, Disk, DiskMount, DiskPolicy, DiskSource, EnvVar, EvictDisposition, ExecProbe,
+    Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit, IoWeight, Limits, Movability,
+    NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, Rlimit, Seq,
+    SwapLimit, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! What differs between two specs of one pod, and how deep each difference reaches.
 
-use berth_model::{ContainerName, ContainerSpec, PodSpec};
+use berth_model::{ContainerName, ContainerSpec, DataDisk, DiskSource, PodSpec};
 
 /// What has to be replaced for a difference to take effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         class,
         priority,
         containers,
+        disks,
         cpu,
         limits,
         addresses,
@@ -44,6 +45,8 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         ("address", *addresses != old.addresses, Reach::Sandbox),
         ("dns", *dns != old.dns, Reach::Sandbox),
         ("the set of containers", names(containers) != names(&old.containers), Reach::Sandbox),
+        ("the source of a data disk", sources_differ(&old.disks, disks), Reach::Sandbox),
+        ("data disks", *disks != old.disks, Reach::Live),
         ("class", *class != old.class, Reach::Live),
         ("priority", *priority != old.priority, Reach::Live),
         ("cpu", *cpu != old.cpu, Reach::Live),
@@ -57,6 +60,17 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
     let pods = pods.map(|(field, _, reach)| Difference { field: field.to_owned(), reach });
     let containers = old.containers.iter().zip(containers).flat_map(|(old, new)| differs(old, new));
     pods.chain(containers).collect()
+}
+
+/// A data disk changes its size while it is in use; what it is made of, it does not change at all.
+fn sources_differ(old: &[DataDisk], new: &[DataDisk]) -> bool {
+    let same = |old: &DataDisk, new: &DataDisk| match (&old.source, &new.source) {
+        (DiskSource::Directory { .. }, DiskSource::Directory { .. }) => true,
+        (DiskSource::Device { .. }, DiskSource::Device { .. }) => old.source == new.source,
+        (DiskSource::Directory { .. }, DiskSource::Device { .. })
+        | (DiskSource::Device { .. }, DiskSource::Directory { .. }) => false,
+    };
+    new.iter().any(|new| old.iter().any(|old| old.name == new.name && !same(old, new)))
 }
 
 fn names(containers: &[ContainerSpec]) -> Vec<&ContainerName> {
@@ -83,6 +97,8 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         env,
         working_dir,
         user,
+        mounts,
+        system_disk_size,
         limits,
         cpus,
         mems,
@@ -98,6 +114,8 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         ("env", *env != old.env, whole()),
         ("working directory", *working_dir != old.working_dir, whole()),
         ("user", *user != old.user, whole()),
+        ("mounts", *mounts != old.mounts, whole()),
+        ("system disk size", *system_disk_size != old.system_disk_size, whole()),
         ("limits", *limits != old.limits, Reach::Live),
         ("cpus", *cpus != old.cpus, Reach::Live),
         ("mems", *mems != old.mems, Reach::Live),
