@@ -50,7 +50,7 @@ impl LocalHost {
     pub fn new(config: &Config, runtime: ContainerdRuntime) -> Self {
         let sockets = vec![config.socket.clone(), config.cni_socket.clone()];
         Self {
-            host: node::Host::default(),
+            host: node::Host { state: config.state_dir.clone(), ..node::Host::default() },
             declared: node::Declared {
                 labels: config.labels.clone(),
                 reserved_cpus: config.reserved_cpus.clone(),

@@ -7,7 +7,7 @@ use berth_model::{
     Disk, EvictDisposition, Generation, Incarnation, NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId,
     PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
 };
-use berth_plan::HostView;
+use berth_plan::{HostView, QuotaView};
 use berth_proto::{Addressed, v1};
 use std::path::Path;
 use std::time::Duration;
@@ -90,6 +90,8 @@ pub(crate) fn host_view() -> HostView {
         page_sizes: [].into(),
         io_weight: true,
         swap: true,
+        data_disk_quota: QuotaView::Enforced,
+        system_disk_quota: QuotaView::Enforced,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Why an order was refused before any effect, or failed after it was accepted.
 
 use crate::{
-    Cidr, ContainerName, CpuSet, Generation, Incarnation, MemSet, NodeName, OrderId, PodId, PoolName, Seq,
-    Term,
+    Cidr, ContainerName, CpuSet, DeviceId, Generation, Incarnation, MemSet, NodeName, OrderId, PodId,
+    PoolName, Seq, Term,
 };
 
 /// Why an order was refused. A refused order changed nothing.
@@ -127,6 +127,22 @@ pub enum Refusal {
     /// Huge pages of a size the kernel does not have.
     #[error("no huge pages of {0} on this node")]
     NoSuchPageSize(crate::Bytes),
+    /// A disk cannot be held to a size on this node.
+    #[error("{what} cannot be held to a size on this node: {why}")]
+    QuotaUnsupported {
+        /// Which disk.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A device that is another pod's data disk.
+    #[error("device {device} is a data disk of pod {holder}")]
+    DeviceConflict {
+        /// Which.
+        device: DeviceId,
+        /// Whose it is.
+        holder: PodId,
+    },
     /// The node's kernel or runtime cannot do that.
     #[error("this node cannot do that: {0}")]
     Unsupported(String),
@@ -175,6 +191,8 @@ impl Refusal {
             Self::AddressConflict { .. } => "AddressConflict",
             Self::NoSuchDevice { .. } => "NoSuchDevice",
             Self::NoSuchPageSize(_) => "NoSuchPageSize",
+            Self::QuotaUnsupported { .. } => "QuotaUnsupported",
+            Self::DeviceConflict { .. } => "DeviceConflict",
             Self::Unsupported(_) => "Unsupported",
             Self::Expired { .. } => "Expired",
             Self::Invalid(_) => "Invalid",

@@ -53,6 +53,22 @@ pub struct HostView {
     pub io_weight: bool,
     /// Whether `memory.swap.max` can be written.
     pub swap: bool,
+    /// Whether data disks that are directories can be held to a size.
+    pub data_disk_quota: QuotaView,
+    /// Whether containers' system disks can be held to a size.
+    pub system_disk_quota: QuotaView,
+}
+
+/// Whether disks of one kind can be held to a size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuotaView {
+    /// They can.
+    Enforced,
+    /// They cannot.
+    Unsupported {
+        /// Why, for people.
+        why: String,
+    },
 }
 
 /// What becomes of an order.

@@ -42,6 +42,7 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
     }
     match step {
         Step::EnsureImage { .. }
+        | Step::EnsureDisks
         | Step::EnsureSlice
         | Step::RunSandbox { .. }
         | Step::CreateContainer { .. }
@@ -79,7 +80,14 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
             covered(record, cover)?;
             observed.containers.iter().try_for_each(|container| dead(observed, &container.id))
         }
-        Step::ReleaseDisks { order, .. } => releases(record, order),
+        Step::ReleaseDisks { data, order, .. } => {
+            releases(record, order)?;
+            match data.is_empty() {
+                true => Ok(()),
+                // Whatever runs may still write to a data disk.
+                false => observed.containers.iter().try_for_each(|container| dead(observed, &container.id)),
+            }
+        }
         Step::EndGrant { order } => {
             stops(record, order)?;
             match observed.containers.first() {

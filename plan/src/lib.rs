@@ -24,12 +24,12 @@ mod record;
 mod step;
 mod transition;
 
-pub use admit::{Accepted, Admission, Change, HostView, Known, LedgerView, admit, obstacle};
+pub use admit::{Accepted, Admission, Change, HostView, Known, LedgerView, QuotaView, admit, obstacle};
 pub use check::{Violation, check};
 pub use next::next_step;
 pub use observed::{
-    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, Shutdown, SliceState,
-    TaskState,
+    Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, Shutdown,
+    SliceState, TaskState,
 };
 pub use phase::phase;
 pub use record::{

@@ -6,8 +6,9 @@ mod restart;
 mod run;
 mod shutdown;
 
-use crate::{Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
-use berth_model::{Failure, PodVerb, RunState};
+use crate::{Cover, DiskState, Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
+use berth_model::{Failure, OrderId, PodVerb, RunState};
+use std::collections::BTreeSet;
 
 /// What the pod needs next, given its record and what was seen.
 pub fn next_step(record: &PodRecord, observed: &Observed) -> Step {
@@ -23,7 +24,7 @@ fn wanted(record: &PodRecord, observed: &Observed) -> Step {
         return shutdown::next(record.charter.as_ref(), observed, ending);
     }
     let Some(charter) = &record.charter else {
-        return absent(record);
+        return absent(record, observed);
     };
     if let Some(leaving) = &charter.leaving {
         return leave::next(record, leaving, observed);
@@ -53,16 +54,18 @@ fn late(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Failure>
 }
 
 /// A pod that is not on this node: all that is left to do is to release what was kept of it.
-fn absent(record: &PodRecord) -> Step {
-    match &record.open {
-        Some(open) if matches!(open.verb, PodVerb::Release) && !record.kept.is_empty() => {
-            Step::ReleaseDisks {
-                keys: record.kept.iter().map(|kept| kept.key.clone()).collect(),
-                order: open.id.clone(),
-            }
-        }
-        Some(_) | None => Step::Settled,
-    }
+fn absent(record: &PodRecord, observed: &Observed) -> Step {
+    let open = record.open.as_ref().filter(|open| matches!(open.verb, PodVerb::Release));
+    open.and_then(|open| release(record, observed, &open.id)).unwrap_or(Step::Settled)
+}
+
+/// Gives up everything that is kept of the identity; none if nothing is.
+fn release(record: &PodRecord, observed: &Observed, order: &OrderId) -> Option<Step> {
+    let keys: Vec<_> = record.kept.iter().map(|kept| kept.key.clone()).collect();
+    let here = observed.disks.iter().filter(|(_, state)| **state != DiskState::Absent);
+    let data: BTreeSet<_> = here.map(|(name, _)| name.clone()).collect();
+    let nothing = keys.is_empty() && data.is_empty();
+    (!nothing).then(|| Step::ReleaseDisks { keys, data, order: order.clone() })
 }
 
 /// A pod that was stopped by order: its containers stay, dead, and with them their disks; so does its sandbox,

@@ -1,6 +1,6 @@
 //! What was seen when the daemon looked: at CRI, at containerd's own records, at tasks, cgroups and images.
 
-use berth_model::{Attempt, ContainerName, Digest, Generation, Incarnation};
+use berth_model::{Attempt, ContainerName, Digest, DiskName, Generation, Incarnation};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything seen of one pod in one look.
@@ -12,6 +12,8 @@ pub struct Observed {
     pub containers: Vec<ObservedContainer>,
     /// The image of each container in the charter.
     pub images: BTreeMap<ContainerName, ImageState>,
+    /// Every data disk of the charter, and every other one of the identity that is on the node.
+    pub disks: BTreeMap<DiskName, DiskState>,
     /// The pod's slice.
     pub slice: SliceState,
     /// Runtime ids of containers whose controls were written in this look already (the empty id is the slice):
@@ -120,6 +122,20 @@ pub enum ImageState {
     },
     /// It is not.
     Absent,
+}
+
+/// One data disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskState {
+    /// It is not there.
+    Absent,
+    /// It is there, as the charter has it if it is in the charter.
+    Present,
+    /// It is there, and otherwise than the charter has it.
+    Wrong {
+        /// What is different, for people.
+        why: String,
+    },
 }
 
 /// The pod's slice.

@@ -1,6 +1,7 @@
 //! The one thing to do next.
 
-use berth_model::{Attempt, ContainerName, Digest, ExecProbe, Failure, ImageName, OrderId};
+use berth_model::{Attempt, ContainerName, Digest, DiskName, ExecProbe, Failure, ImageName, OrderId};
+use std::collections::BTreeSet;
 
 /// What permits an effect on something that may hold a life or a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,6 +36,8 @@ pub enum Step {
         /// What it must be.
         digest: Option<Digest>,
     },
+    /// Make the charter's data disks, and hold them to their sizes.
+    EnsureDisks,
     /// Make the pod's slice and hold it to the pod's limits.
     EnsureSlice,
     /// Make the sandbox. The ledger notes the attempt first.
@@ -136,10 +139,12 @@ pub enum Step {
         /// What permits it.
         cover: Cover,
     },
-    /// Remove snapshots that were kept.
+    /// Give up what was kept: system disks and data disks.
     ReleaseDisks {
-        /// Their keys.
+        /// The keys of the system disks' snapshots.
         keys: Vec<String>,
+        /// The data disks.
+        data: BTreeSet<DiskName>,
         /// The order that gives them up.
         order: OrderId,
     },
@@ -166,6 +171,7 @@ impl Step {
             Self::EnsureImage { container, image, .. } => {
                 format!("pull image {image} of container {container}")
             }
+            Self::EnsureDisks => "make the pod's data disks".to_owned(),
             Self::EnsureSlice => "make the pod's slice".to_owned(),
             Self::RunSandbox { attempt } => format!("make sandbox, attempt {attempt}"),
             Self::CreateContainer { container, attempt, .. } => {
@@ -189,7 +195,10 @@ impl Step {
             Self::StopSandbox { id, .. } => format!("stop sandbox {id}"),
             Self::RemoveSandbox { id, .. } => format!("remove sandbox {id}"),
             Self::RemoveSlice { .. } => "remove the pod's slice".to_owned(),
-            Self::ReleaseDisks { keys, .. } => format!("remove disks {}", keys.join(", ")),
+            Self::ReleaseDisks { keys, data, .. } => {
+                let data = data.iter().map(ToString::to_string);
+                format!("remove disks {}", keys.iter().cloned().chain(data).collect::<Vec<_>>().join(", "))
+            }
             Self::EndGrant { .. } => "end the address grant".to_owned(),
             Self::Settled => "nothing".to_owned(),
             Self::Wait(wait) => format!("wait: {}", wait.why),

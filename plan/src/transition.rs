@@ -48,6 +48,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
             }
         }
         Step::EnsureImage { .. }
+        | Step::EnsureDisks
         | Step::EnsureSlice
         | Step::AdoptSystemDisk { .. }
         | Step::DetachSystemDisk { .. }
@@ -88,7 +89,8 @@ pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effe
         }
         Step::ReleaseDisks { keys, .. } => next.kept.retain(|kept| !keys.contains(&kept.key)),
         Step::EndGrant { .. } => end_grant(&mut next),
-        Step::EnsureSlice
+        Step::EnsureDisks
+        | Step::EnsureSlice
         | Step::RunSandbox { .. }
         | Step::CreateContainer { .. }
         | Step::AdoptSystemDisk { .. }
@@ -181,6 +183,7 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
         }
         Step::Refuse { why } => give_up(record, why.clone()),
         Step::EnsureImage { .. }
+        | Step::EnsureDisks
         | Step::EnsureSlice
         | Step::RunSandbox { .. }
         | Step::CreateContainer { .. }

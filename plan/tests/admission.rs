@@ -10,8 +10,8 @@ use berth_model::{
     SwapLimit, Target, Term,
 };
 use berth_plan::{
-    Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, SharedPool, Step, admit, after,
-    conclude,
+    Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, QuotaView, SharedPool, Step, admit,
+    after, conclude,
 };
 use std::collections::BTreeMap;
 
@@ -50,6 +50,7 @@ fn host() -> HostView {
         page_sizes: [Bytes(2 << 20)].into(),
         io_weight: false,
         swap: false,
+        system_disk_quota: QuotaView::Unsupported { why: "no prjquota".to_owned() },
         ..fixtures::host()
     }
 }
@@ -99,6 +100,7 @@ fn other(change: impl FnOnce(&mut PodSpec)) -> Order {
     let mut spec = fixtures_spec();
     spec.addresses[0].address = "10.0.0.8/24".parse().unwrap();
     spec.cpu = CpuBinding::Exclusive { cpus: "1".parse().unwrap(), mems: "0".parse().unwrap() };
+    spec.disks[1].source = fixtures::device("virtio-other");
     change(&mut spec);
     pod_order("shop/other", [1, 1, 1], run(spec))
 }
@@ -183,6 +185,21 @@ fn a_run_needs_what_it_names() {
         &ledger,
         &other(|spec| spec.cpu = exclusive("1-2", "0")),
         "CpuConflict: CPUs 2 belong to pool default",
+    );
+    check(
+        &ledger,
+        &other(|spec| spec.disks[1].source = fixtures::device("virtio-web")),
+        "DeviceConflict: device /dev/disk/by-id/virtio-web is a data disk of pod shop/web",
+    );
+    check(
+        &ledger,
+        &other(|spec| container(spec, |container| container.system_disk_size = Some(Bytes(1 << 30)))),
+        "QuotaUnsupported: the system disk of container web cannot be held to a size on this node: no prjquota",
+    );
+    check(
+        &ledger,
+        &other(|spec| container(spec, |container| container.mounts[0].path = "/".to_owned())),
+        "Invalid: invalid: disks: container web: mount path",
     );
     let shared = |pool: &str| CpuBinding::Shared { pool: pool.parse().unwrap() };
     check(&ledger, &other(|spec| spec.cpu = shared("default")), "accept");

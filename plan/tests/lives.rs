@@ -5,9 +5,12 @@
 mod world;
 
 use berth_model::{Failure, RunState};
-use berth_plan::{Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait, next_step};
+use berth_plan::{
+    Cover, DiskState, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait, next_step,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::collections::BTreeSet;
 use world::{Next, Op, Spoiled, World};
 
 fn op() -> impl Strategy<Value = Op> {
@@ -151,6 +154,49 @@ fn evicting_without_taking_the_kept_disk_off_is_caught() {
             step => step,
         },
         "was lost",
+    );
+}
+
+#[test]
+fn releasing_data_disks_that_are_to_be_kept_is_caught() {
+    is_caught(
+        |record, observed| {
+            let here = observed.disks.iter().filter(|(_, state)| **state != DiskState::Absent);
+            let data: BTreeSet<_> = here.map(|(name, _)| name.clone()).collect();
+            match next_step(record, observed) {
+                Step::EndGrant { order } if !data.is_empty() => {
+                    Step::ReleaseDisks { keys: Vec::new(), data, order }
+                }
+                step => step,
+            }
+        },
+        "was lost",
+    );
+}
+
+#[test]
+fn starting_without_a_data_disk_is_caught() {
+    is_caught(
+        |record, observed| {
+            let mut blind = observed.clone();
+            blind.disks.values_mut().for_each(|state| *state = DiskState::Present);
+            next_step(record, &blind)
+        },
+        "without data disk",
+    );
+}
+
+#[test]
+fn leaving_data_disks_behind_is_caught() {
+    is_caught(
+        |record, observed| {
+            let mut blind = observed.clone();
+            if record.charter.as_ref().is_none_or(|charter| charter.leaving.is_some()) {
+                blind.disks.clear();
+            }
+            next_step(record, &blind)
+        },
+        "a data disk is left",
     );
 }
 

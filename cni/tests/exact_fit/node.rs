@@ -93,6 +93,8 @@ fn host() -> berth_plan::HostView {
         page_sizes: [].into(),
         io_weight: true,
         swap: true,
+        data_disk_quota: berth_plan::QuotaView::Enforced,
+        system_disk_quota: berth_plan::QuotaView::Enforced,
     }
 }
 

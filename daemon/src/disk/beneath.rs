@@ -38,6 +38,14 @@ impl Folder {
         Ok(Self { fd: file.into(), path: path.to_owned() })
     }
 
+    /// Opens a folder that somebody else has made.
+    pub(super) fn existing(path: &Path) -> Result<Self, DiskError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).custom_flags(nix::libc::O_DIRECTORY).open(path).tried("open", path)?;
+        Ok(Self { fd: file.into(), path: path.to_owned() })
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path

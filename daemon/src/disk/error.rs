@@ -1,7 +1,7 @@
 //! Why something about a disk was not done.
 
 use super::ProjectId;
-use berth_model::{Bytes, DiskName, PodId};
+use berth_model::{Bytes, DeviceId, DiskName, PodId};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +61,34 @@ pub enum DiskError {
         /// Which.
         disk: DiskName,
     },
+    /// There is no such device.
+    #[error("device {device} is not on this host: {why}")]
+    NoDevice {
+        /// Which.
+        device: DeviceId,
+        /// What was found.
+        why: String,
+    },
+    /// A device holds what is not ours. It was not touched.
+    #[error(
+        "device {device} holds {found}: it is not formatted; wipe its first MiB if nobody needs that any more"
+    )]
+    ForeignDevice {
+        /// Which.
+        device: String,
+        /// What it holds.
+        found: String,
+    },
+    /// A program of the host failed.
+    #[error("{tool} {path}: {said}")]
+    Tool {
+        /// Which.
+        tool: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        said: String,
+    },
     /// A file could not be worked on.
     #[error("{action} {path}")]
     Io {
@@ -80,9 +108,11 @@ impl DiskError {
             Self::QuotaUnsupported { .. }
             | Self::ShrinkBelowUse { .. }
             | Self::Unexpected { .. }
+            | Self::NoDevice { .. }
+            | Self::ForeignDevice { .. }
             | Self::NoProjectLeft(_)
             | Self::Absent { .. } => true,
-            Self::Quota { .. } | Self::Io { .. } => false,
+            Self::Tool { .. } | Self::Quota { .. } | Self::Io { .. } => false,
         }
     }
 }

@@ -15,18 +15,24 @@
 //! Nothing here follows a link, or leaves its folder: every path is opened beneath its root by openat2(2).
 
 mod beneath;
+mod device;
 mod directory;
 mod error;
+mod note;
+mod probe;
 mod project;
 mod quota;
 mod store;
 mod sys;
+mod system;
 mod trash;
 mod tree;
 
+pub use device::DeviceDisk;
 pub use directory::Fault;
 pub use error::DiskError;
 pub use project::{Owner, ProjectId};
 pub use quota::{QuotaSupport, Usage};
 pub use store::{Disks, FoundDisk};
+pub use system::SystemDisk;
 pub use trash::Left;

@@ -1,9 +1,10 @@
 //! Project quotas: whether a file system keeps them, what a project uses, and holding it to a size.
 
-use super::error::DiskError;
+use super::error::{DiskError, Tried};
 use super::{ProjectId, sys};
 use berth_model::Bytes;
 use nix::sys::statfs::fstatfs;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -52,6 +53,16 @@ impl QuotaSupport {
             }
         };
         Ok(Self::None { filesystem: filesystem(fd), why })
+    }
+
+    /// Looks at the file system that holds a path, or would hold it.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn at(path: &Path) -> Result<Self, DiskError> {
+        let here = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let file = File::open(here).tried("open", here)?;
+        Self::of(file.as_fd(), here)
     }
 
     /// Refuses by name where there is none.

@@ -4,7 +4,8 @@ use super::beneath::Folder;
 use super::error::{DiskError, Tried};
 use super::project::Projects;
 use super::quota::{QuotaSupport, Usage};
-use berth_model::{DiskName, PodId};
+use berth_model::{DeviceId, DiskName, PodId};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,8 @@ pub struct FoundDisk {
     pub pod: PodId,
     /// Its name in the pod.
     pub name: DiskName,
+    /// Its device; none if it is a directory.
+    pub device: Option<DeviceId>,
     /// Where the pod's containers get it from.
     pub path: PathBuf,
     /// What it holds, and may hold.
@@ -53,11 +56,20 @@ impl Disks {
         self.root.join("pods").join(folder_of(pod)).join(disk.as_str())
     }
 
-    /// Every directory disk of the pod.
+    /// Every data disk of the pod, whether or not anything orders it.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When a folder cannot be read.
     pub fn of_pod(&self, pod: &PodId) -> Result<Vec<FoundDisk>, DiskError> {
+        let mut found = self.directories_of_pod(pod)?;
+        for (name, device) in self.devices_of_pod(pod)? {
+            let (path, usage) = (self.device_path(pod, &name), self.device_usage(pod, &name)?);
+            found.push(FoundDisk { pod: pod.clone(), name, device: Some(device), path, usage });
+        }
+        Ok(found)
+    }
+
+    fn directories_of_pod(&self, pod: &PodId) -> Result<Vec<FoundDisk>, DiskError> {
         let Some(folder) = self.root()?.ensure("pods", OWN_MODE)?.find(folder_of(pod))? else {
             return Ok(Vec::new());
         };
@@ -70,7 +82,8 @@ impl Disks {
             };
             if let Some(disk) = folder.find(name.as_str())? {
                 let usage = self.usage_of(&disk)?;
-                found.push(FoundDisk { pod: pod.clone(), name, path: disk.path().to_owned(), usage });
+                let (pod, path) = (pod.clone(), disk.path().to_owned());
+                found.push(FoundDisk { pod, name, device: None, path, usage });
             }
         }
         Ok(found)
@@ -81,14 +94,21 @@ impl Disks {
     /// # Errors
     /// When a folder cannot be read.
     pub fn all(&self) -> Result<Vec<FoundDisk>, DiskError> {
-        let pods = self.root()?.ensure("pods", OWN_MODE)?;
+        let mut pods = BTreeSet::new();
+        for folder in ["pods", "notes"] {
+            let entries = self.root()?.ensure(folder, OWN_MODE)?.entries()?;
+            pods.extend(entries.iter().filter_map(|entry| pod_of(entry.name.to_str()?)));
+        }
         let mut found = Vec::new();
-        for entry in pods.entries()? {
-            if let Some(pod) = entry.name.to_str().and_then(pod_of) {
-                found.extend(self.of_pod(&pod)?);
-            }
+        for pod in pods {
+            found.extend(self.of_pod(&pod)?);
         }
         Ok(found)
+    }
+
+    /// Where everything is.
+    pub(super) fn path(&self) -> &Path {
+        &self.root
     }
 
     pub(super) fn root(&self) -> Result<Folder, DiskError> {

@@ -1,12 +1,14 @@
 //! Looking at the host, and what admission needs of it.
 
-use crate::runtime::{KernelRoots, ROOT_SLICE};
+use crate::disk::QuotaSupport;
+use crate::report::chain;
+use crate::runtime::{CONTAINERD_ROOT, KernelRoots, ROOT_SLICE};
 use berth_cgroup::{BlockDevices, Capabilities, CgroupError, CgroupPath, DevicesError, InvalidPath};
 use berth_model::MemSet;
 use berth_numa::{SysfsError, Topology, read_sysfs};
-use berth_plan::HostView;
+use berth_plan::{HostView, QuotaView};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the host shows itself; other folders in tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,11 +17,20 @@ pub struct Host {
     pub root: PathBuf,
     /// The kernel's own file systems.
     pub kernel: KernelRoots,
+    /// The agent's own folder, where data disks are.
+    pub state: PathBuf,
+    /// containerd's own folder, where system disks are.
+    pub containerd: PathBuf,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { root: "/".into(), kernel: KernelRoots::default() }
+        Self {
+            root: "/".into(),
+            kernel: KernelRoots::default(),
+            state: "/var/lib/berth".into(),
+            containerd: CONTAINERD_ROOT.into(),
+        }
     }
 }
 
@@ -92,10 +103,22 @@ impl Host {
             page_sizes: controls.huge_page_sizes(),
             io_weight: controls.io_weight().file().is_some(),
             swap: controls.has("memory.swap.max"),
+            data_disk_quota: quota(&self.state),
+            system_disk_quota: quota(&self.containerd),
         })
     }
 
     pub(super) fn read(&self, path: PathBuf) -> Result<String, HostError> {
         std::fs::read_to_string(&path).map_err(|source| HostError::Read { path, source })
+    }
+}
+
+fn quota(path: &Path) -> QuotaView {
+    match QuotaSupport::at(path) {
+        Ok(QuotaSupport::Enforced) => QuotaView::Enforced,
+        Ok(QuotaSupport::None { filesystem, why }) => {
+            QuotaView::Unsupported { why: format!("{} is on {filesystem}: {why}", path.display()) }
+        }
+        Err(error) => QuotaView::Unsupported { why: chain(&error) },
     }
 }

@@ -22,7 +22,8 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
             let id = pods.runtime.run_sandbox(&ordered(pods, &look.record)?, *attempt).await?;
             network::announce_sandbox(&pods.ledger, &id).await;
         }
-        Step::EnsureSlice
+        Step::EnsureDisks
+        | Step::EnsureSlice
         | Step::CreateContainer { .. }
         | Step::AdoptSystemDisk { .. }
         | Step::DetachSystemDisk { .. }
@@ -112,6 +113,7 @@ async fn time_up(record: &PodRecord) {
 async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError> {
     let (runtime, record, pod) = (&pods.runtime, &look.record, &look.record.pod);
     match &look.step {
+        Step::EnsureDisks => runtime.ensure_disks(&ordered(pods, record)?).await,
         Step::EnsureSlice | Step::UpdateResources { container: None, .. } => {
             runtime.ensure_slice(&ordered(pods, record)?).await
         }
@@ -177,11 +179,12 @@ async fn end<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError
             let warrant = warrant(pods, pod, cover, inside).await?;
             runtime.remove_slice(&warrant, pod).await
         }
-        Step::ReleaseDisks { keys, order } => {
+        Step::ReleaseDisks { keys, data, order } => {
             let warrant = order_warrant(pods, pod, order, Ending::Disks)?;
-            runtime.release_disks(&warrant, keys).await
+            runtime.release_disks(&warrant, keys, data).await
         }
         Step::EnsureImage { .. }
+        | Step::EnsureDisks
         | Step::EnsureSlice
         | Step::RunSandbox { .. }
         | Step::CreateContainer { .. }

@@ -228,6 +228,7 @@ async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
             Turn::Rest(until.map_or(Rest::Usual, |until| Rest::For(Duration::from_millis(until))))
         }
         Step::EnsureImage { .. }
+        | Step::EnsureDisks
         | Step::EnsureSlice
         | Step::RunSandbox { .. }
         | Step::CreateContainer { .. }

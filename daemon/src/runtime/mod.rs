@@ -7,6 +7,7 @@ mod client;
 mod containerd;
 mod controls;
 mod cri;
+mod data_disk;
 mod disk;
 mod error;
 mod events;
@@ -25,6 +26,7 @@ mod proof;
 mod real;
 mod rlimits;
 mod status;
+mod system_disk;
 mod systemd;
 
 pub use events::Hint;
@@ -33,12 +35,12 @@ pub use kernel::KernelRoots;
 pub use logs::{Follow, LogError, LogQuery, read_logs};
 pub use pause::PAUSE_IMAGE;
 pub use proof::DeathProof;
-pub use real::{ContainerdRuntime, RuntimePaths};
+pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths};
 
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
-    Attempt, ContainerName, CpuSet, Digest, ExecProbe, Generation, ImageName, Incarnation, MemSet, PodId,
-    PodSpec, PodStatus,
+    Attempt, ContainerName, CpuSet, Digest, DiskName, ExecProbe, Generation, ImageName, Incarnation, MemSet,
+    PodId, PodSpec, PodStatus,
 };
 use berth_plan::{Observed, PodRecord};
 use std::collections::BTreeSet;
@@ -143,6 +145,9 @@ pub trait Runtime: Send + Sync + 'static {
         digest: Option<&Digest>,
     ) -> impl Future<Output = Result<Digest, RuntimeError>> + Send;
 
+    /// Makes the pod's data disks and holds them to their sizes.
+    fn ensure_disks(&self, ordered: &Ordered) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
     /// Makes the pod's slice and holds it to the pod's limits; writes them again if they drifted.
     fn ensure_slice(&self, ordered: &Ordered) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
@@ -242,10 +247,11 @@ pub trait Runtime: Send + Sync + 'static {
         pod: &PodId,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
-    /// Removes kept snapshots.
+    /// Removes kept snapshots, and gives up data disks.
     fn release_disks(
         &self,
         warrant: &OrderWarrant,
         keys: &[String],
+        data: &BTreeSet<DiskName>,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 }

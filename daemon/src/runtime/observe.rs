@@ -11,13 +11,16 @@ use super::error::{permanent, transient};
 use super::identity::{Role, Tag, any_pod_filter, pod_filter, scope_path, slice_path};
 use super::kernel::{KernelRoots, cgroup_fact, cgroup_of_spec};
 use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, running_ms, task_state};
-use super::{DeathProof, Ordered, RuntimeError, image, prlimit, rlimits};
+use super::{DeathProof, Ordered, RuntimeError, data_disk, image, prlimit, rlimits, system_disk};
+use crate::disk::Disks;
 use crate::node::monotonic_ms;
-use berth_model::{ContainerName, Generation, PodId};
+use berth_model::{ContainerName, DiskName, Generation, PodId};
 use berth_plan::{
-    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
+    Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
+    SliceState, TaskState,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long CRI may take to hear of an end.
@@ -29,6 +32,7 @@ const CATCH_UP_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Observer<'a> {
     pub(super) client: &'a Client,
     pub(super) roots: &'a KernelRoots,
+    pub(super) disks: &'a Arc<Disks>,
 }
 
 impl Observer<'_> {
@@ -42,6 +46,7 @@ impl Observer<'_> {
         let records = self.client.list_records(pod_filter(pod)).await?;
         let mut observed = Observed {
             images: self.images(record).await?,
+            disks: self.data_disks(record).await?,
             slice: self.slice(pod, ordered)?,
             ..Observed::default()
         };
@@ -62,6 +67,14 @@ impl Observer<'_> {
         observed.containers.sort_by(|left, right| key(left).cmp(&key(right)));
         observed.now_ms = monotonic_ms();
         Ok(observed)
+    }
+
+    async fn data_disks(self, record: &PodRecord) -> Result<BTreeMap<DiskName, DiskState>, RuntimeError> {
+        let what = format!("look at the data disks of {}", record.pod);
+        let (disks, pod) = (self.disks.clone(), record.pod.clone());
+        let spec = record.charter.as_ref().map(|charter| charter.spec.clone());
+        let looked = tokio::task::spawn_blocking(move || data_disk::look(&disks, &pod, spec.as_ref())).await;
+        looked.map_err(|error| transient(&what, error))?.map_err(|error| data_disk::told(what, &error))
     }
 
     /// Proves that these are dead, or says which is not.
@@ -163,7 +176,12 @@ impl Observer<'_> {
         };
         let amended = match spec {
             None => true,
-            Some((_, spec)) => rlimits::are_in(&found.spec()?, &spec.ulimits),
+            // Only what was not started yet can be amended.
+            Some(_) if !matches!(task_state(&facts, now_ns()), TaskState::Created) => true,
+            Some((_, spec)) => {
+                rlimits::are_in(&found.spec()?, &spec.ulimits)
+                    && system_disk::is_held(self.client, self.disks, found, spec.system_disk_size).await?
+            }
         };
         Ok(ObservedContainer {
             id: id.to_owned(),

@@ -16,10 +16,14 @@ use super::liveness::CgroupFact;
 use super::observe::{Observer, expect_owner};
 use super::systemd::Systemd;
 use super::{
-    DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, image, pause, prlimit, rlimits, status,
+    DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image, pause, prlimit, rlimits,
+    status, system_disk,
 };
+use crate::disk::Disks;
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
-use berth_model::{Attempt, ContainerName, ContainerSpec, Digest, ExecProbe, ImageName, PodId, PodStatus};
+use berth_model::{
+    Attempt, ContainerName, ContainerSpec, Digest, DiskName, ExecProbe, ImageName, PodId, PodStatus,
+};
 use berth_plan::{Observed, PodRecord};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
 
+/// Where containerd keeps everything, snapshots included: its own default, and every distribution's.
+pub const CONTAINERD_ROOT: &str = "/var/lib/containerd";
 /// containerd's own default, where CRI does not say which it uses.
 const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
 
@@ -66,6 +72,7 @@ struct Inner {
     systemd: Systemd,
     paths: RuntimePaths,
     snapshotter: OnceCell<String>,
+    disks: Arc<Disks>,
 }
 
 impl ContainerdRuntime {
@@ -74,7 +81,9 @@ impl ContainerdRuntime {
     pub fn new(paths: RuntimePaths) -> Self {
         let client = Client::new(&paths.containerd_socket);
         let systemd = Systemd::default();
-        Self { inner: Arc::new(Inner { client, systemd, paths, snapshotter: OnceCell::new() }) }
+        let disks = Arc::new(Disks::new(&paths.state));
+        let snapshotter = OnceCell::new();
+        Self { inner: Arc::new(Inner { client, systemd, paths, snapshotter, disks }) }
     }
 
     /// What must be so before the first pod: the root slice with its controllers, and the pause image.
@@ -82,6 +91,8 @@ impl ContainerdRuntime {
     /// # Errors
     /// What could not be made so; trying again is harmless.
     pub async fn prepare(&self, pause_archive: &Path) -> Result<(), RuntimeError> {
+        // What a crash, or a power cut, left in the trash.
+        self.sweep_disks();
         controls::ensure_root(&self.inner.systemd, self.roots()).await?;
         pause::import(self.client(), pause_archive).await
     }
@@ -151,7 +162,7 @@ impl ContainerdRuntime {
     }
 
     fn observer(&self) -> Observer<'_> {
-        Observer { client: self.client(), roots: self.roots() }
+        Observer { client: self.client(), roots: self.roots(), disks: &self.inner.disks }
     }
 
     /// The record of a container of this pod.
@@ -229,6 +240,26 @@ impl ContainerdRuntime {
                 .is_some_and(|tag| tag.incarnation == ordered.incarnation && matches(&tag))
         };
         Ok(records.iter().find(ours).map(|found| found.id().to_owned()))
+    }
+
+    /// The data disks of this node.
+    pub fn disks(&self) -> &Arc<Disks> {
+        &self.inner.disks
+    }
+
+    /// Removes what was given up, beside everything else.
+    fn sweep_disks(&self) {
+        let disks = self.inner.disks.clone();
+        drop(tokio::task::spawn_blocking(move || data_disk::sweep(&disks, Path::new(CONTAINERD_ROOT))));
+    }
+
+    async fn on_disks<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Disks) -> Result<T, RuntimeError> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        let disks = self.inner.disks.clone();
+        let done = tokio::task::spawn_blocking(move || work(&disks)).await;
+        done.map_err(|error| transient("work on data disks", error))?
     }
 
     async fn blocking<T: Send + 'static>(
@@ -334,7 +365,8 @@ impl Runtime for ContainerdRuntime {
         let files = self.files(&ordered.pod);
         files.ensure_hosts(&ordered.spec).await?;
         let hosts_file = files.hosts();
-        let config = container_config(ContainerPlan { ordered, spec, making, resources, hosts_file });
+        let mounts = data_disk::mounts(&self.inner.disks, &ordered.pod, &ordered.spec, spec);
+        let config = container_config(ContainerPlan { ordered, spec, making, resources, hosts_file, mounts });
         let log_root = &self.inner.paths.logs;
         let around = sandbox_config(SandboxPlan { ordered, attempt: sandbox.attempt, log_root });
         self.client().create_cri_container(sandbox_id, config, around).await
@@ -371,8 +403,9 @@ impl Runtime for ContainerdRuntime {
         id: &str,
     ) -> Result<(), RuntimeError> {
         let what = || format!("write the ulimits of container {id}");
-        let ulimits = &container_spec(ordered, container)?.ulimits;
+        let ContainerSpec { ulimits, system_disk_size, .. } = container_spec(ordered, container)?;
         let (found, _) = self.record_of(&ordered.pod, id).await?;
+        system_disk::hold(self.client(), &self.inner.disks, &found, *system_disk_size).await?;
         let mut spec = found.spec()?;
         if rlimits::are_in(&spec, ulimits) {
             return Ok(());
@@ -478,8 +511,22 @@ impl Runtime for ContainerdRuntime {
         self.files(pod).remove().await
     }
 
-    async fn release_disks(&self, warrant: &OrderWarrant, keys: &[String]) -> Result<(), RuntimeError> {
+    async fn ensure_disks(&self, ordered: &Ordered) -> Result<(), RuntimeError> {
+        let (pod, spec) = (ordered.pod.clone(), ordered.spec.clone());
+        self.on_disks(move |disks| data_disk::ensure(disks, &pod, &spec)).await
+    }
+
+    async fn release_disks(
+        &self,
+        warrant: &OrderWarrant,
+        keys: &[String],
+        data: &BTreeSet<DiskName>,
+    ) -> Result<(), RuntimeError> {
         let records = self.client().list_records(pod_filter(warrant.pod())).await?;
-        disk::release(self.client(), self.snapshotter().await?, &records, keys).await
+        disk::release(self.client(), self.snapshotter().await?, &records, keys).await?;
+        let (pod, data) = (warrant.pod().clone(), data.clone());
+        self.on_disks(move |disks| data_disk::give_up(disks, &pod, &data)).await?;
+        self.sweep_disks();
+        Ok(())
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         class,
         priority,
         containers,
+        disks,
         cpu,
         limits,
         addresses,
@@ -38,14 +39,14 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         disk,
         recovery,
         stop_grace_ms,
-        disks,
     } = new;
     let fields = [
         ("hostname", *hostname != old.hostname, Reach::Sandbox),
         ("address", *addresses != old.addresses, Reach::Sandbox),
         ("dns", *dns != old.dns, Reach::Sandbox),
         ("the set of containers", names(containers) != names(&old.containers), Reach::Sandbox),
-        ("disks", *disks != old.disks, disks_reach(&old.disks, disks)),
+        ("the source of a data disk", DataDisk::any_made_anew(&old.disks, disks), Reach::Sandbox),
+        ("data disks", *disks != old.disks, Reach::Live),
         ("class", *class != old.class, Reach::Live),
         ("priority", *priority != old.priority, Reach::Live),
         ("cpu", *cpu != old.cpu, Reach::Live),
@@ -63,10 +64,6 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
 
 fn names(containers: &[ContainerSpec]) -> Vec<&ContainerName> {
     containers.iter().map(|container| &container.name).collect()
-}
-
-fn disks_reach(old: &[DataDisk], new: &[DataDisk]) -> Reach {
-    if DataDisk::any_made_anew(old, new) { Reach::Sandbox } else { Reach::Live }
 }
 
 /// A running process takes on another ulimit, but what it would have without one only a new container knows.
@@ -89,13 +86,13 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         env,
         working_dir,
         user,
+        mounts,
+        system_disk_size,
         limits,
         cpus,
         mems,
         ulimits,
         readiness,
-        mounts,
-        system_disk_size,
     } = new;
     let whole = || Reach::Container(name.clone());
     let fields = [

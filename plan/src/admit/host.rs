@@ -1,7 +1,7 @@
 //! Whether the host has what an order names.
 
-use super::HostView;
-use berth_model::{CpuBinding, CpuSet, Limits, MemSet, PodSpec, Refusal};
+use super::{HostView, QuotaView};
+use berth_model::{CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodSpec, Refusal};
 
 /// What of a charter the host cannot honour as it is now, for people; none if it can. CPUs, memory nodes and disks may
 /// have gone since the charter was accepted, most of all over a reboot.
@@ -11,6 +11,20 @@ pub fn obstacle(host: &HostView, spec: &PodSpec) -> Option<String> {
         CpuBinding::Shared { .. } => Ok(()),
     };
     binding.and_then(|()| check_limits(host, spec)).err().map(|refusal| refusal.to_string())
+}
+
+/// What is to be held to a size must be on a file system that can.
+pub(super) fn check_sizes(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
+    let sized = |disk: &&DataDisk| matches!(disk.source, DiskSource::Directory { size: Some(_) });
+    let data = spec.disks.iter().find(sized).map(|disk| format!("data disk {}", disk.name));
+    let system = spec.containers.iter().find(|container| container.system_disk_size.is_some());
+    let system = system.map(|container| format!("the system disk of container {}", container.name));
+    for (what, quota) in [(data, &host.data_disk_quota), (system, &host.system_disk_quota)] {
+        if let (Some(what), QuotaView::Unsupported { why }) = (what, quota) {
+            return Err(Refusal::QuotaUnsupported { what, why: why.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// CPUs must be online and memory nodes must have memory.

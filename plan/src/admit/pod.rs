@@ -4,10 +4,10 @@ use super::change::{Difference, Reach, differences, differs};
 use super::{Accepted, Change, HostView, LedgerView, conflict, host};
 use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced};
 use berth_model::{
-    Attempt, ContainerName, ContainerSpec, CpuBinding, CpuSet, Disk, Generation, PodId, PodOrder, PodSpec,
-    PodVerb, Refusal, RunState,
+    Attempt, ContainerName, ContainerSpec, CpuBinding, CpuSet, DataDisk, DeviceId, Disk, DiskSource,
+    Generation, PodId, PodOrder, PodSpec, PodVerb, Refusal, RunState,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
 
@@ -127,6 +127,8 @@ fn check_spec(
     spec.validate().map_err(|error| Refusal::Invalid(chain(&error)))?;
     check_binding(ledger, host, &order.pod, spec)?;
     host::check_limits(host, spec)?;
+    host::check_sizes(host, spec)?;
+    check_devices(ledger, order, spec)?;
     check_address(ledger, order, spec)
 }
 
@@ -162,6 +164,25 @@ pub(super) fn exclusive_cpus(record: &PodRecord) -> Option<&CpuSet> {
         CpuBinding::Exclusive { cpus, .. } => Some(cpus),
         CpuBinding::Shared { .. } => None,
     }
+}
+
+/// A device is one pod's data disk, until nothing of that pod is left here that could be on it.
+fn check_devices(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> Result<(), Refusal> {
+    let devices = |spec: &PodSpec| -> BTreeSet<DeviceId> {
+        let of = |disk: &DataDisk| match &disk.source {
+            DiskSource::Device { id, .. } => Some(id.clone()),
+            DiskSource::Directory { .. } => None,
+        };
+        spec.disks.iter().filter_map(of).collect()
+    };
+    let wanted = devices(spec);
+    for other in ledger.pods.values().filter(|other| other.pod != order.pod) {
+        let theirs = other.charter.as_ref().map(|charter| devices(&charter.spec)).unwrap_or_default();
+        if let Some(device) = wanted.intersection(&theirs).next() {
+            return Err(Refusal::DeviceConflict { device: device.clone(), holder: other.pod.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn check_address(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> Result<(), Refusal> {

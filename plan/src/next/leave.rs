@@ -15,7 +15,7 @@ pub(super) fn next(record: &PodRecord, leaving: &Leaving, observed: &Observed) -
         .or_else(|| remove_container(observed, order))
         .or_else(|| remove_sandbox(observed, order))
         .or_else(|| remove_slice(observed, order))
-        .or_else(|| release_kept(record, leaving, order))
+        .or_else(|| release_kept(record, leaving, observed, order))
         .unwrap_or_else(|| Step::EndGrant { order: order.clone() })
 }
 
@@ -58,12 +58,9 @@ fn remove_slice(observed: &Observed, order: &OrderId) -> Option<Step> {
     }
 }
 
-/// An Evict that releases also gives up what earlier incarnations left.
-fn release_kept(record: &PodRecord, leaving: &Leaving, order: &OrderId) -> Option<Step> {
+/// An Evict that releases also gives up data disks, and what earlier incarnations left.
+fn release_kept(record: &PodRecord, leaving: &Leaving, observed: &Observed, order: &OrderId) -> Option<Step> {
     let undone = record.open.as_ref().is_some_and(|open| open.failure.is_some());
     let releases = leaving.disposition == EvictDisposition::Release && !undone;
-    (releases && !record.kept.is_empty()).then(|| Step::ReleaseDisks {
-        keys: record.kept.iter().map(|kept| kept.key.clone()).collect(),
-        order: order.clone(),
-    })
+    if releases { super::release(record, observed, order) } else { None }
 }

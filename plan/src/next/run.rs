@@ -4,8 +4,8 @@ use super::replace::{self, covering, current, rival};
 use super::restart::{Again, again};
 use super::{may_live, wait};
 use crate::{
-    Charter, Controls, Cover, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
-    SliceState, Step, TaskState, Wait,
+    Charter, Controls, Cover, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox,
+    PodRecord, SliceState, Step, TaskState, Wait,
 };
 use berth_model::{Attempt, ContainerSpec, DiskPolicy, Failure};
 
@@ -37,13 +37,14 @@ pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -
     }
     if needs.iter().any(|(_, need)| matches!(need, Need::Attempt | Need::Start)) {
         return hindrance(record, charter, observed)
-            .or_else(|| prepare(record, observed, &needs))
+            .or_else(|| prepare(record, charter, observed, &needs))
             .or_else(|| create(record, observed, &needs))
             .or_else(|| replace::await_ready(record, charter, observed))
             .or_else(|| start_next(record, charter, observed, &needs))
             .unwrap_or_else(|| wait("a container waits for its sandbox"));
     }
     replace::stop_rivals(record, charter, observed)
+        .or_else(|| resize_disks(record, charter, observed))
         .or_else(|| rewrite_controls(record, charter, observed))
         .or_else(|| replace::await_ready(record, charter, observed))
         .or_else(|| clean_up(record, observed))
@@ -64,10 +65,16 @@ fn hindrance(record: &PodRecord, charter: &Charter, observed: &Observed) -> Opti
 }
 
 /// What the new attempts need before they can be made.
-fn prepare(record: &PodRecord, observed: &Observed, needs: &[(&ContainerSpec, Need)]) -> Option<Step> {
+fn prepare(
+    record: &PodRecord,
+    charter: &Charter,
+    observed: &Observed,
+    needs: &[(&ContainerSpec, Need)],
+) -> Option<Step> {
     let wanting: Vec<_> =
         needs.iter().filter(|(_, need)| matches!(need, Need::Attempt)).map(|(spec, _)| *spec).collect();
     ensure_images(record, observed, &wanting)
+        .or_else(|| ensure_disks(charter, observed))
         .or_else(|| ensure_slice(observed))
         .or_else(|| ensure_sandbox(record, observed))
 }
@@ -159,6 +166,19 @@ fn ensure_images(record: &PodRecord, observed: &Observed, wanting: &[&ContainerS
             digest: wanted,
         })
     })
+}
+
+fn ensure_disks(charter: &Charter, observed: &Observed) -> Option<Step> {
+    let wanting = charter.spec.disks.iter().any(|disk| match observed.disks.get(&disk.name) {
+        Some(DiskState::Present) => false,
+        Some(DiskState::Absent | DiskState::Wrong { .. }) | None => true,
+    });
+    wanting.then_some(Step::EnsureDisks)
+}
+
+/// Sizes change while containers run, by order only: what an administrator changed meanwhile is reported.
+fn resize_disks(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
+    record.open.as_ref().and_then(|_| ensure_disks(charter, observed))
 }
 
 fn ensure_slice(observed: &Observed) -> Option<Step> {

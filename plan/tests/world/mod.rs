@@ -9,12 +9,12 @@
 mod fixtures;
 
 use berth_model::{
-    Attempt, ContainerName, ContainerSpec, Digest, Disk, DiskPolicy, EnvVar, EvictDisposition, Generation,
-    ImageName, Incarnation, Order, OrderId, Outcome, PodOrder, PodSpec, PodVerb, RecoveryPolicy,
+    Attempt, ContainerName, ContainerSpec, Digest, Disk, DiskName, DiskPolicy, EnvVar, EvictDisposition,
+    Generation, ImageName, Incarnation, Order, OrderId, Outcome, PodOrder, PodSpec, PodVerb, RecoveryPolicy,
     RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
-    Admission, Change, Controls, Cover, Effect, ImageState, Known, LedgerView, Liveness, Observed,
+    Admission, Change, Controls, Cover, DiskState, Effect, ImageState, Known, LedgerView, Liveness, Observed,
     ObservedContainer, ObservedSandbox, PodRecord, Shutdown, SliceState, Step, TaskState, admit, after,
     before, booted, check, conclude,
 };
@@ -99,6 +99,15 @@ struct Sandbox {
     live: bool,
 }
 
+/// A data disk that is on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Data {
+    /// A device is not, after a reboot.
+    mounted: bool,
+    /// Something was started that writes to it.
+    written: bool,
+}
+
 /// The node, its ledger, and the judge's books.
 pub(crate) struct World {
     next: Next,
@@ -114,6 +123,7 @@ pub(crate) struct World {
     containers: BTreeMap<String, Container>,
     sandboxes: BTreeMap<String, Sandbox>,
     snapshots: BTreeSet<String>,
+    data: BTreeMap<DiskName, Data>,
     /// The one limit that the slice has.
     slice: Option<u64>,
     images: BTreeMap<ContainerName, ImageName>,
@@ -165,6 +175,7 @@ impl World {
             containers: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             snapshots: BTreeSet::new(),
+            data: BTreeMap::new(),
             slice: None,
             images: BTreeMap::new(),
             blind: 0,
@@ -300,6 +311,8 @@ impl World {
     }
 
     fn reboot(&mut self) {
+        let device = |name: &DiskName| name.as_str() == "raw";
+        self.data.iter_mut().filter(|(name, _)| device(name)).for_each(|(_, data)| data.mounted = false);
         self.pause_ends();
         let now_ms = self.now_ms;
         self.containers.values_mut().filter(|c| c.live).for_each(|c| {
@@ -481,6 +494,11 @@ impl World {
         let done = *outcome == Outcome::Done;
         let live = || self.containers.values().filter(|c| c.live);
         match &open.verb {
+            PodVerb::Release | PodVerb::Evict { disposition: EvictDisposition::Release, .. }
+                if done && !self.data.is_empty() =>
+            {
+                return Err("a release was called done, and a data disk is left".to_owned());
+            }
             PodVerb::Upgrade { spec, .. } if done => {
                 if spec.containers.iter().any(is_broken) {
                     return Err("a broken upgrade was called done".to_owned());
@@ -596,6 +614,7 @@ impl World {
                 .iter()
                 .map(|(name, image)| (name.clone(), ImageState::Present { digest: digest(image) }))
                 .collect(),
+            disks: self.data_states(),
             slice: match self.slice {
                 None => SliceState::Absent,
                 Some(limit) => {
@@ -607,6 +626,46 @@ impl World {
             obstacle: self.obstacle.then(|| "CPUs 3 are offline".to_owned()),
             shutdown: self.shutdown.then_some(Shutdown { left_ms: 100 }),
             now_ms: self.now_ms,
+        }
+    }
+
+    fn data_states(&self) -> BTreeMap<DiskName, DiskState> {
+        let charter = self.record.as_ref().and_then(|record| record.charter.as_ref());
+        let ordered = charter.iter().flat_map(|charter| &charter.spec.disks).map(|disk| &disk.name);
+        let state = |name: &DiskName| match self.data.get(name) {
+            None => DiskState::Absent,
+            Some(Data { mounted: true, .. }) => DiskState::Present,
+            Some(Data { mounted: false, .. }) => DiskState::Wrong { why: "not mounted".to_owned() },
+        };
+        ordered.chain(self.data.keys()).map(|name| (name.clone(), state(name))).collect()
+    }
+
+    fn ensure_data(&mut self, record: &PodRecord) {
+        let charter = record.charter.as_ref();
+        for disk in charter.iter().flat_map(|charter| &charter.spec.disks) {
+            let known = self.data.entry(disk.name.clone()).or_insert(Data { mounted: true, written: false });
+            known.mounted = true;
+        }
+    }
+
+    /// Data disks go by Release, or by an Evict that releases, and by nothing else.
+    fn lose_data(&mut self, record: &PodRecord, name: &DiskName) -> Judged {
+        if let Some((id, _)) = self.containers.iter().find(|(_, c)| c.live) {
+            return Err(format!("data disk {name} was released under live container {id}"));
+        }
+        let given_up = record.open.as_ref().is_some_and(|open| match &open.verb {
+            PodVerb::Release => true,
+            PodVerb::Evict { disposition, .. } => *disposition == EvictDisposition::Release,
+            PodVerb::Run { .. }
+            | PodVerb::Stop { .. }
+            | PodVerb::Start
+            | PodVerb::Restart { .. }
+            | PodVerb::Upgrade { .. }
+            | PodVerb::Resize { .. } => false,
+        });
+        match self.data.remove(name) {
+            Some(Data { written: true, .. }) if !given_up => Err(format!("data disk {name} was lost")),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -752,6 +811,7 @@ impl World {
             Step::EnsureImage { container, image, .. } => {
                 self.images.insert(container.clone(), image.clone());
             }
+            Step::EnsureDisks => self.ensure_data(record),
             Step::EnsureSlice | Step::UpdateResources { container: None, .. } => self.write_slice(),
             Step::AwaitReady { .. } => {}
             Step::UpdateResources { id, .. } => {
@@ -810,7 +870,10 @@ impl World {
                 all.iter().try_for_each(|id| self.judge_end(record, id, "RemoveSlice"))?;
                 self.slice = None;
             }
-            Step::ReleaseDisks { keys, .. } => keys.iter().try_for_each(|key| self.lose(record, key))?,
+            Step::ReleaseDisks { keys, data, .. } => {
+                keys.iter().try_for_each(|key| self.lose(record, key))?;
+                data.iter().try_for_each(|name| self.lose_data(record, name))?;
+            }
             Step::EndGrant { .. } | Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
         }
         Ok(())
@@ -917,6 +980,13 @@ impl World {
         let own = record.disk(&container.name);
         if keeps && own.is_some_and(|own| self.precious.contains(own) && own != key) {
             return Err(format!("container {id} was started without its disk"));
+        }
+        let charter = record.charter.as_ref();
+        for disk in charter.iter().flat_map(|charter| &charter.spec.disks) {
+            match self.data.get_mut(&disk.name).filter(|data| data.mounted) {
+                Some(data) => data.written = true,
+                None => return Err(format!("container {id} was started without data disk {}", disk.name)),
+            }
         }
         if self.books.held {
             return Err(format!(

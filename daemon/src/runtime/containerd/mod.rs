@@ -9,4 +9,5 @@ mod tasks;
 pub(super) use containers::Record;
 pub(super) use content::Blob;
 pub(super) use images::Image;
+pub(super) use snapshots::SnapshotMount;
 pub(super) use tasks::TaskStatus;

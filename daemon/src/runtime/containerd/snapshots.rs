@@ -3,7 +3,7 @@
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, in_namespace};
 use containerd_client::services::v1::snapshots::{
-    Info, RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest,
+    Info, MountsRequest, RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest,
 };
 use prost_types::FieldMask;
 use std::collections::HashMap;
@@ -21,7 +21,35 @@ impl From<Info> for Snapshot {
     }
 }
 
+/// One mount that a snapshot is used by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::runtime) struct SnapshotMount {
+    /// As mount(8) knows it.
+    pub(in crate::runtime) kind: String,
+    /// The folder of a bind mount.
+    pub(in crate::runtime) source: String,
+    /// Such as `upperdir=…`.
+    pub(in crate::runtime) options: Vec<String>,
+}
+
 impl Client {
+    /// How a snapshot is mounted. Nothing is mounted by asking.
+    pub(in crate::runtime) async fn snapshot_mounts(
+        &self,
+        snapshotter: &str,
+        key: &str,
+    ) -> Result<Vec<SnapshotMount>, RuntimeError> {
+        let request =
+            in_namespace(MountsRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
+        let answer = Attempted::look(format!("find the folders of snapshot {key} of {snapshotter}"))
+            .find(self.snapshots().mounts(request))
+            .await?;
+        let mounts = answer.map(|answer| answer.mounts).unwrap_or_default().into_iter();
+        Ok(mounts
+            .map(|mount| SnapshotMount { kind: mount.r#type, source: mount.source, options: mount.options })
+            .collect())
+    }
+
     /// One snapshot, if there is one.
     pub(in crate::runtime) async fn find_snapshot(
         &self,

@@ -19,6 +19,8 @@ pub(in crate::runtime) struct ContainerPlan<'a> {
     pub(in crate::runtime) resources: LinuxContainerResources,
     /// The pod's own `/etc/hosts`, on the host.
     pub(in crate::runtime) hosts_file: PathBuf,
+    /// Where it sees data disks.
+    pub(in crate::runtime) mounts: Vec<Mount>,
 }
 
 /// What an ordinary container must not see of `/proc` and `/sys`: the list of Docker and Kubernetes.
@@ -40,7 +42,7 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// The configuration.
 pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> ContainerConfig {
-    let ContainerPlan { ordered, spec, making, resources, hosts_file } = plan;
+    let ContainerPlan { ordered, spec, making, resources, hosts_file, mounts } = plan;
     let Making { attempt, generation, digest } = making;
     let attempt = *attempt;
     let tag = Tag {
@@ -60,11 +62,13 @@ pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> Container
         args: spec.args.clone(),
         working_dir: spec.working_dir.clone().unwrap_or_default(),
         envs: environment(&spec.env),
-        mounts: vec![Mount {
+        mounts: std::iter::once(Mount {
             container_path: "/etc/hosts".to_owned(),
             host_path: hosts_file.to_string_lossy().into_owned(),
             ..Mount::default()
-        }],
+        })
+        .chain(mounts)
+        .collect(),
         labels: tag.to_labels(),
         log_path: log_file(&spec.name, attempt),
         linux: Some(LinuxContainerConfig {

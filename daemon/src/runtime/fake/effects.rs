@@ -5,11 +5,12 @@ use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Tro
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime};
 use berth_model::{
-    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, ExecProbe, ImageName, PodId, PodStatus,
+    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, DiskName, ExecProbe, ImageName, PodId,
+    PodStatus,
 };
 use berth_plan::{
-    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
-    TaskState,
+    Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
+    SliceState, TaskState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,6 +98,7 @@ impl Runtime for FakeRuntime {
             containers: containers.map(|container| see_container(container, now_ms)).collect(),
             images: see_images(&world, record),
             slice: see_slice(&world, &record.pod),
+            disks: see_data_disks(&world, record),
             now_ms,
             ..Observed::default()
         })
@@ -412,7 +414,21 @@ impl Runtime for FakeRuntime {
         .await
     }
 
-    async fn release_disks(&self, _warrant: &OrderWarrant, keys: &[String]) -> Result<(), RuntimeError> {
+    async fn ensure_disks(&self, ordered: &Ordered) -> Result<(), RuntimeError> {
+        let names = ordered.spec.disks.iter().map(|disk| disk.name.clone());
+        let named: Vec<_> = names.map(|name| (ordered.pod.clone(), name)).collect();
+        self.at(Call::EnsureDisks, || {
+            self.act_on(Call::EnsureDisks, "disks", |world| world.data.extend(named))
+        })
+        .await
+    }
+
+    async fn release_disks(
+        &self,
+        warrant: &OrderWarrant,
+        keys: &[String],
+        data: &BTreeSet<DiskName>,
+    ) -> Result<(), RuntimeError> {
         self.at(Call::ReleaseDisks, || {
             self.act(Call::ReleaseDisks, (), |world| {
                 for key in keys {
@@ -421,6 +437,10 @@ impl Runtime for FakeRuntime {
                     }
                     world.effects.push(format!("release {key}"));
                     world.disks.remove(key);
+                }
+                for name in data {
+                    world.effects.push(format!("release data disk {name}"));
+                    world.data.remove(&(warrant.pod().clone(), name.clone()));
                 }
                 Ok(())
             })
@@ -543,6 +563,13 @@ fn see_images(world: &World, record: &PodRecord) -> BTreeMap<ContainerName, Imag
         (spec.name.clone(), state)
     };
     specs.map(see).collect()
+}
+
+fn see_data_disks(world: &World, record: &PodRecord) -> BTreeMap<DiskName, DiskState> {
+    let ordered = record.charter.iter().flat_map(|charter| &charter.spec.disks);
+    let absent = ordered.map(|disk| (disk.name.clone(), DiskState::Absent));
+    let here = world.data.iter().filter(|(pod, _)| *pod == record.pod);
+    absent.chain(here.map(|(_, name)| (name.clone(), DiskState::Present))).collect()
 }
 
 fn see_slice(world: &World, pod: &PodId) -> SliceState {

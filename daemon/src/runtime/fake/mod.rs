@@ -30,6 +30,7 @@ pub enum Call {
     Observe,
     ProveDead,
     EnsureImage,
+    EnsureDisks,
     EnsureSlice,
     RunSandbox,
     CreateContainer,
@@ -208,6 +209,12 @@ impl FakeRuntime {
     /// Keys of all disks that are there.
     pub fn disks(&self) -> Vec<String> {
         self.world().disks.keys().cloned().collect()
+    }
+
+    /// The data disks of a pod that are there.
+    pub fn data_disks(&self, pod: &PodId) -> Vec<String> {
+        let world = self.world();
+        world.data.iter().filter(|(of, _)| of == pod).map(|(_, name)| name.to_string()).collect()
     }
 
     /// What must never happen, and did: something live ended without an order, two containers on one disk.

@@ -1,0 +1,107 @@
+//! Between a pod's spec and [`crate::disk`]: which data disks it has, how they are, and where containers see them.
+
+use super::RuntimeError;
+use super::error::{chain, permanent, transient};
+use crate::disk::{DeviceDisk, DiskError, Disks, Fault, Left};
+use berth_model::{Access, ContainerSpec, DataDisk, DiskName, DiskSource, PodId, PodSpec};
+use berth_plan::DiskState;
+use k8s_cri::v1::{Mount, MountPropagation};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// How much of the trash is removed in one piece of work, between which others get a turn.
+const TRASH_BUDGET: usize = 4096;
+
+/// Every data disk of the spec, and every other one of the pod that is on the node.
+pub(super) fn look(
+    disks: &Disks,
+    pod: &PodId,
+    spec: Option<&PodSpec>,
+) -> Result<BTreeMap<DiskName, DiskState>, DiskError> {
+    let here = disks.of_pod(pod)?.into_iter();
+    let mut states: BTreeMap<_, _> = here.map(|found| (found.name, DiskState::Present)).collect();
+    for disk in spec.iter().flat_map(|spec| &spec.disks) {
+        let fault = match &disk.source {
+            DiskSource::Directory { size } => disks.directory_fault(pod, &disk.name, *size)?,
+            DiskSource::Device { .. } => disks.device_fault(pod, &disk.name)?,
+        };
+        let state = match fault {
+            None => DiskState::Present,
+            Some(Fault::Absent) => DiskState::Absent,
+            Some(Fault::Wrong(why)) => DiskState::Wrong { why },
+        };
+        states.insert(disk.name.clone(), state);
+    }
+    Ok(states)
+}
+
+/// Makes the spec's data disks.
+pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), RuntimeError> {
+    spec.disks.iter().try_for_each(|disk| {
+        let made = match &disk.source {
+            DiskSource::Directory { size } => disks.ensure_directory(pod, &disk.name, *size),
+            DiskSource::Device { id, filesystem } => {
+                disks.ensure_device(DeviceDisk { pod, disk: &disk.name, id, filesystem: *filesystem })
+            }
+        };
+        made.map_err(|error| told(format!("make data disk {} of {pod}", disk.name), &error))
+    })
+}
+
+/// Gives data disks up; what is in directories is removed later.
+pub(super) fn give_up(disks: &Disks, pod: &PodId, names: &BTreeSet<DiskName>) -> Result<(), RuntimeError> {
+    names.iter().try_for_each(|name| {
+        let given_up = disks.give_up_device(pod, name).and_then(|()| disks.give_up_directory(pod, name));
+        given_up.map_err(|error| told(format!("give up data disk {name} of {pod}"), &error))
+    })
+}
+
+/// Removes what was given up, and frees the project ids of what is gone. `containerd` is on the file system of the
+/// containers' system disks.
+pub(super) fn sweep(disks: &Disks, containerd: &Path) {
+    let emptied = loop {
+        match disks.empty_trash(TRASH_BUDGET) {
+            Ok(Left::Something) => {}
+            Ok(Left::Nothing) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    if let Err(error) = emptied.and_then(|()| disks.free_system_projects(containerd)) {
+        tracing::warn!(error = chain(&error), "not everything that was given up is removed yet");
+    }
+}
+
+/// A container's mounts, outer paths first.
+pub(super) fn mounts(disks: &Disks, pod: &PodId, spec: &PodSpec, container: &ContainerSpec) -> Vec<Mount> {
+    let mut mounts: Vec<_> = container
+        .mounts
+        .iter()
+        .filter_map(|mount| {
+            let disk = spec.disks.iter().find(|disk| disk.name == mount.disk)?;
+            Some(Mount {
+                container_path: mount.path.clone(),
+                host_path: path(disks, pod, disk).to_string_lossy().into_owned(),
+                readonly: mount.access == Access::ReadOnly,
+                propagation: MountPropagation::PropagationPrivate.into(),
+                ..Mount::default()
+            })
+        })
+        .collect();
+    mounts.sort_by(|left, right| left.container_path.cmp(&right.container_path));
+    mounts
+}
+
+fn path(disks: &Disks, pod: &PodId, disk: &DataDisk) -> PathBuf {
+    match &disk.source {
+        DiskSource::Directory { .. } => disks.directory_path(pod, &disk.name),
+        DiskSource::Device { .. } => disks.device_path(pod, &disk.name),
+    }
+}
+
+/// Judges what went wrong with a disk.
+pub(super) fn told(what: impl Into<String>, error: &DiskError) -> RuntimeError {
+    match error.is_permanent() {
+        true => permanent(what, chain(error)),
+        false => transient(what, chain(error)),
+    }
+}
