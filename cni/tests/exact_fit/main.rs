@@ -58,6 +58,8 @@ fn main() -> ExitCode {
 struct Fleet<'a> {
     ipam: &'a serde_json::Value,
     grants: &'a [AddressGrant],
+    /// Plugins that have ended.
+    finished: AtomicUsize,
 }
 
 impl Fleet<'_> {
@@ -79,7 +81,9 @@ impl Fleet<'_> {
                 scope.spawn(|| {
                     while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < PODS)
                     {
-                        if let Err(error) = work(number) {
+                        let worked = work(number);
+                        self.finished.fetch_add(1, Ordering::Relaxed);
+                        if let Err(error) = worked {
                             failures
                                 .lock()
                                 .unwrap_or_else(PoisonError::into_inner)
@@ -125,7 +129,7 @@ fn exact_fit() -> Result<()> {
     let folder = folder.path();
     let grants = node::grants()?;
     let ipam = json!({"type": "berth-ipam", "socket": node::socket(folder)});
-    let fleet = Fleet { ipam: &ipam, grants: &grants };
+    let fleet = Fleet { ipam: &ipam, grants: &grants, finished: AtomicUsize::new(0) };
     // The first start writes the charters; what is tormented begins afterwards.
     let mut first = supervisor::Node::spawn(folder)?;
     first.ready()?;
@@ -151,7 +155,7 @@ fn under_torment(fleet: &Fleet<'_>, folder: &Path) -> Result<(usize, u64, superv
     std::thread::scope(|scope| {
         // Dropped when something fails, which ends the torment.
         let (enough, told) = mpsc::channel();
-        let tormented = scope.spawn(move || supervisor::torment(folder, KILLS, &told));
+        let tormented = scope.spawn(move || supervisor::torment(folder, KILLS, &told, &fleet.finished));
         let mut round = 0;
         fleet.add_all(round)?;
         while !tormented.is_finished() {

@@ -4,11 +4,15 @@ use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Longest life between two kills, once the node is ready, milliseconds: most plugins that wait are served in it.
 const LONGEST_LIFE_MS: u64 = 120;
+/// How many plugins end in such a life at least: half of those that run at one time.
+const SERVED: usize = 32;
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// One life in so many is ended before the node is ready: its ledger is then being opened or recovered.
 const UNREADY_ONE_IN: u64 = 8;
 
@@ -52,7 +56,13 @@ impl Drop for Node {
 
 /// Kills the node `count` times and starts it again each time; gives back the last one, which is ready. Ends before
 /// that, with how many there were, when `enough` is told or dropped.
-pub(crate) fn torment(folder: &Path, count: u64, enough: &Receiver<()>) -> Result<(Node, u64)> {
+/// `finished` counts the plugins that have ended.
+pub(crate) fn torment(
+    folder: &Path,
+    count: u64,
+    enough: &Receiver<()>,
+    finished: &AtomicUsize,
+) -> Result<(Node, u64)> {
     let folder = PathBuf::from(folder);
     let mut dice = 0x2545_f491_4f6c_dd1d_u64;
     let mut node = Node::spawn(&folder)?;
@@ -63,13 +73,19 @@ pub(crate) fn torment(folder: &Path, count: u64, enough: &Receiver<()>) -> Resul
         if !unready {
             node.ready()?;
         }
-        match enough.recv_timeout(Duration::from_millis(life_ms)) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                if unready {
-                    node.ready()?;
+        // On a machine that is busy with other things a short life serves nobody, and then patience runs out.
+        let served = finished.load(Ordering::Relaxed) + if unready { 0 } else { SERVED };
+        let mut life = Duration::from_millis(life_ms);
+        loop {
+            match enough.recv_timeout(life) {
+                Err(RecvTimeoutError::Timeout) if finished.load(Ordering::Relaxed) >= served => break,
+                Err(RecvTimeoutError::Timeout) => life = LOOK_AGAIN,
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                    if unready {
+                        node.ready()?;
+                    }
+                    return Ok((node, kills));
                 }
-                return Ok((node, kills));
             }
         }
         node.kill()?;
