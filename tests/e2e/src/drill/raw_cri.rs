@@ -8,8 +8,8 @@ use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
     CreateContainerRequest, DnsConfig, ImageSpec, LinuxPodSandboxConfig, ListContainersRequest,
-    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest,
-    StartContainerRequest, StatusRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StatusRequest,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +71,8 @@ impl Cri {
     pub(crate) fn running(&self) -> Result<Vec<Container>> {
         self.tokio.block_on(async {
             let mut client = self.client.clone();
+            let sandboxes = client.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await;
+            let sandboxes = sandboxes.context("list the runtime's sandboxes")?.into_inner().items;
             let list = client.list_containers(ListContainersRequest { filter: None }).await;
             let list = list.context("list the runtime's containers")?.into_inner().containers;
             let mut running = Vec::new();
@@ -82,8 +84,11 @@ impl Cri {
                 let answer =
                     answer.with_context(|| format!("look at container {}", container.id))?.into_inner();
                 let status = answer.status.context("a container has a status")?;
+                let sandbox = sandboxes.iter().find(|sandbox| sandbox.id == container.pod_sandbox_id);
+                let sandbox =
+                    sandbox.with_context(|| format!("container {} has no sandbox", container.id))?;
                 let info = answer.info.get("info").map(String::as_str).unwrap_or_default();
-                running.push(understand(&status, &container.pod_sandbox_id, info)?);
+                running.push(understand(&status, sandbox, info)?);
             }
             Ok(running)
         })
@@ -139,14 +144,14 @@ async fn connect(socket: PathBuf) -> Result<Channel> {
     endpoint.connect_with_connector(connector).await.context("connect to the guest's runtime")
 }
 
-fn understand(status: &ContainerStatus, sandbox: &str, info: &str) -> Result<Container> {
+fn understand(status: &ContainerStatus, sandbox: &PodSandbox, info: &str) -> Result<Container> {
     let info: serde_json::Value = serde_json::from_str(info).context("understand a container's details")?;
-    let label = |name: &str| status.labels.get(name).map_or("", String::as_str);
+    let pod = sandbox.metadata.as_ref().context("a sandbox has a name")?;
     let pid = info["pid"].as_u64().context("a running container has a process")?;
     Ok(Container {
-        pod: format!("{}/{}", label("io.kubernetes.pod.namespace"), label("io.kubernetes.pod.name")),
+        pod: format!("{}/{}", pod.namespace, pod.name),
         id: status.id.clone(),
-        sandbox: sandbox.to_owned(),
+        sandbox: sandbox.id.clone(),
         image: status.image_ref.clone(),
         pid: u32::try_from(pid).context("a pid")?,
         started_at_ns: status.started_at,
