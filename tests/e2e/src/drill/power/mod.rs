@@ -122,7 +122,7 @@ impl Drill {
     }
 
     fn judge(&mut self, cut: u32, told: &ControlView, acknowledged: &records::Counts) -> Result<()> {
-        let cri = Cri::connect(&self.guest)?;
+        let mut cri = Cri::connect(&self.guest)?;
         let settled = wait_until("everything to settle", SETTLE_LIMIT, || {
             let control = ControlView::of(&self.fleet)?;
             let node = NodeView::of(&self.guest)?;
