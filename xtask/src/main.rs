@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is done to this repository by a command. It depends on none of our crates.
 
 mod bench;
+mod drill;
 mod e2e;
 mod lab;
 mod layers;
@@ -43,6 +44,11 @@ enum Task {
     Layers,
     /// Make the Debian packages, in target/debian.
     Package,
+    /// Take a virtual host through a reboot or power cuts, and judge what comes back.
+    Drill {
+        #[command(subcommand)]
+        drill: drill::Drill,
+    },
     /// Virtual hosts to try things out: up, down, status, ssh.
     Lab {
         /// See `cargo xtask lab help`.
@@ -72,6 +78,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Task::Drill { drill } => drill::run(&root, &drill),
         Task::Lab { arguments } => lab::run(&root, &arguments),
     }
 }

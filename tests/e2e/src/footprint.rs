@@ -41,7 +41,24 @@ impl Footprint {
             script.push_str(&format!("echo '= {kind}'; ({look}) 2>/dev/null\n"));
         }
         script.push_str("exit 0");
-        parse(&guest.run_ok(&script)?)
+        Self::parse(&guest.run_ok(&script)?)
+    }
+
+    /// Understands lines below headings of the form `= kind`.
+    pub(crate) fn parse(said: &str) -> Result<Self> {
+        let mut kinds: BTreeMap<_, BTreeSet<String>> =
+            LOOKS.iter().map(|(kind, _)| (*kind, BTreeSet::new())).collect();
+        let mut current = None;
+        for line in said.lines().filter(|line| !line.trim().is_empty()) {
+            match line.strip_prefix("= ") {
+                Some(kind) => current = LOOKS.iter().map(|(known, _)| *known).find(|known| *known == kind),
+                None => {
+                    let kind = current.with_context(|| format!("{line:?} is of no kind"))?;
+                    kinds.entry(kind).or_default().insert(line.trim().to_owned());
+                }
+            }
+        }
+        Ok(Self { kinds })
     }
 
     /// Those of a kind, such as `shim`.
@@ -63,33 +80,17 @@ impl Footprint {
     }
 }
 
-fn parse(said: &str) -> Result<Footprint> {
-    let mut kinds: BTreeMap<_, BTreeSet<String>> =
-        LOOKS.iter().map(|(kind, _)| (*kind, BTreeSet::new())).collect();
-    let mut current = None;
-    for line in said.lines().filter(|line| !line.trim().is_empty()) {
-        match line.strip_prefix("= ") {
-            Some(kind) => current = LOOKS.iter().map(|(known, _)| *known).find(|known| *known == kind),
-            None => {
-                let kind = current.with_context(|| format!("{line:?} is of no kind"))?;
-                kinds.entry(kind).or_default().insert(line.trim().to_owned());
-            }
-        }
-    }
-    Ok(Footprint { kinds })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_beyond_is_named() {
-        let before = parse("= container\na\n= shim\n= mount\n/run/netns/x\n").unwrap();
-        let after = parse("= container\na\nb\n= shim\ns\n= mount\n").unwrap();
+        let before = Footprint::parse("= container\na\n= shim\n= mount\n/run/netns/x\n").unwrap();
+        let after = Footprint::parse("= container\na\nb\n= shim\ns\n= mount\n").unwrap();
         assert_eq!(after.beyond(&before), ["container b", "shim s"]);
         assert_eq!(before.beyond(&after), ["mount /run/netns/x"]);
         assert_eq!(before.kind("container").len(), 1);
-        assert!(parse("stray\n").is_err());
+        assert!(Footprint::parse("stray\n").is_err());
     }
 }

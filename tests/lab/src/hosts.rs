@@ -147,7 +147,8 @@ impl Supervisor {
             .args(["-M", "-N", "-F", "none", "-o", &format!("ControlPath={}", control_path(number))])
             .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
             .args(["-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes"])
-            .args(["-o", "ServerAliveInterval=20", "-o", "ServerAliveCountMax=6"])
+            // A guest that says nothing for a while is slow; that it is gone we know better than ssh does.
+            .args(["-o", "ServerAliveInterval=20", "-o", "ServerAliveCountMax=45"])
             .arg("-i")
             .arg(self.image.ssh_key())
             .arg(format!("root@{}", network::guest_address(number)))

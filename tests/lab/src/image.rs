@@ -21,6 +21,14 @@ pub enum Suite {
 }
 
 impl Suite {
+    /// Whether its ssh server (from OpenSSH 9.8 on) knows `PerSourcePenalties`.
+    fn has_ssh_penalties(self) -> bool {
+        match self {
+            Self::Bookworm => false,
+            Self::Trixie | Self::Forky => true,
+        }
+    }
+
     /// The release's code name.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,7 +71,10 @@ rm -rf root root.tar files older-kernel"#;
 /// Files written into the image over what the packages bring.
 const FILES: [(&str, &str); 6] = [
     ("etc/fstab", "/dev/vda / ext4 defaults,prjquota 0 1\n/dev/vdb /data ext4 defaults,prjquota 0 2\n"),
-    ("etc/ssh/sshd_config.d/lab.conf", "UseDNS no\nPermitRootLogin prohibit-password\nMaxSessions 100\n"),
+    (
+        "etc/ssh/sshd_config.d/lab.conf",
+        "UseDNS no\nPermitRootLogin prohibit-password\nMaxSessions 100\nLoginGraceTime 0\n",
+    ),
     ("etc/systemd/system/lab-network.service", include_str!("image/lab-network.service")),
     ("usr/local/sbin/lab-network", include_str!("image/lab-network")),
     ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n"),
@@ -105,6 +116,9 @@ impl Kernel {
     }
 }
 
+/// Newer servers refuse for a while whoever has broken off a handshake, as a lab does that waits for a slow guest.
+const NO_PENALTIES: &str = "PerSourcePenalties no\n";
+
 /// A guest image, as files.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
@@ -130,7 +144,7 @@ impl Image {
 pub(crate) fn get(suite: Suite) -> Result<Image> {
     let recipe = format!(
         "{} {PACKAGES} {INITRAMFS_HOOK} {OLDER_KERNEL} {ROOT_DISK} {DATA_DISK} {SPARE_DISK} {FILES:?} {MASKED:?} \
-         {BUILD} {}",
+         {BUILD} {NO_PENALTIES} {}",
         suite.name(),
         hosts_toml()
     );
@@ -161,6 +175,10 @@ fn build(suite: Suite, dir: &Path) -> Result<()> {
     )?;
     let files = dir.join("files");
     write_files(&files, dir)?;
+    if suite.has_ssh_penalties() {
+        let path = files.join("etc/ssh/sshd_config.d/lab-penalties.conf");
+        fs::write(&path, NO_PENALTIES).with_context(|| format!("write {}", path.display()))?;
+    }
     // One shell, so that without root all of it happens in one user namespace.
     succeed(rooted("sh").args(["-c", BUILD, "sh"]).arg(dir).args([ROOT_DISK, DATA_DISK, SPARE_DISK]))
         .map(drop)

@@ -1,7 +1,7 @@
 //! `cargo xtask drill`: brings virtual hosts up, takes them through a drill, and says what came of it.
 
 use anyhow::{Context, Result};
-use berth_e2e::drill::{RebootSpec, Report, reboot};
+use berth_e2e::drill::{PowerSpec, RebootSpec, Report, power, reboot};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,15 @@ enum Drill {
         #[arg(long, default_value_t = 10)]
         pods: usize,
     },
+    /// The power is cut while orders run and pods write; the host comes back on what its disks then have.
+    Power {
+        /// How many cuts.
+        #[arg(long, default_value_t = 4)]
+        count: u32,
+        /// Decides the moments, the orders, and what is left of what was not flushed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -46,6 +55,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Vec<String>> {
     let (name, report) = match arguments.drill {
         Drill::Reboot { pods } => ("reboot", reboot(&RebootSpec { lab: arguments.lab, pods })?),
+        Drill::Power { count, seed } => ("power", power(&PowerSpec { lab: arguments.lab, count, seed })?),
     };
     show(name, &report, &arguments.out)?;
     Ok(report.wrongs())

@@ -2,16 +2,15 @@
 //! bare calls, which is what any agent's time is to be compared with.
 
 use anyhow::{Context, Result};
-use berth_lab::Guest;
+use berth_lab::{Guest, wait_until};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
     CreateContainerRequest, DnsConfig, ImageSpec, LinuxPodSandboxConfig, ListContainersRequest,
-    PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest, RunPodSandboxRequest,
-    StartContainerRequest, StatusRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxMetadata, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StatusRequest,
 };
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
@@ -23,6 +22,8 @@ use tonic::transport::{Channel, Endpoint};
 const SOCKET: &str = "/run/containerd/containerd.sock";
 /// A call is done within this time, in an emulated guest.
 const CALL_LIMIT: Duration = Duration::from_secs(240);
+/// The runtime answers within this time, also when it is restarting.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// Pods made at once: as many as the node's agent makes.
 const AT_ONCE: usize = 8;
 
@@ -52,25 +53,43 @@ pub(crate) struct RawPod {
 
 /// A connection to a guest's runtime.
 pub(crate) struct Cri {
+    guest: Guest,
     tokio: tokio::runtime::Runtime,
     client: RuntimeServiceClient<Channel>,
 }
 
 impl Cri {
-    /// Connects, for as long as the guest is not rebooted.
+    /// Connects, as soon as the runtime answers.
     pub(crate) fn connect(guest: &Guest) -> Result<Self> {
-        let socket = guest.forward_socket(SOCKET)?;
         let tokio =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
-        let channel = tokio.block_on(connect(socket))?;
-        let client = RuntimeServiceClient::new(channel).max_decoding_message_size(16 << 20);
-        Ok(Self { tokio, client })
+        let client = tokio.block_on(async { connect(guest) })?;
+        let mut cri = Self { guest: guest.clone(), tokio, client };
+        cri.running()?;
+        Ok(cri)
     }
 
-    /// All containers that run.
-    pub(crate) fn running(&self) -> Result<Vec<Container>> {
+    /// All containers that run. A runtime that restarts, and a connection that broke, are waited for.
+    pub(crate) fn running(&mut self) -> Result<Vec<Container>> {
+        let mut last = String::new();
+        let look = || match self.try_running() {
+            Ok(running) => Ok(Some(running)),
+            Err(error) => {
+                last = format!("{error:#}");
+                if let Ok(client) = self.tokio.block_on(async { connect(&self.guest) }) {
+                    self.client = client;
+                }
+                Ok(None)
+            }
+        };
+        wait_until("the runtime's containers", ANSWER_LIMIT, look).context(last)
+    }
+
+    fn try_running(&self) -> Result<Vec<Container>> {
         self.tokio.block_on(async {
             let mut client = self.client.clone();
+            let sandboxes = client.list_pod_sandbox(ListPodSandboxRequest { filter: None }).await;
+            let sandboxes = sandboxes.context("list the runtime's sandboxes")?.into_inner().items;
             let list = client.list_containers(ListContainersRequest { filter: None }).await;
             let list = list.context("list the runtime's containers")?.into_inner().containers;
             let mut running = Vec::new();
@@ -82,8 +101,11 @@ impl Cri {
                 let answer =
                     answer.with_context(|| format!("look at container {}", container.id))?.into_inner();
                 let status = answer.status.context("a container has a status")?;
+                let sandbox = sandboxes.iter().find(|sandbox| sandbox.id == container.pod_sandbox_id);
+                let sandbox =
+                    sandbox.with_context(|| format!("container {} has no sandbox", container.id))?;
                 let info = answer.info.get("info").map(String::as_str).unwrap_or_default();
-                running.push(understand(&status, &container.pod_sandbox_id, info)?);
+                running.push(understand(&status, sandbox, info)?);
             }
             Ok(running)
         })
@@ -129,24 +151,27 @@ impl Cri {
     }
 }
 
-async fn connect(socket: PathBuf) -> Result<Channel> {
+/// A client that connects when it is asked something, and again when the connection broke.
+fn connect(guest: &Guest) -> Result<RuntimeServiceClient<Channel>> {
+    let socket = guest.forward_socket(SOCKET)?;
     let connector = tower::service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     // The address is a formality: the connector goes to the socket.
     let endpoint = Endpoint::from_static("http://containerd.invalid").timeout(CALL_LIMIT);
-    endpoint.connect_with_connector(connector).await.context("connect to the guest's runtime")
+    Ok(RuntimeServiceClient::new(endpoint.connect_with_connector_lazy(connector))
+        .max_decoding_message_size(16 << 20))
 }
 
-fn understand(status: &ContainerStatus, sandbox: &str, info: &str) -> Result<Container> {
+fn understand(status: &ContainerStatus, sandbox: &PodSandbox, info: &str) -> Result<Container> {
     let info: serde_json::Value = serde_json::from_str(info).context("understand a container's details")?;
-    let label = |name: &str| status.labels.get(name).map_or("", String::as_str);
+    let pod = sandbox.metadata.as_ref().context("a sandbox has a name")?;
     let pid = info["pid"].as_u64().context("a running container has a process")?;
     Ok(Container {
-        pod: format!("{}/{}", label("io.kubernetes.pod.namespace"), label("io.kubernetes.pod.name")),
+        pod: format!("{}/{}", pod.namespace, pod.name),
         id: status.id.clone(),
-        sandbox: sandbox.to_owned(),
+        sandbox: sandbox.id.clone(),
         image: status.image_ref.clone(),
         pid: u32::try_from(pid).context("a pid")?,
         started_at_ns: status.started_at,

@@ -43,10 +43,10 @@ pub fn reboot(spec: &RebootSpec) -> Result<Report> {
     let pods = pods(spec.pods);
     println!("drill: run {} pods", pods.len());
     fleet.apply(&manifest(&pods), &["--wait", "--timeout", "15m"])?;
-    let cri = Cri::connect(&guest)?;
+    let mut cri = Cri::connect(&guest)?;
     databases::tell_redis(&kernel)?;
-    sight::mark(&guest, &cri)?;
-    let before = sight::look(&guest, &cri)?;
+    sight::mark(&guest, &mut cri)?;
+    let before = sight::look(&guest, &mut cri)?;
     ensure!(before.len() == pods.len(), "{} pods run, {} were ordered", before.len(), pods.len());
     let release = guest.run_ok("uname -r")?;
 
@@ -61,7 +61,7 @@ pub fn reboot(spec: &RebootSpec) -> Result<Report> {
     ensure!(other != release, "the host came back with the same kernel, {}", other.trim());
     println!("drill: kernel {} → {}", release.trim(), other.trim());
 
-    let cri = Cri::connect(&guest)?;
+    let mut cri = Cri::connect(&guest)?;
     let mut report = Report::default();
     let returned = wait_until("all pods to be back", RETURN_LIMIT, || {
         Ok((cri.running()?.len() >= pods.len()).then_some(()))
@@ -69,13 +69,13 @@ pub fn reboot(spec: &RebootSpec) -> Result<Report> {
     if let Err(error) = returned {
         report.faults.push(format!("{error:#}"));
     }
-    report.faults.extend(sight::differences(&before, &sight::look(&guest, &cri)?));
+    report.faults.extend(sight::differences(&before, &sight::look(&guest, &mut cri)?));
     let rows = databases::rows(&kernel, acknowledged)?;
     if rows != acknowledged {
         report.faults.push(format!("postgresql has {rows} of {acknowledged} acknowledged rows"));
     }
     report.faults.extend(databases::redis_fault(&kernel)?);
-    let times = recovery_times(&guest, &cri)?;
+    let times = recovery_times(&guest, &mut cri)?;
     let raw = raw_time(&fleet, &guest, &pods)?;
     fill(&mut report, &times, raw, rows, acknowledged);
     Ok(report)
@@ -104,7 +104,7 @@ fn fill(report: &mut Report, times: &[(String, f64)], raw: Duration, rows: u64, 
 }
 
 /// Of each pod: from the start of the agent's process to that of the container, seconds.
-fn recovery_times(guest: &Guest, cri: &Cri) -> Result<Vec<(String, f64)>> {
+fn recovery_times(guest: &Guest, cri: &mut Cri) -> Result<Vec<(String, f64)>> {
     let said = guest.run_ok(
         "systemctl show berthd --value -p ExecMainStartTimestampMonotonic; cut -d' ' -f1 /proc/uptime; date +%s.%N",
     )?;
@@ -129,7 +129,7 @@ fn raw_time(fleet: &Fleet, guest: &Guest, pods: &[DrillPod]) -> Result<Duration>
     for pod in pods {
         fleet.berth_ok(&["evict", &pod.id(), "--release", "--grace", "5s"])?;
     }
-    let cri = Cri::connect(guest)?;
+    let mut cri = Cri::connect(guest)?;
     wait_until("all pods to be evicted", EVICT_LIMIT, || Ok(cri.running()?.is_empty().then_some(())))?;
     guest.put_file("/etc/cni/net.d/00-raw.conflist", RAW_NETWORK.as_bytes())?;
     guest.run_ok("systemctl restart containerd")?;

@@ -21,7 +21,7 @@ const INSIDE: [(&str, &str); 5] = [
 pub(crate) type Sight = BTreeMap<&'static str, String>;
 
 /// Writes a file that says the pod's own name to every system disk.
-pub(crate) fn mark(guest: &Guest, cri: &Cri) -> Result<()> {
+pub(crate) fn mark(guest: &Guest, cri: &mut Cri) -> Result<()> {
     let mut script = "set -e\n".to_owned();
     for container in cri.running()? {
         let (pid, pod) = (container.pid, &container.pod);
@@ -31,7 +31,7 @@ pub(crate) fn mark(guest: &Guest, cri: &Cri) -> Result<()> {
 }
 
 /// Looks at all pods that run.
-pub(crate) fn look(guest: &Guest, cri: &Cri) -> Result<BTreeMap<String, Sight>> {
+pub(crate) fn look(guest: &Guest, cri: &mut Cri) -> Result<BTreeMap<String, Sight>> {
     let containers = cri.running()?;
     let mut script = "set -e\n".to_owned();
     for container in &containers {

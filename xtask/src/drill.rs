@@ -1,0 +1,61 @@
+//! `cargo xtask drill`: hosts go through what hosts go through. Packages are built; everything else happens in
+//! `tests/e2e`.
+
+use crate::run::{cargo, stage, succeed};
+use crate::{e2e, lab};
+use anyhow::Result;
+use clap::Subcommand;
+use std::path::Path;
+
+/// The lab that drills use; each drill has it for itself.
+const LAB: &str = "drill";
+
+/// A drill.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Drill {
+    /// Reboot a host with pods into the other kernel, with control plane and registry stopped.
+    Reboot {
+        /// How many pods, at least 2.
+        #[arg(long, default_value_t = 10)]
+        pods: usize,
+    },
+    /// Cut a host's power while orders run and pods write.
+    Power {
+        /// How many cuts.
+        #[arg(long, default_value_t = 4)]
+        count: u32,
+        /// Decides the moments, the orders, and what is left of what was not flushed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+impl Drill {
+    fn words(&self) -> Vec<String> {
+        let words = |words: &[&dyn ToString]| words.iter().map(|word| word.to_string()).collect();
+        match self {
+            Self::Reboot { pods } => words(&[&"reboot", &"--pods", pods]),
+            Self::Power { count, seed } => words(&[&"power", &"--count", count, &"--seed", seed]),
+        }
+    }
+}
+
+/// Builds what a drill needs, and runs it.
+pub(crate) fn run(root: &Path, drill: &Drill) -> Result<()> {
+    e2e::prepare(root)?;
+    run_prepared(root, drill)
+}
+
+/// Runs a drill whose packages are there, and takes its lab down whatever came of it.
+pub(crate) fn run_prepared(root: &Path, drill: &Drill) -> Result<()> {
+    let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
+    down()?;
+    let words = drill.words();
+    let result = stage(&format!("drill {}", words.join(" ")), || {
+        let mut command = cargo(root);
+        command.args(["run", "--quiet", "--locked", "--package", "berth-e2e", "--bin", "berth-drill", "--"]);
+        command.args(["--lab", LAB, "--out"]).arg(root.join("target/drill")).args(&words);
+        succeed(&mut command, "drill")
+    });
+    down().and(result)
+}
