@@ -32,7 +32,7 @@ macro_rules! wire {
 
 wire! {
     AddressLease, AddressPool, DeletePoolResponse, Finding, GetCgroupResponse, ListPoolsResponse,
-    LocalOrder, LocalPod, NodeFacts, NodeRecord, NodeStatus, NodeTopology, OrderRecord, Outcome, Pod,
+    LocalDisk, LocalOrder, LocalPod, NodeFacts, NodeRecord, NodeStatus, NodeTopology, OrderRecord, Outcome, Pod,
     PodEvent, PodRequest, PullImageResponse, ReleasePodResponse, Tenure,
 }
 

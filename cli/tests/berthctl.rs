@@ -30,7 +30,7 @@ impl Bed {
 #[tokio::test]
 async fn every_command_has_a_table() {
     let bed = Bed::new(Level::Warning);
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 11] = [
         (&["status"], &["Node:", "node-1", "connected"]),
         (&["pods"], &["NEXT STEP", "shop/web  Degraded", "CreateContainer log"]),
         (&["pod", "shop/web"], &["Next step:", "CreateContainer log"]),
@@ -39,6 +39,13 @@ async fn every_command_has_a_table() {
         (&["topology"], &["Holders", "shop/web  2-3", "exclusive"]),
         (&["cgroup", "shop/web"], &["memory.max  536870912  max", "DIFFERS", "memory.current  4096"]),
         (&["leases"], &["10.0.0.7/24  shop/web"]),
+        (
+            &["disks"],
+            &[
+                "shop/web  db    directory  in use  3Mi   4Mi",
+                "shop/web  web   system     kept    -     -      0af1",
+            ],
+        ),
         (
             &["leases", "--history"],
             &["10.0.0.7, 2001:db8::7  shop/web  2", "0123456789ab:eth0", "still attached"],
@@ -53,7 +60,7 @@ async fn every_command_has_a_table() {
 #[tokio::test]
 async fn every_command_has_json() {
     let bed = Bed::new(Level::Warning);
-    let cases: [(&[&str], &str, &str); 9] = [
+    let cases: [(&[&str], &str, &str); 10] = [
         (&["status"], "/node", "node-1"),
         (&["pods"], "/0/status/phase", "Degraded"),
         (&["pod", "shop/web"], "/runState", "Running"),
@@ -62,6 +69,7 @@ async fn every_command_has_json() {
         (&["topology"], "/topology/onlineCpus", "0-3"),
         (&["cgroup", "shop/web"], "/cgroups/0/statistics/memory.current", "4096"),
         (&["leases"], "/0/grants/0/address", "10.0.0.7/24"),
+        (&["disks"], "/1/kind", "System"),
         (&["doctor"], "/1/level", "Warning"),
     ];
     for (args, pointer, expected) in cases {

@@ -1,11 +1,13 @@
 //! What the core asks about the host: looks, behind a trait so that tests need no host.
 
 use crate::config::Config;
+use crate::disk::{DiskError, FoundDisk, Usage};
 use crate::node;
 use crate::report::chain;
 use crate::runtime::ContainerdRuntime;
 use berth_plan::HostView;
 use berth_proto::v1;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -19,6 +21,15 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(1);
 #[error("look at the host: {0}")]
 pub struct Unseen(pub String);
 
+/// Disks as they are on the host.
+#[derive(Debug, Clone, Default)]
+pub struct SeenDisks {
+    /// Data disks, whether or not anything orders them.
+    pub data: Vec<FoundDisk>,
+    /// What system disks hold, by their snapshots' keys; those that are held to no size are not counted.
+    pub system: BTreeMap<String, Usage>,
+}
+
 /// The host, as admission, upstream and people see it.
 pub trait Host: Send + Sync + 'static {
     /// What admission needs, as it is now.
@@ -29,6 +40,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// What upstream is told, as it is now.
     fn facts(&self) -> impl Future<Output = Result<v1::NodeFacts, Unseen>> + Send;
+
+    /// The data disks that are on the host, and what these system disks hold, by their snapshots' keys.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    fn disks(&self, keys: Vec<String>) -> impl Future<Output = Result<SeenDisks, Unseen>> + Send;
 
     /// Whether the host is fit to run pods, check by check.
     fn diagnose(&self) -> impl Future<Output = Vec<v1::Finding>> + Send;
@@ -80,6 +97,21 @@ impl Host for LocalHost {
     async fn facts(&self) -> Result<v1::NodeFacts, Unseen> {
         let version = self.runtime_version().await;
         self.host.facts(&self.declared, version).map_err(|error| Unseen(chain(&error)))
+    }
+
+    async fn disks(&self, keys: Vec<String>) -> Result<SeenDisks, Unseen> {
+        let (disks, on) = (self.runtime.disks().clone(), self.host.containerd.clone());
+        let look = move || -> Result<SeenDisks, DiskError> {
+            let mut system = BTreeMap::new();
+            for key in keys {
+                if let Some(usage) = disks.system_disk_usage(&key, &on)? {
+                    system.insert(key, usage);
+                }
+            }
+            Ok(SeenDisks { data: disks.all()?, system })
+        };
+        let looked = tokio::task::spawn_blocking(look).await.map_err(|error| Unseen(error.to_string()))?;
+        looked.map_err(|error| Unseen(chain(&error)))
     }
 
     async fn diagnose(&self) -> Vec<v1::Finding> {

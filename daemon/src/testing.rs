@@ -1,11 +1,12 @@
 //! What the tests of several modules need: orders, a host, a ledger in a folder of its own, and waiting.
 
-use crate::host::{Host, Unseen};
+use crate::disk::{FoundDisk, Usage};
+use crate::host::{Host, SeenDisks, Unseen};
 use crate::ledger::{Boot, Ledger, Moment};
 use crate::runtime::fake;
 use berth_model::{
-    Disk, EvictDisposition, Generation, Incarnation, NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId,
-    PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
+    Bytes, Disk, DiskName, EvictDisposition, Generation, Incarnation, NodeName, NodeOrder, NodeVerb, Order,
+    OrderId, PodId, PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
 };
 use berth_plan::{HostView, QuotaView};
 use berth_proto::{Addressed, v1};
@@ -114,6 +115,18 @@ impl Host for FakeHost {
 
     async fn facts(&self) -> Result<v1::NodeFacts, Unseen> {
         Ok(v1::NodeFacts { boot_id: "boot-1".to_owned(), ..v1::NodeFacts::default() })
+    }
+
+    async fn disks(&self, keys: Vec<String>) -> Result<SeenDisks, Unseen> {
+        let disk = FoundDisk {
+            pod: PodId::new("shop", "left").expect("a literal of this file"),
+            name: DiskName::new("db").expect("a literal of this file"),
+            device: None,
+            path: "/var/lib/berth/disks/pods/shop.left/db".into(),
+            usage: Usage { used: Some(Bytes(7)), limit: None },
+        };
+        let usage = Usage { used: Some(Bytes(9)), limit: Some(Bytes(1024)) };
+        Ok(SeenDisks { data: vec![disk], system: keys.into_iter().map(|key| (key, usage)).collect() })
     }
 
     async fn diagnose(&self) -> Vec<v1::Finding> {

@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Topology,
     Cgroup(Cgroup),
     Leases(Leases),
+    /// Show data disks and system disks, those that are kept included, and what they hold
+    Disks,
     Logs(Logs),
     /// Look for what is wrong here, and say what to do about it
     ///

@@ -41,6 +41,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Topology => node.topology().await,
         Command::Cgroup(cgroup) => node.cgroup(&cgroup.pod).await,
         Command::Leases(leases) => node.leases(&leases).await,
+        Command::Disks => node.disks().await,
         Command::Logs(logs) => node.logs(&logs).await,
         Command::Doctor => node.doctor().await,
         Command::Generate(generate) => generate.run(Cli::command()),
@@ -102,6 +103,11 @@ impl Node {
                 .list(&answer.history, |style| table::tenures(&answer.history, now_ms(), style));
         }
         self.output.list(&answer.leases, |style| table::leases(&answer.leases, style))
+    }
+
+    async fn disks(&mut self) -> Result<()> {
+        let disks = ask("list disks", self.client.list_disks(request(v1::ListDisksRequest {}))).await?.disks;
+        self.output.list(&disks, |style| table::disks(&disks, style))
     }
 
     async fn logs(&mut self, logs: &Logs) -> Result<()> {

@@ -6,6 +6,7 @@ use super::words::{
 };
 use super::{Field, Mood, Style, columns, pairs, section};
 use berth_proto::v1;
+use berth_proto::v1::local_disk::Kind;
 use std::collections::BTreeMap;
 
 pub(super) fn facts(facts: &v1::NodeFacts, style: Style) -> String {
@@ -260,6 +261,30 @@ pub(crate) fn leases(leases: &[v1::AddressLease], style: Style) -> String {
 
 fn attachment(at: &v1::Attachment) -> String {
     format!("{}:{}", at.sandbox_id.get(..12).unwrap_or(&at.sandbox_id), at.interface)
+}
+
+/// Data disks and system disks.
+pub(crate) fn disks(disks: &[v1::LocalDisk], style: Style) -> String {
+    let told = |bytes: Option<u64>| bytes.map(size).unwrap_or_default();
+    let row = |disk: &v1::LocalDisk| {
+        let kind = match disk.kind() {
+            Kind::Unspecified => "?",
+            Kind::Directory => "directory",
+            Kind::Device => "device",
+            Kind::System => "system",
+        };
+        [
+            identity(disk.pod.as_ref()).into(),
+            disk.name.as_str().into(),
+            kind.into(),
+            if disk.kept { "kept" } else { "in use" }.into(),
+            told(disk.used_bytes).into(),
+            told(disk.limit_bytes).into(),
+            disk.source.as_str().into(),
+        ]
+    };
+    let header = ["POD", "NAME", "KIND", "STATE", "USED", "LIMIT", "SOURCE"];
+    columns(header, disks.iter().map(row).collect(), style)
 }
 
 /// Who had which address when, the newest first.

@@ -7,7 +7,8 @@ mod tests;
 mod words;
 
 pub(crate) use local::{
-    cgroup, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures, topology,
+    cgroup, disks, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures,
+    topology,
 };
 pub(crate) use platform::{Width, node, nodes, orders, pod, pod_event, pods, pools};
 pub(crate) use words::{identity, outcome, pod_state};

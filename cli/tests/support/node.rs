@@ -184,6 +184,31 @@ impl Node for Service {
         Ok(Response::new(v1::ListLeasesResponse { leases: vec![lease], history }))
     }
 
+    async fn list_disks(
+        &self,
+        _: Request<v1::ListDisksRequest>,
+    ) -> Result<Response<v1::ListDisksResponse>, Status> {
+        let data = v1::LocalDisk {
+            pod: web(),
+            name: "db".to_owned(),
+            kind: v1::local_disk::Kind::Directory.into(),
+            source: "/var/lib/berth/disks/pods/shop.web/db".to_owned(),
+            kept: false,
+            used_bytes: Some(3 << 20),
+            limit_bytes: Some(4 << 20),
+        };
+        let system = v1::LocalDisk {
+            name: "web".to_owned(),
+            kind: v1::local_disk::Kind::System.into(),
+            source: "0af1".to_owned(),
+            kept: true,
+            used_bytes: None,
+            limit_bytes: None,
+            ..data.clone()
+        };
+        Ok(Response::new(v1::ListDisksResponse { disks: vec![data, system] }))
+    }
+
     async fn read_logs(
         &self,
         request: Request<v1::ReadLogsRequest>,

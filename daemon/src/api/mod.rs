@@ -1,5 +1,6 @@
 //! The local sockets: what `berthctl` shows ([`NodeApi`], looking only), and how both sockets are opened ([`listen`]).
 
+mod disks;
 mod logs;
 mod node;
 mod socket;

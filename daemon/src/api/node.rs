@@ -1,5 +1,6 @@
 //! What `berthctl` shows: from the ledger, the last looks, the link and the host. Nothing here changes anything.
 
+use super::disks;
 use super::logs::{Logs, no_pod};
 use crate::host::{Host, Unseen};
 use crate::ledger::{Attachment, AttachmentKey, Book, Ledger, OrderEntry};
@@ -291,6 +292,16 @@ impl<H: Host> Node for NodeApi<H> {
             false => Vec::new(),
         };
         Ok(Response::new(v1::ListLeasesResponse { leases: self.ledger.read(leases), history }))
+    }
+
+    async fn list_disks(
+        &self,
+        _: Request<v1::ListDisksRequest>,
+    ) -> Result<Response<v1::ListDisksResponse>, Status> {
+        let keys = self.ledger.read(disks::system_keys);
+        let seen = self.host.disks(keys).await.map_err(|error| unseen(&error))?;
+        let disks = self.ledger.read(|book| disks::list(book, &seen));
+        Ok(Response::new(v1::ListDisksResponse { disks }))
     }
 
     async fn read_logs(

@@ -3,6 +3,7 @@
 mod bad_input;
 mod controls;
 mod databases;
+mod disks;
 mod in_place;
 mod life;
 mod readme;

@@ -1,0 +1,134 @@
+//! Data disks and sizes of system disks, asked of the kernel.
+
+use crate::{discard, fleet, idle_pod};
+use berth_e2e::{Kernel, PodProcess};
+use std::time::Duration;
+
+/// Until what was given up is removed from the disk.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(30);
+/// An empty disk of the node, by the host's own means: a file as a device with a partition, which has a stable name.
+const MAKE_DEVICE: &str =
+    "truncate -s 64M /var/tmp/case-disk.img && losetup --show -P -f /var/tmp/case-disk.img";
+
+/// Runs a script inside, without the one capability that passes ext4's quotas, which no container has.
+fn inside(kernel: &Kernel, process: &PodProcess, script: &str) -> (i32, String) {
+    let enter = format!("setpriv --bounding-set=-sys_resource nsenter -t {} -m -p -r -w", process.pid);
+    let run = kernel.guest().run(&format!("{enter} /bin/sh -c '{script}'"));
+    let output = run.expect("run a script in the container");
+    (output.status, output.stdout + &output.stderr)
+}
+
+/// Writes until it fails, and says how; then says how many KiB there are.
+fn fill(kernel: &Kernel, process: &PodProcess, file: &str) -> (String, u64) {
+    let script = format!("dd if=/dev/zero of={file} bs=64k count=1000 2>&1; echo; du -k {file}");
+    let (_, said) = inside(kernel, process, &script);
+    let kib = said.lines().last().and_then(|line| line.split_whitespace().next()?.parse().ok());
+    (said.clone(), kib.unwrap_or_else(|| panic!("no size in {said:?}")))
+}
+
+#[test]
+fn a_data_disk_is_held_to_its_size_and_kept_until_released() {
+    let kernel = fleet().kernel(0);
+    let spec = "disks: [{name: data, size: 4Mi}]";
+    let manifest = idle_pod("keeper", spec, "mounts: [{disk: data, path: /data}]");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let process = kernel.process("keeper").expect("find the container");
+    let (said, kib) = fill(&kernel, &process, "/data/full");
+    assert!(said.contains("No space left") || said.contains("quota"), "{said}");
+    assert!((3_500..=4_096).contains(&kib), "{kib} KiB of 4096");
+    assert_eq!(kernel.process("keeper").expect("find it again"), process, "a full disk ends nothing");
+    let (status, said) = inside(&kernel, &process, "rm /data/full && echo kept > /data/file && sync");
+    assert_eq!(status, 0, "{said}");
+
+    fleet().berth_ok(&["stop", "case/keeper", "--wait"]).expect("stop the pod");
+    fleet().berth_ok(&["start", "case/keeper", "--wait"]).expect("start the pod");
+    let process = kernel.process("keeper").expect("find the container");
+    assert_eq!(inside(&kernel, &process, "cat /data/file").1.trim(), "kept");
+
+    fleet().berth_ok(&["evict", "case/keeper", "--wait"]).expect("evict the pod");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod again");
+    let process = kernel.process("keeper").expect("find the container");
+    assert_eq!(inside(&kernel, &process, "cat /data/file").1.trim(), "kept");
+
+    discard("case/keeper");
+    let gone = "! test -e /var/lib/berth/disks/pods/case.keeper && ! ls -A /var/lib/berth/disks/.trash | grep -q . \
+                && ! ls /var/lib/berth/disks/projects | grep -q keeper";
+    kernel.guest().wait_until(gone, REMOVAL_LIMIT).expect("nothing is left of the disk");
+}
+
+#[test]
+fn a_system_disk_of_a_size_is_full_and_nothing_else_happens() {
+    let kernel = fleet().kernel(0);
+    let manifest = idle_pod("bounded", "", "systemDisk: {size: 3Mi}");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let process = kernel.process("bounded").expect("find the container");
+    let (said, kib) = fill(&kernel, &process, "/full");
+    assert!(said.contains("No space left") || said.contains("quota"), "{said}");
+    assert!((2_500..=3_072).contains(&kib), "{kib} KiB of 3072");
+    // What is in the work folder comes into the upper one by a rename: between two projects that would fail.
+    let (status, said) =
+        inside(&kernel, &process, "rm /full && mkdir /a && mv /a /b && echo x > /b/x && mv /b/x /y");
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(kernel.process("bounded").expect("find it again"), process, "a full disk ends nothing");
+
+    // The same disk, under the same limit, in the container's successor.
+    fleet().berth_ok(&["stop", "case/bounded", "--wait"]).expect("stop the pod");
+    fleet().berth_ok(&["start", "case/bounded", "--wait"]).expect("start the pod");
+    let process = kernel.process("bounded").expect("find the container");
+    assert_eq!(inside(&kernel, &process, "cat /y").1.trim(), "x");
+    let (said, kib) = fill(&kernel, &process, "/full");
+    assert!((2_500..=3_072).contains(&kib), "{kib} KiB of 3072: {said}");
+    discard("case/bounded");
+}
+
+#[test]
+fn a_device_is_formatted_once_and_a_foreign_one_never() {
+    let kernel = fleet().kernel(0);
+    let guest = kernel.guest();
+    let device = guest.run_ok(MAKE_DEVICE).expect("make a device");
+    let device = device.trim().to_owned();
+    // A loop device has no link of its own: udev would make one for a disk.
+    let id = "/dev/disk/by-id/case-disk";
+    let link = |guest: &berth_lab::Guest| {
+        guest.run_ok(&format!("mkdir -p /dev/disk/by-id && ln -sfn {device} {id}")).expect("name the device");
+    };
+    link(guest);
+    let spec = format!("node: node-1\ndisks: [{{name: raw, device: {{id: {id}}}}}]");
+    let manifest = idle_pod("device", &spec, "mounts: [{disk: raw, path: /raw}]");
+
+    guest.run_ok(&format!("mkfs.ext4 -q {device}")).expect("make a foreign file system");
+    let sum = format!("head -c 1M {device} | sha256sum");
+    let before = guest.run_ok(&sum).expect("look at the device");
+    let refused = fleet().try_apply(&manifest, &["--wait"]).expect("submit the pod");
+    assert!(!refused.success() && refused.stderr.contains("holds file system ext4"), "{refused:?}");
+    assert_eq!(guest.run_ok(&sum).expect("look at the device"), before, "a foreign device is not touched");
+    discard("case/device");
+
+    guest
+        .run_ok(&format!("wipefs -qa {device} && dd if=/dev/zero of={device} bs=1M count=1 conv=fsync"))
+        .expect("wipe it");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let process = kernel.process("device").expect("find the container");
+    assert_eq!(inside(&kernel, &process, "echo kept > /raw/file && ls /raw").1.trim(), "file");
+    let uuid = format!("blkid -p -s UUID -o value {device}");
+    let first = guest.run_ok(&uuid).expect("look at the device");
+    fleet().berth_ok(&["evict", "case/device", "--wait"]).expect("evict the pod");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod again");
+    let process = kernel.process("device").expect("find the container");
+    assert_eq!(inside(&kernel, &process, "cat /raw/file").1.trim(), "kept");
+    assert_eq!(guest.run_ok(&uuid).expect("look at the device"), first, "it was formatted once");
+    let mounted =
+        guest.run_ok("findmnt -no OPTIONS /var/lib/berth/disks/devices/case.device/raw").expect("look");
+    assert!(mounted.contains("nodev") && mounted.contains("nosuid"), "{mounted}");
+
+    discard("case/device");
+    assert_ne!(guest.run("findmnt /var/lib/berth/disks/devices/case.device/raw").expect("look").status, 0);
+    assert_ne!(
+        guest.run(&format!("blkid -p {device}")).expect("look").status,
+        0,
+        "a released device is empty"
+    );
+    guest
+        .run_ok(&format!("rm {id} && losetup -d {device} && rm /var/tmp/case-disk.img"))
+        .expect("take it away");
+}
