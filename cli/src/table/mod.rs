@@ -2,6 +2,7 @@
 
 mod local;
 mod platform;
+mod rollout;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -10,6 +11,7 @@ pub(crate) use local::{
     cgroup, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures, topology,
 };
 pub(crate) use platform::{Width, node, nodes, orders, pod, pod_event, pods, pools};
+pub(crate) use rollout::{rollout, rollout_line, rollouts};
 pub(crate) use words::{identity, outcome, pod_state};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
