@@ -33,7 +33,7 @@ macro_rules! wire {
 wire! {
     AddressLease, AddressPool, DeletePoolResponse, Finding, GetCgroupResponse, ListPoolsResponse,
     LocalDisk, LocalOrder, LocalPod, NodeFacts, NodeRecord, NodeStatus, NodeTopology, OrderRecord, Outcome, Pod,
-    PodEvent, PodRequest, PullImageResponse, ReleasePodResponse, Tenure,
+    PodEvent, PodRequest, PullImageResponse, ReleasePodResponse, Rollout, Tenure,
 }
 
 /// `message` as JSON.

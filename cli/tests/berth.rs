@@ -217,6 +217,39 @@ async fn changing_a_pod_in_place() {
 }
 
 #[tokio::test]
+async fn rolling_out() {
+    let bed = Bed::new().await.with_pod(PodState::Running).await;
+    let image = ["--image", "web=registry.example/web:2"];
+    let start = |name| [&["rollout", "start", name, "-n", "shop", "-l", "tier=front"], &image[..]].concat();
+    bed.berth(&start("front")).await.check(0, &["Rollout:", "front", "Running", "1 waiting"], &[]);
+    bed.berth(&["rollout", "status"]).await.check(0, &["ROLLOUT", "front"], &[]);
+    bed.berth(&["rollout", "status", "front", "--watch"]).await.check(
+        0,
+        &["Done", "1 done", "shop/web  Done"],
+        &["front: Running, 1 under way", "front: Done, 1 done"],
+    );
+    let json = bed.berth(&["rollout", "status", "front", "-o", "json"]).await.json();
+    assert_eq!((&json["state"], &json["pods"][0]["state"]), (&"Done".into(), &"Done".into()), "{json:#}");
+    let mut broken = start("broken");
+    broken.push("--watch");
+    bed.berth(&broken).await.check(
+        1,
+        &["Paused"],
+        &["rollout broken: 2 pods were rolled back", "undo puts back"],
+    );
+    for action in ["pause", "resume", "undo"] {
+        bed.berth(&["rollout", action, "front"]).await.check(0, &["front"], &[]);
+    }
+    bed.berth(&["rollout", "undo", "other"]).await.check(1, &[], &["there is no rollout other"]);
+    let asked = bed.platform.asked();
+    for expected in
+        ["max_unavailable: 1", "action: Pause", "action: Resume", "action: Undo", "{\"tier\": \"front\"}"]
+    {
+        assert!(asked.contains(expected), "{expected} is not in {asked}");
+    }
+}
+
+#[tokio::test]
 async fn looking_at_pods() {
     let bed = Bed::new().await.with_pod(PodState::Running).await;
     bed.berth(&["get"]).await.check(0, &["POD", "shop/web  Running", "node-1"], &[]);
@@ -357,6 +390,10 @@ async fn asked_wrongly() {
         (vec!["resize", "shop/web", "--memory-max", "lots"], "lots"),
         (vec!["resize", "shop/web", "--ulimit", "nofile=1"], "--container"),
         (vec!["restart", "shop/web", "--reuse", "--rebuild"], "cannot be used with"),
+        (vec!["rollout", "start", "a", "-n", "b"], "nothing to change is named"),
+        (vec!["rollout", "start", "a", "--unset-env", "web:A"], "no pod is selected"),
+        (vec!["rollout", "start", "a", "-l", "b"], "NAME=VALUE"),
+        (vec!["rollout", "status", "--watch"], "name it"),
         (vec!["pull", "node-1", "redis"], "not of the form registry/repository:tag"),
         (vec!["nodes", "Node"], "no DNS label"),
         (vec!["apply"], "--file"),

@@ -195,7 +195,11 @@ async fn watch_leases(core: Arc<Core>, draining: watch::Receiver<bool>) -> anyho
             () = &mut drained => return Ok(()),
             () = tokio::time::sleep(LEASE_LOOK) => {}
         }
-        for node in core.act(|tx| tx.newly_silent()).await? {
+        let look = core.act(|tx| {
+            tx.look_at_everything();
+            tx.newly_silent()
+        });
+        for node in look.await? {
             tracing::warn!(%node, "{node}: silent, its lease has run out");
         }
     }

@@ -94,6 +94,10 @@ label! {
     /// Name of a pool: of shared CPUs on a node, or of addresses in a layer-2 domain.
     PoolName
 }
+label! {
+    /// Name of a rollout, unique among those that are remembered.
+    RolloutName
+}
 
 /// A pod's identity, `namespace/name`: unique in the fleet and stable over restarts, reboots and moves.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -29,7 +29,7 @@ pub use disk::{
 };
 pub use id::{
     Attempt, ContainerName, DiskName, Generation, Incarnation, InvalidName, NodeName, OrderId, PodId,
-    PoolName, Seq, Term,
+    PoolName, RolloutName, Seq, Term,
 };
 pub use image::{Digest, ImageName, InvalidImage};
 pub use limits::{

@@ -19,6 +19,7 @@ Examples:
   berth release shop/web               give up address, disks and identity
   berth upgrade shop/web --image web=registry.example/shop/web:2 --wait
   berth resize shop/web --memory-max 1Gi
+  berth rollout start front-2 -l tier=front --image web=registry.example/shop/web:2
 
 Exit codes:
   0  done
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Restart(super::in_place::Restart),
     Upgrade(super::in_place::Upgrade),
     Resize(super::in_place::Resize),
+    #[command(subcommand)]
+    Rollout(super::rollout::Rollout),
     Nodes(Nodes),
     Inspect(Inspect),
     Pools(Pools),

@@ -5,6 +5,7 @@ mod args;
 mod change;
 mod in_place;
 mod patch;
+mod rollout;
 mod show;
 mod wait;
 
@@ -44,6 +45,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Restart(restart) => in_place::restart(&session, &restart).await,
         Command::Upgrade(upgrade) => in_place::upgrade(&session, &upgrade).await,
         Command::Resize(resize) => in_place::resize(&session, &resize).await,
+        Command::Rollout(rollout) => rollout::run(&session, &rollout).await,
         Command::Nodes(nodes) => show::nodes(&session, &nodes).await,
         Command::Inspect(inspect) => change::inspect(&session, &inspect).await,
         Command::Pools(pools) => show::pools(&session, &pools).await,

@@ -2,6 +2,7 @@
 
 mod local;
 mod platform;
+mod rollout;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -11,6 +12,7 @@ pub(crate) use local::{
     topology,
 };
 pub(crate) use platform::{Width, node, nodes, orders, pod, pod_event, pods, pools};
+pub(crate) use rollout::{rollout, rollout_line, rollouts};
 pub(crate) use words::{identity, outcome, pod_state};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};

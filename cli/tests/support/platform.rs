@@ -20,6 +20,7 @@ pub struct State {
     pub pools: Vec<v1::AddressPool>,
     pub nodes: Vec<v1::NodeRecord>,
     pub orders: Vec<v1::OrderRecord>,
+    pub rollouts: Vec<v1::Rollout>,
     /// What befalls pods while somebody watches; each watch takes one list.
     pub fates: VecDeque<Vec<Fate>>,
     /// Every request that changes something, as `Debug` shows it.
@@ -280,6 +281,73 @@ impl Platform for Service {
     async fn resize_pod(&self, request: Request<v1::ResizePodRequest>) -> Result<Response<v1::Pod>, Status> {
         let request = request.into_inner();
         self.order(request.pod.as_ref(), &request)
+    }
+
+    async fn start_rollout(
+        &self,
+        request: Request<v1::StartRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let v1::StartRolloutRequest { name, selector, patch, max_unavailable, .. } = request;
+        let waiting = u32::try_from(state.pods.len()).unwrap();
+        let running = v1::RolloutState::Running.into();
+        let rollout = v1::Rollout {
+            name,
+            selector,
+            patch,
+            max_unavailable,
+            waiting,
+            state: running,
+            ..Default::default()
+        };
+        state.rollouts.push(rollout.clone());
+        Ok(Response::new(rollout))
+    }
+
+    /// A rollout goes one step each time that somebody looks; one whose name says so stops.
+    async fn get_rollout(
+        &self,
+        request: Request<v1::GetRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let name = request.into_inner().name;
+        let mut state = self.state();
+        let found = state.rollouts.iter_mut().find(|rollout| rollout.name == name);
+        let rollout = found.ok_or_else(|| Status::not_found(format!("there is no rollout {name}")))?;
+        if name == "broken" {
+            rollout.state = v1::RolloutState::Paused.into();
+            rollout.message = "2 pods were rolled back".to_owned();
+        } else if rollout.waiting > 0 {
+            (rollout.waiting, rollout.under_way) = (0, rollout.waiting);
+        } else {
+            (rollout.under_way, rollout.done) = (0, rollout.under_way + rollout.done);
+            rollout.state = v1::RolloutState::Done.into();
+        }
+        let pod = Some(v1::PodRef { namespace: "shop".to_owned(), name: "web".to_owned() });
+        let done = v1::RolloutPodState::Done.into();
+        let pods = vec![v1::RolloutPod { pod, state: done, message: String::new() }];
+        Ok(Response::new(v1::Rollout { pods, ..rollout.clone() }))
+    }
+
+    async fn list_rollouts(
+        &self,
+        _: Request<v1::ListRolloutsRequest>,
+    ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
+        Ok(Response::new(v1::ListRolloutsResponse { rollouts: self.state().rollouts.clone() }))
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<v1::ChangeRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let found = state.rollouts.iter().find(|rollout| rollout.name == request.name).cloned();
+        found
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found(format!("there is no rollout {}", request.name)))
     }
 
     async fn list_orders(

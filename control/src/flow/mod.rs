@@ -8,6 +8,7 @@ mod ending;
 mod in_place;
 pub(crate) mod patch;
 mod pod;
+pub(crate) mod rollout;
 
 pub(crate) use cpus::{ChosenPool, NodeCpus};
 pub(crate) use ending::{Ending, Reason};

@@ -117,7 +117,7 @@ pub(crate) fn after_outcome(before: Standing, verb: &PodVerb, ending: &Ending) -
         Ending::Done => after_done(before, verb),
         // The node never heard of the pod, or has forgotten it: what should go is gone.
         Ending::Refused(reason) if reason.is_no_such_pod() => after_no_such_pod(before, verb),
-        Ending::Refused(reason) => after_refusal(before, verb, &format!("refused: {}", reason.text)),
+        Ending::Refused(reason) => after_trouble(before, verb, &format!("refused: {}", reason.text)),
         Ending::Failed(reason) => after_trouble(before, verb, &reason.text),
         Ending::RolledBack(reason) => after_trouble(before, verb, &format!("rolled back: {}", reason.text)),
     }
@@ -162,16 +162,6 @@ fn after_no_such_pod(before: Standing, verb: &PodVerb) -> Transition {
         | PodVerb::Resize { .. } => {
             Transition::to(PodState::Failed, Presence::Gone).saying(verb, "the pod is not on its node")
         }
-    }
-}
-
-/// What was refused has changed nothing: a pod that ran still does.
-fn after_refusal(before: Standing, verb: &PodVerb, why: &str) -> Transition {
-    match (verb, before.state) {
-        (PodVerb::Restart { .. }, PodState::Running) => {
-            Transition::to(before.state, before.presence).saying(verb, why)
-        }
-        (_, _) => after_trouble(before, verb, why),
     }
 }
 
@@ -238,8 +228,7 @@ mod tests {
             ("Evict keep", PodState::Evicting, evict(EvictDisposition::Keep)),
             ("Evict release", PodState::Evicting, evict(EvictDisposition::Release)),
             ("Release", PodState::Evicted, PodVerb::Release),
-            ("Restart", PodState::Running, PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 0 }),
-            ("Restart dead", PodState::Placed, PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 0 }),
+            ("Restart", PodState::Placed, PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 0 }),
             ("Upgrade", PodState::Running, PodVerb::Upgrade { spec: spec(), settle_ms: 0 }),
             ("Resize", PodState::Running, PodVerb::Resize { spec: spec() }),
         ];

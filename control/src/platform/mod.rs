@@ -2,6 +2,7 @@
 
 mod change;
 mod pods;
+mod rollouts;
 mod watch;
 
 use crate::core::Core;
@@ -169,6 +170,40 @@ impl Platform for PlatformService {
     ) -> Result<Response<v1::ListOrdersResponse>, Status> {
         guard::peer(&request, Peer::Platform)?;
         self.orders(request.into_inner()).await
+    }
+
+    async fn start_rollout(
+        &self,
+        request: Request<v1::StartRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.begin_rollout(request.into_inner(), &caller).await
+    }
+
+    async fn get_rollout(
+        &self,
+        request: Request<v1::GetRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.rollout(request.into_inner().name).await
+    }
+
+    async fn list_rollouts(
+        &self,
+        request: Request<v1::ListRolloutsRequest>,
+    ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let rollouts =
+            self.look(|tx| tx.rollouts().iter().map(|(name, rollout)| rollout.to_wire(name)).collect());
+        Ok(Response::new(v1::ListRolloutsResponse { rollouts: rollouts.await? }))
+    }
+
+    async fn change_rollout(
+        &self,
+        request: Request<v1::ChangeRolloutRequest>,
+    ) -> Result<Response<v1::Rollout>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.alter_rollout(request.into_inner()).await
     }
 
     async fn list_nodes(

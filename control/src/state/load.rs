@@ -1,12 +1,13 @@
 //! Reading everything back from the store, at the start.
 
-use super::{Meta, Node, NodePool, OrderRecord, Pod, Settings, State, Views};
+use super::{Meta, Node, NodePool, OrderRecord, Pod, Rollout, Settings, State, Views};
 use crate::facts::Facts;
 use crate::flow::Presence;
 use crate::store::{
-    AssignmentRow, MetaRow, NodePoolRow, NodeRow, OrderRow, PodRow, PoolRow, Store, StoreError, Table,
+    AssignmentRow, MetaRow, NodePoolRow, NodeRow, OrderRow, PodRow, PoolRow, RolloutPodRow, RolloutRow,
+    Store, StoreError, Table,
 };
-use berth_model::{Generation, NodeName, OrderId, PodId, PoolName};
+use berth_model::{Generation, NodeName, OrderId, PodId, PoolName, RolloutName};
 use berth_placement::AddressPool;
 use berth_proto::v1;
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub(crate) fn load(store: &Store, settings: Settings) -> Result<State, StoreErro
         pods: BTreeMap::new(),
         orders: BTreeMap::new(),
         pools: pools(store)?,
+        rollouts: rollouts(store)?,
         views: Views::default(),
         cursor: 0,
         last_id: Ulid::nil(),
@@ -148,4 +150,24 @@ fn orders(store: &Store, state: &mut State) -> Result<(), StoreError> {
         state.orders.insert(id, record);
     }
     Ok(())
+}
+
+fn rollouts(store: &Store) -> Result<BTreeMap<RolloutName, Rollout>, StoreError> {
+    let rows: Vec<(String, RolloutRow)> = store.rows(Table::Rollouts)?;
+    let mut rollouts = BTreeMap::new();
+    for (key, row) in rows {
+        let rollout = Rollout::from_row(row);
+        let (name, rollout) = rollout.map_err(|error| broken("rollouts", &key)(&error.chain()))?;
+        rollouts.insert(name, rollout);
+    }
+    let rows: Vec<(String, RolloutPodRow)> = store.rows(Table::RolloutPods)?;
+    for (key, row) in rows {
+        let error = broken("rollout_pods", &key);
+        let name = RolloutName::new(row.rollout.as_str()).map_err(|error| error.to_string());
+        let rollout = name
+            .and_then(|name| rollouts.get_mut(&name).ok_or_else(|| format!("there is no rollout {name}")));
+        let taken = rollout.and_then(|rollout| rollout.take_row(row).map_err(|error| error.chain()));
+        taken.map_err(|why| error(&why))?;
+    }
+    Ok(rollouts)
 }

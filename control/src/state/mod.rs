@@ -13,12 +13,14 @@ mod pod_ops;
 mod pod_record;
 mod pool_ops;
 mod revise;
+mod rollout_ops;
+mod rollout_record;
 mod submit;
 mod tx;
 mod view;
 
 use crate::facts::Facts;
-use berth_model::{CpuSet, Generation, MemSet, NodeName, OrderId, PodId, PoolName};
+use berth_model::{CpuSet, Generation, MemSet, NodeName, OrderId, PodId, PoolName, RolloutName};
 use berth_placement::AddressPool;
 use std::collections::{BTreeMap, BTreeSet};
 use ulid::Ulid;
@@ -31,6 +33,8 @@ pub(crate) use pod_ops::Evict;
 pub(crate) use pod_record::Pod;
 pub(crate) use pool_ops::PoolDetail;
 pub(crate) use revise::{DEFAULT_SETTLE_MS, Restart, Revise, Wish};
+pub(crate) use rollout_ops::{ChangeRollout, StartRollout};
+pub(crate) use rollout_record::Rollout;
 pub(crate) use tx::{Event, Tx};
 pub(crate) use view::Views;
 
@@ -100,6 +104,7 @@ pub(crate) struct State {
     pub(crate) pods: BTreeMap<PodId, Pod>,
     pub(crate) orders: BTreeMap<OrderId, OrderRecord>,
     pub(crate) pools: BTreeMap<PoolName, AddressPool>,
+    pub(crate) rollouts: BTreeMap<RolloutName, Rollout>,
     pub(crate) views: Views,
     /// Where the last placement's search ended.
     pub(crate) cursor: usize,
@@ -130,6 +135,11 @@ impl State {
     /// The orders, oldest first.
     pub(crate) fn orders(&self) -> &BTreeMap<OrderId, OrderRecord> {
         &self.orders
+    }
+
+    /// The rollouts that are remembered, by name.
+    pub(crate) fn rollouts(&self) -> &BTreeMap<RolloutName, Rollout> {
+        &self.rollouts
     }
 
     /// The pools that an identity holds an address of, at most one of each family.
@@ -165,5 +175,9 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod drill;
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 mod tests;

@@ -179,6 +179,7 @@ impl Tx<'_> {
         match target {
             Target::Pod(order) => {
                 self.revision_outcome(&order, ending, told);
+                self.rollout_outcome(&order, ending);
                 self.pod_outcome(&node, &order, ending);
                 self.send_waiters(&node, id);
             }

@@ -83,16 +83,15 @@ impl Tx<'_> {
         self.node_of(id)?;
         self.check_no_revision(id)?;
         let pod = self.known_pod(id)?;
-        let to = match pod.standing.state {
-            PodState::Running => PodState::Running,
-            PodState::Stopped | PodState::Failed => PodState::Placed,
+        match pod.standing.state {
+            PodState::Running | PodState::Stopped | PodState::Failed => {}
             PodState::Placed | PodState::Stopping | PodState::Evicting | PodState::Evicted => {
                 return Err(not_now(id, pod.standing.state));
             }
-        };
+        }
         let disk = wish.disk.unwrap_or(pod.request.disk);
         let grace_ms = wish.grace_ms.unwrap_or(pod.request.stop_grace_ms);
-        self.order_and_move(id, PodVerb::Restart { disk, grace_ms }, to, &wish.reason)?;
+        self.order_and_move(id, PodVerb::Restart { disk, grace_ms }, PodState::Placed, &wish.reason)?;
         Ok(self.newest_order(id))
     }
 

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 const NODES: usize = 2;
 const PODS: usize = 5;
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     let memory = |id, cpus: &str, distances: [u32; 2]| v1::MemoryNode {
         id,
         cpus: cpus.to_owned(),
@@ -40,15 +40,15 @@ fn facts() -> Facts {
     wire.try_into().unwrap()
 }
 
-fn node_name(number: usize) -> NodeName {
+pub(super) fn node_name(number: usize) -> NodeName {
     NodeName::new(format!("n{number}")).unwrap()
 }
 
-fn pod_id(number: usize) -> PodId {
+pub(super) fn pod_id(number: usize) -> PodId {
     PodId::new("shop", format!("p{number}")).unwrap()
 }
 
-fn request(number: usize, exclusive: u32, disk: DiskPolicy) -> PodRequest {
+pub(super) fn request(number: usize, exclusive: u32, disk: DiskPolicy) -> PodRequest {
     let shared = CpuRequest::Shared { pool: default_pool(), request: MilliCpu(500) };
     let container = v1::ContainerRequest {
         name: "web".to_owned(),
@@ -168,7 +168,7 @@ struct World {
     now_ms: u64,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         heartbeat_ms: 10,
         lease_ms: 1 << 40,

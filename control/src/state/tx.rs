@@ -1,9 +1,9 @@
 //! A change of the state: what it touches is written, told and woken when it is finished.
 
-use super::{Node, NodePool, Pod, State};
+use super::{Node, NodePool, Pod, Rollout, State};
 use crate::clock::Moment;
 use crate::store::{AssignmentRow, MetaRow, NodePoolRow, NodeRow, PoolRow, Table, Write};
-use berth_model::{NodeName, OrderId, PodId, PoolName};
+use berth_model::{NodeName, OrderId, PodId, PoolName, RolloutName};
 use berth_placement::AddressPool;
 use berth_proto::v1;
 use prost::Message;
@@ -48,6 +48,10 @@ pub(crate) struct Tx<'a> {
     orders: BTreeSet<OrderId>,
     pools: BTreeSet<PoolName>,
     assignments: BTreeSet<(PoolName, PodId)>,
+    rollouts: BTreeSet<RolloutName>,
+    rollout_pods: BTreeSet<(RolloutName, PodId)>,
+    /// Whether everything that goes on by itself is to be looked at, not only what was touched.
+    everything: bool,
     wake: BTreeSet<NodeName>,
 }
 
@@ -71,6 +75,9 @@ impl<'a> Tx<'a> {
             orders: BTreeSet::new(),
             pools: BTreeSet::new(),
             assignments: BTreeSet::new(),
+            rollouts: BTreeSet::new(),
+            rollout_pods: BTreeSet::new(),
+            everything: false,
             wake: BTreeSet::new(),
         }
     }
@@ -136,6 +143,27 @@ impl<'a> Tx<'a> {
         self.state
     }
 
+    pub(super) fn touch_rollout(&mut self, rollout: &RolloutName) -> &mut State {
+        self.rollouts.insert(rollout.clone());
+        self.state
+    }
+
+    pub(super) fn touch_rollout_pod(&mut self, rollout: &RolloutName, pod: &PodId) {
+        self.rollout_pods.insert((rollout.clone(), pod.clone()));
+    }
+
+    /// Whether this change touches what a rollout goes by.
+    pub(super) fn concerns(&self, name: &RolloutName, rollout: &Rollout) -> bool {
+        self.everything
+            || self.rollouts.contains(name)
+            || self.pods.iter().any(|pod| rollout.plan.members.contains_key(pod))
+    }
+
+    /// Has everything that goes on by itself be looked at once this change is made: time alone may have changed it.
+    pub(crate) fn look_at_everything(&mut self) {
+        self.everything = true;
+    }
+
     pub(crate) fn wake(&mut self, node: &NodeName) {
         self.wake.insert(node.clone());
     }
@@ -149,8 +177,14 @@ impl<'a> Tx<'a> {
         OrderId::new(id.to_string()).expect("a ULID's text is an order id")
     }
 
-    /// Ends the change.
-    pub(crate) fn finish(self) -> Effects {
+    /// Takes whatever goes on by itself as far as it goes now, and ends the change. What follows from a change is
+    /// written with it.
+    pub(crate) fn finish(mut self) -> Effects {
+        self.advance_rollouts();
+        self.into_effects()
+    }
+
+    fn into_effects(self) -> Effects {
         let mut effects = Effects { wake: self.wake, ..Effects::default() };
         let state = &*self.state;
         if self.meta {
@@ -167,6 +201,14 @@ impl<'a> Tx<'a> {
         for name in self.pools {
             let row = state.pools.get(&name).map(|pool| pool_row(&name, pool));
             effects.writes.push(change(Table::Pools, name.to_string(), row.as_ref()));
+        }
+        for name in self.rollouts {
+            let row = state.rollouts.get(&name).map(|rollout| rollout.to_row(&name, VERSION));
+            effects.writes.push(change(Table::Rollouts, name.to_string(), row.as_ref()));
+        }
+        for (name, pod) in self.rollout_pods {
+            let row = state.rollouts.get(&name).and_then(|rollout| rollout.pod_row(&name, &pod, VERSION));
+            effects.writes.push(change(Table::RolloutPods, format!("{name} {pod}"), row.as_ref()));
         }
         for (pool, pod) in self.assignments {
             let row = assignment_row(state, &pool, &pod);

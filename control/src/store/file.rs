@@ -9,7 +9,7 @@ use std::time::Duration;
 /// "Brth", so that `file(1)` and we can tell this file from another program's.
 const APPLICATION_ID: i32 = 0x4272_7468;
 /// Of the tables; rows have versions of their own.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 /// How long a writer waits for the other one: the service, or a command of the administrator.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,6 +98,10 @@ impl Store {
         match (application, found) {
             (0, 0) => self.create().map_err(|source| self.wrap("make the tables", source)),
             (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+            // Up to now schemas have only gained tables.
+            (APPLICATION_ID, 1..SCHEMA_VERSION) => {
+                self.create().map_err(|source| self.wrap("add the tables of a newer schema", source))
+            }
             (APPLICATION_ID, found) => Err(StoreError::Newer { path: self.path.clone(), found }),
             (_, _) => Err(StoreError::Foreign(self.path.clone())),
         }

@@ -16,7 +16,8 @@ mod writer;
 pub use file::{Store, StoreError};
 pub use row::TokenRow;
 pub(crate) use row::{
-    AssignmentRow, KeptRow, MetaRow, NodePoolRow, NodeRow, OrderRow, OrderState, PodRow, PoolRow, RevisionRow,
+    AssignmentRow, KeptRow, MetaRow, NodePoolRow, NodeRow, OrderRow, OrderState, PodRow, PoolRow,
+    RevisionRow, RolloutPodRow, RolloutRow,
 };
 pub(crate) use tokens::{Binding, TokenRefusal};
 pub(crate) use writer::{Batch, StoreStopped, Writer};
@@ -38,12 +39,25 @@ pub(crate) enum Table {
     Assignments,
     /// Tokens, by id.
     Tokens,
+    /// By name.
+    Rollouts,
+    /// The pods of rollouts, by rollout and identity.
+    RolloutPods,
 }
 
 impl Table {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Meta, Self::Nodes, Self::Pods, Self::Orders, Self::Pools, Self::Assignments, Self::Tokens];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Nodes,
+        Self::Pods,
+        Self::Orders,
+        Self::Pools,
+        Self::Assignments,
+        Self::Tokens,
+        Self::Rollouts,
+        Self::RolloutPods,
+    ];
 
     /// The table's name in the file.
     pub(crate) fn name(self) -> &'static str {
@@ -55,6 +69,8 @@ impl Table {
             Self::Pools => "address_pools",
             Self::Assignments => "assignments",
             Self::Tokens => "tokens",
+            Self::Rollouts => "rollouts",
+            Self::RolloutPods => "rollout_pods",
         }
     }
 }

@@ -19,7 +19,7 @@ macro_rules! versioned {
         })*
     };
 }
-versioned!(MetaRow, NodeRow, PodRow, OrderRow, PoolRow, AssignmentRow, TokenRow);
+versioned!(MetaRow, NodeRow, PodRow, OrderRow, PoolRow, AssignmentRow, TokenRow, RolloutRow, RolloutPodRow);
 
 /// What concerns the whole fleet.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -215,4 +215,41 @@ pub struct TokenRow {
     /// The node that used it.
     #[prost(string, optional, tag = "7")]
     pub used_by: Option<String>,
+}
+
+/// A rollout, without its pods.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RolloutRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// As platforms see it.
+    #[prost(message, optional, tag = "2")]
+    pub rollout: Option<v1::Rollout>,
+    /// So many pods had been rolled back when it was resumed last; they stop it no longer.
+    #[prost(uint32, tag = "3")]
+    pub forgiven: u32,
+}
+
+/// A pod of a rollout.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RolloutPodRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Which rollout.
+    #[prost(string, tag = "2")]
+    pub rollout: String,
+    /// As platforms see it.
+    #[prost(message, optional, tag = "3")]
+    pub pod: Option<v1::RolloutPod>,
+    /// Of the order that is under way.
+    #[prost(uint64, tag = "4")]
+    pub seq: u64,
+    /// Whether that order undoes.
+    #[prost(bool, tag = "5")]
+    pub undoes: bool,
+    /// What it was before, once it was ordered to be something else.
+    #[prost(message, optional, tag = "6")]
+    pub before: Option<v1::PodRequest>,
 }

@@ -102,6 +102,23 @@ fn files_that_are_not_ours_are_refused() {
 }
 
 #[test]
+fn an_older_schema_gains_the_tables_that_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.db");
+    let mut store = open(dir.path());
+    store.write(&[meta(7)]).unwrap();
+    drop(store);
+    let older = rusqlite::Connection::open(&path).unwrap();
+    older.execute_batch("DROP TABLE rollouts; DROP TABLE rollout_pods; PRAGMA user_version = 1").unwrap();
+    drop(older);
+    let store = open(dir.path());
+    assert_eq!(terms(&store), [7]);
+    assert!(store.rows::<RolloutRow>(Table::Rollouts).unwrap().is_empty());
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
 fn rows_of_another_version_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
