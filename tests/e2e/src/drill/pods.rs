@@ -6,8 +6,12 @@ use crate::image;
 /// The namespace of all drills' pods.
 pub(crate) const NAMESPACE: &str = "drill";
 
-/// Where postgresql has its data: on its system disk, since its spec names no other.
-const POSTGRESQL_DISK: &str = "";
+/// postgresql's data disk, which belongs to root at first: its container gives it away, and then is the user postgres.
+const POSTGRESQL_DISK: &str = "  disks: [{name: data, size: 1Gi}]\n";
+const POSTGRESQL_MOUNT: &str =
+    "    user: {uid: 0, gid: 0}\n    mounts: [{disk: data, path: /var/lib/postgresql}]\n";
+const POSTGRESQL: [&str; 3] =
+    ["sh", "-c", "chown 101:101 /var/lib/postgresql && exec su postgres -c 'exec /entry'"];
 /// Nothing, until told to end.
 const IDLE: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"];
 /// Every write is in redis's log, and the log on the disk, before it is answered.
@@ -32,6 +36,8 @@ pub(crate) struct DrillPod {
     command: &'static [&'static str],
     args: &'static [&'static str],
     spec: &'static str,
+    /// A line of the spec, if it has a data disk.
+    disk: &'static str,
     container: &'static str,
 }
 
@@ -44,10 +50,12 @@ impl DrillPod {
     /// The same for the runtime's bare calls.
     pub(crate) fn raw(&self) -> RawPod {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        // The bare calls know no data disks: without its disk a pod runs as its image says.
+        let command = if self.disk.is_empty() { self.command } else { &[] };
         RawPod {
             name: self.name.clone(),
             image: image(self.app),
-            command: words(self.command),
+            command: words(command),
             args: words(self.args),
         }
     }
@@ -59,9 +67,10 @@ impl DrillPod {
         };
         format!(
             "kind: Pod\nmetadata: {{namespace: {NAMESPACE}, name: {}}}\nspec:\n  addressPool: pods\n  stopGrace: 20s\n\
-             {}  containers:\n  - name: main\n    image: {}\n{}{}{}",
+             {}{}  containers:\n  - name: main\n    image: {}\n{}{}{}",
             self.name,
             self.spec,
+            self.disk,
             image(self.app),
             words("command", self.command),
             words("args", self.args),
@@ -75,10 +84,11 @@ pub(crate) fn pods(count: usize) -> Vec<DrillPod> {
     let postgresql = DrillPod {
         name: "postgresql".to_owned(),
         app: "postgresql",
-        command: &[],
+        command: &POSTGRESQL,
         args: &[],
         spec: "  cpu: {exclusive: 1}\n  priority: 10\n  limits: {memory: {max: 512Mi}}\n",
-        container: POSTGRESQL_DISK,
+        disk: POSTGRESQL_DISK,
+        container: POSTGRESQL_MOUNT,
     };
     let redis = DrillPod {
         name: "redis".to_owned(),
@@ -86,6 +96,7 @@ pub(crate) fn pods(count: usize) -> Vec<DrillPod> {
         command: &[],
         args: &REDIS_ARGS,
         spec: "  cpu: {exclusive: 1}\n  priority: 5\n  limits: {memory: {max: 256Mi}, swapMax: 0}\n",
+        disk: "",
         container: "",
     };
     let small = (1..=count.saturating_sub(2)).map(|number| DrillPod {
@@ -94,6 +105,7 @@ pub(crate) fn pods(count: usize) -> Vec<DrillPod> {
         command: &IDLE,
         args: &[],
         spec: "  cpu: {shared: default}\n  limits: {pidsMax: 50}\n",
+        disk: "",
         container: "    ulimits: [{name: nofile, soft: 1111}]\n",
     });
     [postgresql, redis].into_iter().chain(small).collect()

@@ -17,7 +17,9 @@ pub(crate) fn unsettled(control: &ControlView, node: &NodeView, running: &[Conta
         let runs = running.iter().filter(|container| container.pod == *name).count();
         let wanted = match pod.state.as_str() {
             "Running" => 1,
-            "Stopped" | "Evicted" | "Failed" => 0,
+            "Stopped" | "Evicted" => 0,
+            // What could not be done may have left it either way; the order says so.
+            "Failed" => runs.min(1),
             under_way => {
                 found.push(format!("{name} is {under_way}"));
                 continue;

@@ -63,7 +63,7 @@ fn pod_view(pod: &Value) -> PodView {
     PodView {
         state: pod["state"].as_str().unwrap_or_default().to_owned(),
         incarnation: pod["incarnation"].as_u64().unwrap_or(0),
-        address: pod["spec"]["address"]["address"].as_str().map(str::to_owned),
+        address: pod["spec"]["addresses"][0]["address"].as_str().map(str::to_owned),
     }
 }
 
