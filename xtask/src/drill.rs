@@ -40,14 +40,9 @@ impl Drill {
     }
 }
 
-/// Builds what a drill needs, and runs it.
+/// Builds what a drill needs, runs it, and takes its lab down whatever came of it.
 pub(crate) fn run(root: &Path, drill: &Drill) -> Result<()> {
     e2e::prepare(root)?;
-    run_prepared(root, drill)
-}
-
-/// Runs a drill whose packages are there, and takes its lab down whatever came of it.
-pub(crate) fn run_prepared(root: &Path, drill: &Drill) -> Result<()> {
     let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
     down()?;
     let words = drill.words();

@@ -1,17 +1,14 @@
 //! The cases in virtual hosts, and the demo: packages are built, and everything else happens in `tests/e2e`.
 
-use crate::drill::{self, Drill};
 use crate::run::{cargo, stage, succeed};
 use crate::{lab, package, prereqs};
 use anyhow::Result;
 use std::path::Path;
 
-/// How many pods the test command reboots, and how often it cuts the power; more of both are drills of their own.
-const DRILLS: [Drill; 2] = [Drill::Reboot { pods: 10 }, Drill::Power { count: 4, seed: 1 }];
 /// The lab that the cases share.
 const LAB: &str = "e2e";
 
-/// Runs every case and every drill in virtual hosts, and takes them down whatever came of it.
+/// Runs every case in virtual hosts, and takes them down whatever came of it.
 pub(crate) fn test(root: &Path) -> Result<()> {
     prepare(root)?;
     let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
@@ -22,8 +19,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
         tests.args(["test", "--locked", "--package", "berth-e2e", "--", "--test-threads=1", "--nocapture"]);
         succeed(&mut tests, "run the cases in virtual hosts")
     });
-    down().and(result)?;
-    DRILLS.iter().try_for_each(|drill| drill::run_prepared(root, drill))
+    down().and(result)
 }
 
 /// Runs the demo.

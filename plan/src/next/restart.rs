@@ -30,7 +30,7 @@ pub(super) fn again(
     now_ms: u64,
 ) -> Again {
     // Dead since before an order last said that it must run, or by our own hand when the host went down.
-    if container.attempt <= known.ordered || container.attempt == known.shut_down {
+    if container.attempt <= known.ordered || container.attempt <= known.shut_down {
         return Again::Now;
     }
     let (code, ago_ms) = match &container.state {
