@@ -179,7 +179,9 @@ fn starting_without_a_data_disk_is_caught() {
     is_caught(
         |record, observed| {
             let mut blind = observed.clone();
-            blind.disks.values_mut().for_each(|state| *state = DiskState::Present);
+            if record.charter.as_ref().is_some_and(|charter| charter.leaving.is_none()) {
+                blind.disks.values_mut().for_each(|state| *state = DiskState::Present);
+            }
             next_step(record, &blind)
         },
         "without data disk",
