@@ -80,9 +80,11 @@ fn drive(files: &GuestFiles, disk: &str, writes: Writes) -> String {
 
 /// `panic=1`: under software emulation a kernel that patches its own code while all CPUs start dies of it once in a
 /// while (an `int3` that one of them still sees). It then boots again by itself, instead of standing still.
+/// `numa_balancing=disable`: two CPUs that are stopped together to swap tasks between memory nodes have waited for each
+/// other for ever on a busy machine. Memory nodes are assigned here, and not found by the kernel.
 fn kernel_arguments(number: u8) -> String {
     format!(
-        "root=/dev/vda rw rootflags=prjquota console=ttyS0 net.ifnames=0 mitigations=off panic=1 quiet \
+        "root=/dev/vda rw rootflags=prjquota console=ttyS0 net.ifnames=0 mitigations=off panic=1 numa_balancing=disable quiet \
          lab.node={number} systemd.hostname=node-{number} systemd.machine_id={number:032x} \
          systemd.show_status=false"
     )

@@ -64,11 +64,12 @@ pub fn reboot(spec: &RebootSpec) -> Result<Report> {
     let mut cri = Cri::connect(&guest)?;
     let mut report = Report::default();
     let returned = wait_until("all pods to be back", RETURN_LIMIT, || {
-        Ok((cri.running()?.len() >= pods.len()).then_some(()))
+        Ok(cri.count_running().filter(|count| *count >= pods.len()))
     });
     if let Err(error) = returned {
         report.faults.push(format!("{error:#}"));
     }
+    println!("drill: look at what came back");
     report.faults.extend(sight::differences(&before, &sight::look(&guest, &mut cri)?));
     let rows = databases::rows(&kernel, acknowledged)?;
     if rows != acknowledged {
@@ -130,7 +131,9 @@ fn raw_time(fleet: &Fleet, guest: &Guest, pods: &[DrillPod]) -> Result<Duration>
         fleet.berth_ok(&["evict", &pod.id(), "--release", "--grace", "5s"])?;
     }
     let mut cri = Cri::connect(guest)?;
-    wait_until("all pods to be evicted", EVICT_LIMIT, || Ok(cri.running()?.is_empty().then_some(())))?;
+    wait_until("all pods to be evicted", EVICT_LIMIT, || {
+        Ok(cri.count_running().filter(|count| *count == 0))
+    })?;
     guest.put_file("/etc/cni/net.d/00-raw.conflist", RAW_NETWORK.as_bytes())?;
     guest.run_ok("systemctl restart containerd")?;
     let cri = Cri::connect(guest)?;
