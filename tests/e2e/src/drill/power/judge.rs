@@ -132,6 +132,9 @@ mod tests {
         check(vec![order("a", "done", done())], vec![order("a", "", done())], &[]);
         check(vec![order("a", "accepted", Value::Null)], vec![order("a", "", done())], &[]);
         check(vec![order("a", "sent", Value::Null)], Vec::new(), &[]);
+        let withdrawn = json!({"failed": {"details": {"why": "evicted before any node was told of it"}}});
+        check(vec![order("a", "failed", withdrawn)], Vec::new(), &[]);
+        check(vec![order("a", "failed", json!({"failed": {}}))], Vec::new(), &["does not know it"]);
         check(vec![order("a", "accepted", Value::Null)], Vec::new(), &["does not know it"]);
         check(vec![order("a", "done", done())], vec![order("a", "", Value::Null)], &["had ended with"]);
         check(Vec::new(), vec![order("a", "", done()), order("a", "", done())], &["2 orders under 1 ids"]);

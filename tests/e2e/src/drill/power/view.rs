@@ -19,7 +19,13 @@ pub(crate) struct OrderView {
 impl OrderView {
     /// Whether the node has answered for it: from then on it stands in the node's ledger.
     pub(crate) fn is_acknowledged(&self) -> bool {
-        matches!(self.state.as_str(), "accepted" | "done" | "failed")
+        matches!(self.state.as_str(), "accepted" | "done" | "failed") && !self.is_withdrawn()
+    }
+
+    /// Whether the control plane has taken it back before the node heard of it.
+    fn is_withdrawn(&self) -> bool {
+        let why = self.outcome["failed"]["details"]["why"].as_str();
+        why.is_some_and(|why| why.ends_with("before any node was told of it"))
     }
 }
 
