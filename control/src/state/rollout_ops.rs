@@ -77,6 +77,9 @@ impl State {
             }
             (Presence::OnNode, PodState::Running) => {}
         }
+        if self.check_not_migrating(&pod.request.pod).is_err() {
+            return Seen::Busy("it is being migrated".to_owned());
+        }
         if let Some(revision) = &pod.revision {
             return Seen::Busy(format!("{} is under way", revision.how.name()));
         }
