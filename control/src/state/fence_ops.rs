@@ -104,8 +104,11 @@ impl Tx<'_> {
         if under_way {
             return;
         }
-        let known = self.pods.get(pod).is_some_and(|pod| pod.kept.contains_key(node));
-        let disposition = if known { EvictDisposition::Keep } else { EvictDisposition::Release };
+        let kept = self.pods.get(pod).is_some_and(|pod| pod.kept.contains_key(node));
+        let disposition = match kept && !self.left_nothing(pod, node) {
+            true => EvictDisposition::Keep,
+            false => EvictDisposition::Release,
+        };
         // Its address may be somebody's already: it gets no time.
         let verb = PodVerb::Evict { grace_ms: 0, disposition };
         let seq = self.seq_beyond(pod);
@@ -139,6 +142,11 @@ impl Tx<'_> {
             && let Some(record) = self.node_mut(node)
         {
             record.fenced.remove(&order.pod);
+            let released =
+                matches!(order.verb, PodVerb::Evict { disposition: EvictDisposition::Release, .. });
+            if let Some(pod) = self.pod_mut(&order.pod).filter(|_| released) {
+                pod.kept.remove(node);
+            }
         }
     }
 }

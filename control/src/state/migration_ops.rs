@@ -105,6 +105,27 @@ impl State {
         }
     }
 
+    /// What is known of the source. One that was confirmed dead while the target could not take the pod yet stays so for
+    /// this migration, also when it comes back; none as long as it still has the pod then.
+    fn source_fact(&self, id: &PodId, migration: &Migration, now: crate::clock::Moment) -> Option<NodeFact> {
+        let gone = self.pods.get(id).is_some_and(|pod| pod.standing.presence == Presence::Gone);
+        let buried = migration.phase == Phase::Preparing && gone;
+        match (buried, self.nodes.get(&migration.from)) {
+            (true, Some(node)) if !node.dead && node.fenced.contains_key(id) => None,
+            (true, _) => Some(NodeFact::Dead),
+            (false, _) => Some(self.node_fact(&migration.from, now)),
+        }
+    }
+
+    /// Whether a migration that is done has left nothing on a node that anybody wanted kept.
+    pub(super) fn left_nothing(&self, id: &PodId, node: &NodeName) -> bool {
+        self.migrations.get(id).is_some_and(|migration| {
+            migration.from == *node
+                && migration.phase == Phase::Done
+                && migration.left_behind != LeftBehind::Kept
+        })
+    }
+
     fn pool_fact(&self, migration: &Migration) -> PoolFact {
         let CpuBinding::Exclusive { .. } = &migration.to_spec.cpu else {
             return PoolFact::Settled;
@@ -283,8 +304,12 @@ impl Tx<'_> {
             return false;
         };
         let now = self.now();
+        let Some(source) = self.source_fact(id, migration, now) else {
+            self.say_migration(id, "the source is back from the dead and gives the pod up first");
+            return false;
+        };
         let facts = Facts {
-            source: self.node_fact(&migration.from, now),
+            source,
             target: self.node_fact(&migration.to, now),
             pool: self.pool_fact(migration),
             orders: &migration.orders,

@@ -237,6 +237,25 @@ fn a_source_confirmed_dead_is_not_waited_for_and_gives_up_what_it_still_runs() {
         assert!(matches!(evict.verb, PodVerb::Evict { grace_ms: 0, .. }));
         let pod = &drill.state.pods[&pod_id(0)];
         assert_eq!((home(&drill), pod.standing.state), (Some(node_name(1)), PodState::Running), "{crash:?}");
+        assert!(pod.kept.is_empty(), "{crash:?}: {:?}", pod.kept);
+        drill.writes
+    });
+}
+
+#[test]
+fn a_source_that_comes_back_before_the_target_gives_the_pod_up_first() {
+    at_every_write(|crash| {
+        let mut drill = running(well, crash, DiskPolicy::Rebuild);
+        migrate(&mut drill, None);
+        silence(&mut drill, 0);
+        silence(&mut drill, 1);
+        drill.act(|tx| tx.confirm_dead(&node_name(0), "no power").unwrap());
+        assert_eq!(*phase(&drill), Phase::Preparing, "{crash:?}");
+        return_from_the_dead(&mut drill, 0);
+        return_from_the_dead(&mut drill, 1);
+        finish(&mut drill);
+        assert_eq!((phase(&drill), home(&drill)), (&Phase::Done, Some(node_name(1))), "{crash:?}");
+        assert_eq!(verbs(&drill), ["n0 Run 1", "n0 Evict 1", "n1 Run 2", "n0 Release 2"], "{crash:?}");
         drill.writes
     });
 }
