@@ -53,7 +53,8 @@ impl Tx<'_> {
     ) -> Option<OrderId> {
         let settings = self.settings().clone();
         let deadline_ms = match &verb {
-            PodVerb::Run { .. } | PodVerb::Upgrade { .. } => settings.run_deadline_ms,
+            PodVerb::Run { .. } => settings.run_deadline_ms,
+            PodVerb::Upgrade { settle_ms, .. } => settings.run_deadline_ms.saturating_add(*settle_ms),
             PodVerb::Stop { grace_ms }
             | PodVerb::Restart { grace_ms, .. }
             | PodVerb::Evict { grace_ms, .. } => settings.order_deadline_ms.saturating_add(*grace_ms),
