@@ -31,8 +31,9 @@ macro_rules! wire {
 }
 
 wire! {
-    AddressLease, AddressPool, DeletePoolResponse, Finding, GetCgroupResponse, ListPoolsResponse,
-    LocalDisk, LocalOrder, LocalPod, NodeFacts, NodeRecord, NodeStatus, NodeTopology, OrderRecord, Outcome, Pod,
+    AddressLease, AddressPool, AddressTenure, DeletePoolResponse, Finding, GetCgroupResponse,
+    ListPoolsResponse, LocalDisk, LocalOrder, LocalPod, Migration, NodeFacts, NodeRecord, NodeStatus,
+    NodeTopology, OrderRecord, Outcome, Pod,
     PodEvent, PodRequest, PullImageResponse, ReleasePodResponse, Rollout, Tenure,
 }
 

@@ -250,6 +250,34 @@ async fn rolling_out() {
 }
 
 #[tokio::test]
+async fn migrating() {
+    let bed = Bed::new().await.with_pod(PodState::Running).await;
+    bed.node("node-1");
+    let start = ["migrate", "shop/web", "--to", "node-2", "--leave-data", "--wait"];
+    let said = ["shop/web node-1 -> node-2: Preparing", "shop/web node-1 -> node-2: Done"];
+    bed.berth(&start).await.check(0, &["shop/web  node-1  node-2  Done"], &said);
+    bed.berth(&["migrate", "status"]).await.check(0, &["PHASE", "Done"], &[]);
+    bed.berth(&["migrate", "status", "shop/db"]).await.check(1, &[], &["pod shop/db has no migration"]);
+    let barren = ["migrate", "shop/web", "--to", "barren", "--discard-data", "--wait"];
+    bed.berth(&barren).await.check(1, &["Failed"], &["pod shop/web was not migrated: no room"]);
+    bed.berth(&["migrate", "abort", "shop/web"]).await.check(0, &["Failed"], &[]);
+    bed.berth(&["node", "confirm-dead", "node-1", "--reason", "no power"]).await.check(
+        0,
+        &["Dead", "Still to be evicted:", "shop/web"],
+        &[],
+    );
+    bed.berth(&["pools", "--history", "--pod", "shop/web"]).await.check(
+        0,
+        &["10.0.0.7  blue  shop/web", "still"],
+        &[],
+    );
+    let asked = bed.platform.asked();
+    for expected in ["leave_behind: Keep", "leave_behind: Discard", "reason: \"no power\""] {
+        assert!(asked.contains(expected), "{expected} is not in {asked}");
+    }
+}
+
+#[tokio::test]
 async fn looking_at_pods() {
     let bed = Bed::new().await.with_pod(PodState::Running).await;
     bed.berth(&["get"]).await.check(0, &["POD", "shop/web  Running", "node-1"], &[]);
@@ -394,6 +422,9 @@ async fn asked_wrongly() {
         (vec!["rollout", "start", "a", "--unset-env", "web:A"], "no pod is selected"),
         (vec!["rollout", "start", "a", "-l", "b"], "NAME=VALUE"),
         (vec!["rollout", "status", "--watch"], "name it"),
+        (vec!["migrate", "shop/web", "--leave-data", "--discard-data"], "cannot be used with"),
+        (vec!["node", "confirm-dead"], "<NODE>"),
+        (vec!["pools", "--pod", "shop/web"], "--history"),
         (vec!["pull", "node-1", "redis"], "not of the form registry/repository:tag"),
         (vec!["nodes", "Node"], "no DNS label"),
         (vec!["apply"], "--file"),

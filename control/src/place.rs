@@ -2,7 +2,7 @@
 
 use crate::facts::Facts;
 use crate::state::{DEFAULT_POOL, State};
-use berth_model::{Bytes, CpuBinding, CpuSet, MemSet, NodeName, PodId};
+use berth_model::{Bytes, CpuBinding, CpuSet, MemSet, NodeName, PodId, PodSpec};
 use berth_numa::{Free, Sharing, Topology, assign, distance_of, nodes_of};
 use berth_placement::{AssignCpus, CpuAssignment, CpuDemand, NodeView};
 use std::cmp::Ordering;
@@ -47,13 +47,15 @@ impl Topologies<'_> {
         let mut free: BTreeMap<u32, Bytes> = nodes.map(|node| (node.id, node.memory)).collect();
         let pods = self.0.nodes.get(node).into_iter().flat_map(|node| &node.pods);
         let others = pods.filter(|id| Some(*id) != except);
-        for pod in others.filter_map(|id| self.0.pods.get(id)) {
-            let mems = pod.specs().filter_map(|spec| match &spec.cpu {
-                CpuBinding::Exclusive { mems, .. } => Some(mems),
-                CpuBinding::Shared { .. } => None,
-            });
-            let Some(mems) = mems.cloned().reduce(|all, mems| all.union(&mems)) else { continue };
-            let share = pod.memory().0.div_ceil(mems.len().max(1) as u64);
+        let here = others.filter_map(|id| self.0.pods.get(id)).filter_map(|pod| {
+            let mems = pod.specs().filter_map(mems_of).cloned();
+            Some((mems.reduce(|all, mems| all.union(&mems))?, pod.memory()))
+        });
+        let coming = self.0.reserved_on(node).filter_map(|(_, migration, spec)| {
+            Some((mems_of(spec)?.clone(), berth_placement::memory_demand(&migration.request)))
+        });
+        for (mems, memory) in here.chain(coming) {
+            let share = memory.0.div_ceil(mems.len().max(1) as u64);
             for id in mems.iter() {
                 if let Some(left) = free.get_mut(&id) {
                     left.0 = left.0.saturating_sub(share);
@@ -61,6 +63,13 @@ impl Topologies<'_> {
             }
         }
         free
+    }
+}
+
+fn mems_of(spec: &PodSpec) -> Option<&MemSet> {
+    match &spec.cpu {
+        CpuBinding::Exclusive { mems, .. } => Some(mems),
+        CpuBinding::Shared { .. } => None,
     }
 }
 

@@ -20,6 +20,7 @@ Examples:
   berth upgrade shop/web --image web=registry.example/shop/web:2 --wait
   berth resize shop/web --memory-max 1Gi
   berth rollout start front-2 -l tier=front --image web=registry.example/shop/web:2
+  berth migrate shop/web --to node-2 --wait
 
 Exit codes:
   0  done
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     Resize(super::in_place::Resize),
     #[command(subcommand)]
     Rollout(super::rollout::Rollout),
+    Migrate(super::migrate::Migrate),
+    #[command(subcommand)]
+    Node(super::migrate::Node),
     Nodes(Nodes),
     Inspect(Inspect),
     Pools(Pools),
@@ -252,6 +256,12 @@ pub(crate) struct Pools {
     /// Show who holds which address, too
     #[arg(short, long)]
     pub assignments: bool,
+    /// Show who held which address from when until when instead
+    #[arg(long, conflicts_with = "assignments")]
+    pub history: bool,
+    /// Only the history of this pod
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "history")]
+    pub pod: Option<PodId>,
 }
 
 /// Delete an address pool that nothing is assigned from

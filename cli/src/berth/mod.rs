@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod change;
 mod in_place;
+mod migrate;
 mod patch;
 mod rollout;
 mod show;
@@ -46,6 +47,8 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Upgrade(upgrade) => in_place::upgrade(&session, &upgrade).await,
         Command::Resize(resize) => in_place::resize(&session, &resize).await,
         Command::Rollout(rollout) => rollout::run(&session, &rollout).await,
+        Command::Migrate(migrate) => migrate::run(&session, &migrate).await,
+        Command::Node(node) => migrate::node(&session, &node).await,
         Command::Nodes(nodes) => show::nodes(&session, &nodes).await,
         Command::Inspect(inspect) => change::inspect(&session, &inspect).await,
         Command::Pools(pools) => show::pools(&session, &pools).await,

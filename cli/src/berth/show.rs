@@ -82,6 +82,11 @@ pub(super) async fn nodes(session: &Session, nodes: &Nodes) -> Result<()> {
 
 pub(super) async fn pools(session: &Session, pools: &Pools) -> Result<()> {
     let mut client = session.client().await?;
+    if pools.history {
+        let message = v1::ListTenuresRequest { pod: pools.pod.as_ref().map(Into::into), pool: None };
+        let tenures = ask("list tenures", client.list_tenures(request(message))).await?.tenures;
+        return session.output.list(&tenures, |style| table::pool_history(&tenures, now_ms(), style));
+    }
     let call = client.list_pools(request(v1::ListPoolsRequest { assignments: pools.assignments }));
     let response = ask("list pools", call).await?;
     session.output.message(&response, |style| table::pools(&response, style))

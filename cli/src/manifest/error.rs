@@ -37,6 +37,14 @@ impl ManifestError {
         Self { at, field: (*field).to_owned(), why: reason(error, at) }
     }
 
+    /// The same, at the beginning of its document where the parser does not know better.
+    #[must_use]
+    pub(super) fn or_in(mut self, document: &str) -> Self {
+        let before = document.lines().take_while(|line| line.is_empty()).count();
+        self.at = self.at.or(Some((before as u64 + 1, 1)));
+        self
+    }
+
     /// The line, from 1.
     pub fn line(&self) -> Option<u64> {
         self.at.map(|(line, _)| line)

@@ -111,5 +111,5 @@ fn read<T: DeserializeOwned>(document: &str) -> Result<T, ManifestError> {
         }
         value
     });
-    read.map_err(|error| ManifestError::from_yaml(&error, &Position::field(&path)))
+    read.map_err(|error| ManifestError::from_yaml(&error, &Position::field(&path)).or_in(document))
 }

@@ -1,6 +1,7 @@
 //! Tables for people: plain columns, no borders, one line a row. Programs read JSON.
 
 mod local;
+mod migration;
 mod platform;
 mod rollout;
 #[cfg(test)]
@@ -11,6 +12,7 @@ pub(crate) use local::{
     cgroup, disks, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures,
     topology,
 };
+pub(crate) use migration::{migration_line, migrations, pool_history};
 pub(crate) use platform::{Width, node, nodes, orders, pod, pod_event, pods, pools};
 pub(crate) use rollout::{rollout, rollout_line, rollouts};
 pub(crate) use words::{identity, outcome, pod_state};

@@ -27,6 +27,11 @@ fn message(pod: &v1::Pod) -> &str {
     if pod.message.is_empty() { reported } else { &pod.message }
 }
 
+fn kept(pod: &v1::Pod) -> String {
+    let one = |kept: &v1::KeptDisks| format!("{} (incarnation {})", kept.node, kept.incarnation);
+    pod.kept.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 fn revision(pod: &v1::Pod) -> String {
     let text =
         |revision: &v1::PodRevision| format!("{} to generation {}", revision.verb, revision.generation);
@@ -94,6 +99,7 @@ pub(crate) fn pod(pod: &v1::Pod, style: Style) -> String {
             ("Phase", phase(pod)),
             ("Message", field(message(pod))),
             ("Under way", revision(pod).into()),
+            ("Disks kept on", kept(pod).into()),
             ("Node", field(pod.node.as_deref().unwrap_or_default())),
             ("Address", address(pod).into()),
             ("CPUs", binding(spec.and_then(|spec| spec.cpu.as_ref())).into()),
@@ -231,6 +237,10 @@ pub(crate) fn node(node: &v1::NodeRecord, now_ms: u64, style: Style) -> String {
             ("Pods", node.pods.into()),
             ("Free CPUs", node.free_cpus.as_str().into()),
             ("Memory requested", size(node.requested_memory_bytes).into()),
+            (
+                "Still to be evicted",
+                node.fenced.iter().map(|pod| identity(Some(pod))).collect::<Vec<_>>().join(", ").into(),
+            ),
         ],
         style,
     );

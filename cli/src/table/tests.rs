@@ -124,6 +124,7 @@ fn platform_pods() -> Vec<v1::Pod> {
         status: Some(pod_status()),
         message: String::new(),
         revision: None,
+        kept: Vec::new(),
         orders: vec![order("web")],
     };
     let gone = v1::Pod {
@@ -173,6 +174,7 @@ fn host() -> v1::NodeFacts {
 
 fn node_records() -> Vec<v1::NodeRecord> {
     let ready = v1::NodeRecord {
+        fenced: Vec::new(),
         name: "node-1".to_owned(),
         state: v1::NodeState::Ready.into(),
         last_heartbeat_at_ms: NOW_MS - 4_000,

@@ -54,6 +54,7 @@ pub(super) fn node_state(state: i32) -> Field {
         Ok(v1::NodeState::Joined) => Field::mood("Joined", Mood::Wait),
         Ok(v1::NodeState::Ready) => Field::mood("Ready", Mood::Good),
         Ok(v1::NodeState::Silent) => Field::mood("Silent", Mood::Bad),
+        Ok(v1::NodeState::Dead) => Field::mood("Dead", Mood::Bad),
         Ok(v1::NodeState::Unspecified) | Err(_) => "?".into(),
     }
 }

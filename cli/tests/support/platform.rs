@@ -21,6 +21,7 @@ pub struct State {
     pub nodes: Vec<v1::NodeRecord>,
     pub orders: Vec<v1::OrderRecord>,
     pub rollouts: Vec<v1::Rollout>,
+    pub migrations: Vec<v1::Migration>,
     /// What befalls pods while somebody watches; each watch takes one list.
     pub fates: VecDeque<Vec<Fate>>,
     /// Every request that changes something, as `Debug` shows it.
@@ -367,6 +368,92 @@ impl Platform for Service {
                 Some(v1::Outcome { outcome: Some(v1::outcome::Outcome::Done(v1::outcome::Done {})) });
         }
         Ok(Response::new(v1::ListOrdersResponse { orders }))
+    }
+
+    async fn migrate_pod(
+        &self,
+        request: Request<v1::MigratePodRequest>,
+    ) -> Result<Response<v1::Migration>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let migration = v1::Migration {
+            pod: request.pod,
+            from: "node-1".to_owned(),
+            to: request.to.unwrap_or_else(|| "node-2".to_owned()),
+            phase: v1::MigrationPhase::Preparing.into(),
+            ..Default::default()
+        };
+        state.migrations.push(migration.clone());
+        Ok(Response::new(migration))
+    }
+
+    async fn abort_migration(
+        &self,
+        request: Request<v1::AbortMigrationRequest>,
+    ) -> Result<Response<v1::Migration>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let found = state.migrations.iter_mut().find(|migration| migration.pod == request.pod);
+        let migration = found.ok_or_else(|| Status::not_found("pod shop/web has no migration"))?;
+        migration.phase = v1::MigrationPhase::Failed.into();
+        Ok(Response::new(migration.clone()))
+    }
+
+    /// A migration goes one step each time that somebody looks; one to a barren node fails.
+    async fn get_migration(
+        &self,
+        request: Request<v1::GetMigrationRequest>,
+    ) -> Result<Response<v1::Migration>, Status> {
+        let pod = request.into_inner().pod;
+        let mut state = self.state();
+        let found = state.migrations.iter_mut().rev().find(|migration| migration.pod == pod);
+        let migration =
+            found.ok_or_else(|| Status::not_found(format!("pod {} has no migration", id(pod.as_ref()))))?;
+        match migration.to.as_str() {
+            "barren" => {
+                migration.phase = v1::MigrationPhase::Failed.into();
+                migration.message = "no room".to_owned();
+            }
+            _ => migration.phase = v1::MigrationPhase::Done.into(),
+        }
+        Ok(Response::new(migration.clone()))
+    }
+
+    async fn list_migrations(
+        &self,
+        _: Request<v1::ListMigrationsRequest>,
+    ) -> Result<Response<v1::ListMigrationsResponse>, Status> {
+        Ok(Response::new(v1::ListMigrationsResponse { migrations: self.state().migrations.clone() }))
+    }
+
+    async fn confirm_node_dead(
+        &self,
+        request: Request<v1::ConfirmNodeDeadRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let found = state.nodes.iter_mut().find(|node| node.name == request.node);
+        let node = found.ok_or_else(|| Status::not_found(format!("there is no node {}", request.node)))?;
+        node.state = v1::NodeState::Dead.into();
+        node.fenced = vec![v1::PodRef { namespace: "shop".to_owned(), name: "web".to_owned() }];
+        Ok(Response::new(node.clone()))
+    }
+
+    async fn list_tenures(
+        &self,
+        request: Request<v1::ListTenuresRequest>,
+    ) -> Result<Response<v1::ListTenuresResponse>, Status> {
+        let tenure = v1::AddressTenure {
+            pool: "blue".to_owned(),
+            address: "10.0.0.7".to_owned(),
+            pod: request.into_inner().pod,
+            assigned_at_ms: 1,
+            released_at_ms: None,
+        };
+        Ok(Response::new(v1::ListTenuresResponse { tenures: vec![tenure] }))
     }
 
     async fn list_nodes(

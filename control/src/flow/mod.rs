@@ -6,9 +6,11 @@
 mod cpus;
 mod ending;
 mod in_place;
+pub(crate) mod migrate;
 pub(crate) mod patch;
 mod pod;
 pub(crate) mod rollout;
+pub(crate) mod tenure;
 
 pub(crate) use cpus::{ChosenPool, NodeCpus};
 pub(crate) use ending::{Ending, Reason};

@@ -1,6 +1,7 @@
 //! `Platform`: what platforms and operators drive Berth by. Every RPC parses its request whole, then makes one change.
 
 mod change;
+mod migrations;
 mod pods;
 mod rollouts;
 mod watch;
@@ -204,6 +205,65 @@ impl Platform for PlatformService {
     ) -> Result<Response<v1::Rollout>, Status> {
         guard::peer(&request, Peer::Platform)?;
         self.alter_rollout(request.into_inner()).await
+    }
+
+    async fn migrate_pod(
+        &self,
+        request: Request<v1::MigratePodRequest>,
+    ) -> Result<Response<v1::Migration>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        self.migrate(request.into_inner(), &caller).await
+    }
+
+    async fn abort_migration(
+        &self,
+        request: Request<v1::AbortMigrationRequest>,
+    ) -> Result<Response<v1::Migration>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.abort(request.into_inner()).await
+    }
+
+    async fn get_migration(
+        &self,
+        request: Request<v1::GetMigrationRequest>,
+    ) -> Result<Response<v1::Migration>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        self.migration(pods::pod_id(request.into_inner().pod)?).await
+    }
+
+    async fn list_migrations(
+        &self,
+        request: Request<v1::ListMigrationsRequest>,
+    ) -> Result<Response<v1::ListMigrationsResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let migrations =
+            self.look(|tx| tx.migrations().iter().map(|(pod, migration)| migration.to_wire(pod)).collect());
+        Ok(Response::new(v1::ListMigrationsResponse { migrations: migrations.await? }))
+    }
+
+    async fn confirm_node_dead(
+        &self,
+        request: Request<v1::ConfirmNodeDeadRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let caller = guard::peer(&request, Peer::Platform)?;
+        let request = request.into_inner();
+        let node = node_name(request.node)?;
+        let reason = reason(&request.reason, &caller)?;
+        tracing::warn!(%node, reason, "{node}: {caller} says that it is dead");
+        let name = node.clone();
+        self.change(move |tx| tx.confirm_dead(&name, &reason)).await?;
+        self.record(node).await
+    }
+
+    async fn list_tenures(
+        &self,
+        request: Request<v1::ListTenuresRequest>,
+    ) -> Result<Response<v1::ListTenuresResponse>, Status> {
+        guard::peer(&request, Peer::Platform)?;
+        let request = request.into_inner();
+        let pod = request.pod.map(|pod| pods::pod_id(Some(pod))).transpose()?;
+        let tenures = self.look(move |tx| tx.tenures_to_wire(pod.as_ref(), request.pool.as_deref()));
+        Ok(Response::new(v1::ListTenuresResponse { tenures: tenures.await? }))
     }
 
     async fn list_nodes(

@@ -1,13 +1,14 @@
 //! Reading everything back from the store, at the start.
 
-use super::{Meta, Node, NodePool, OrderRecord, Pod, Rollout, Settings, State, Views};
+use super::{Meta, Migration, Node, NodePool, OrderRecord, Pod, Rollout, Settings, State, Tenures, Views};
 use crate::facts::Facts;
 use crate::flow::Presence;
+use crate::flow::tenure::Tenure;
 use crate::store::{
-    AssignmentRow, MetaRow, NodePoolRow, NodeRow, OrderRow, PodRow, PoolRow, RolloutPodRow, RolloutRow,
-    Store, StoreError, Table,
+    AssignmentRow, FencedRow, MetaRow, MigrationRow, NodePoolRow, NodeRow, OrderRow, PodRow, PoolRow,
+    RolloutPodRow, RolloutRow, Store, StoreError, Table, TenureRow,
 };
-use berth_model::{Generation, NodeName, OrderId, PodId, PoolName, RolloutName};
+use berth_model::{Generation, Incarnation, NodeName, OrderId, PodId, PoolName, RolloutName};
 use berth_placement::AddressPool;
 use berth_proto::v1;
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub(crate) fn load(store: &Store, settings: Settings) -> Result<State, StoreErro
         orders: BTreeMap::new(),
         pools: pools(store)?,
         rollouts: rollouts(store)?,
+        migrations: migrations(store)?,
+        tenures: tenures(store)?,
         views: Views::default(),
         cursor: 0,
         last_id: Ulid::nil(),
@@ -65,12 +68,38 @@ fn nodes(store: &Store) -> Result<BTreeMap<NodeName, Node>, StoreError> {
             let parse = || -> Result<(NodeName, Node), String> {
                 let facts = row.facts.map(Facts::try_from).transpose();
                 let pools = row.pools.into_iter().map(node_pool).collect::<Result<_, String>>()?;
-                let node = Node { facts: facts.map_err(|error| error.chain())?, pools, ..Node::default() };
+                let fenced = row.fenced.into_iter().map(fenced).collect::<Result<_, String>>()?;
+                let facts = facts.map_err(|error| error.chain())?;
+                let node = Node { facts, pools, dead: row.dead, fenced, ..Node::default() };
                 Ok((name(&row.name)?, node))
             };
             parse().map_err(|why| error(&why))
         })
         .collect()
+}
+
+fn tenures(store: &Store) -> Result<Tenures, StoreError> {
+    let rows: Vec<(String, TenureRow)> = store.rows(Table::Tenures)?;
+    let mut tenures = Tenures::default();
+    for (key, row) in rows {
+        let tenure = Tenure::from_row(row).map_err(|error| broken("tenures", &key)(&error.chain()))?;
+        let id = OrderId::new(key.as_str()).map_err(|error| broken("tenures", &key)(&error))?;
+        tenures.put(id, tenure);
+    }
+    Ok(tenures)
+}
+
+fn fenced(row: FencedRow) -> Result<(PodId, Incarnation), String> {
+    let pod = berth_proto::pod_from(row.pod).map_err(|error| error.chain())?;
+    Ok((pod, Incarnation(row.incarnation)))
+}
+
+fn migrations(store: &Store) -> Result<BTreeMap<PodId, Migration>, StoreError> {
+    let rows: Vec<(String, MigrationRow)> = store.rows(Table::Migrations)?;
+    let read = |(key, row): (String, MigrationRow)| {
+        Migration::from_row(row).map_err(|error| broken("migrations", &key)(&error.chain()))
+    };
+    rows.into_iter().map(read).collect()
 }
 
 fn name(text: &str) -> Result<NodeName, String> {

@@ -5,28 +5,35 @@
 //! refuse does so before it changes anything. Nothing here does I/O: [`crate::core`] owns the lock and the store.
 
 mod denied;
+mod fence_ops;
 mod load;
+mod migration_ops;
+mod migration_record;
 mod node_ops;
 mod order_ops;
 mod order_record;
 mod pod_ops;
 mod pod_record;
 mod pool_ops;
+mod pool_orders;
 mod revise;
 mod rollout_ops;
 mod rollout_record;
 mod submit;
+mod tenure_ops;
 mod tx;
 mod view;
 
 use crate::facts::Facts;
-use berth_model::{CpuSet, Generation, MemSet, NodeName, OrderId, PodId, PoolName, RolloutName};
+use berth_model::{CpuSet, Generation, Incarnation, MemSet, NodeName, OrderId, PodId, PoolName, RolloutName};
 use berth_placement::AddressPool;
 use std::collections::{BTreeMap, BTreeSet};
 use ulid::Ulid;
 
 pub(crate) use denied::Denied;
 pub(crate) use load::load;
+pub(crate) use migration_ops::Migrate;
+pub(crate) use migration_record::Migration;
 pub(crate) use node_ops::{Greeting, HelloDenied};
 pub(crate) use order_record::{OrderRecord, Progress};
 pub(crate) use pod_ops::Evict;
@@ -35,6 +42,7 @@ pub(crate) use pool_ops::PoolDetail;
 pub(crate) use revise::{DEFAULT_SETTLE_MS, Restart, Revise, Wish};
 pub(crate) use rollout_ops::{ChangeRollout, StartRollout};
 pub(crate) use rollout_record::Rollout;
+pub(crate) use tenure_ops::Tenures;
 pub(crate) use tx::{Event, Tx};
 pub(crate) use view::Views;
 
@@ -93,6 +101,10 @@ pub(crate) struct Node {
     pub(crate) last_heartbeat_wall_ms: u64,
     /// Whether the end of its lease was told.
     pub(crate) silence_told: bool,
+    /// Whether an operator has confirmed that it is dead, and it has not been heard of since.
+    pub(crate) dead: bool,
+    /// Pods that it had when it was confirmed dead, up to which incarnation: it shall have them no more.
+    pub(crate) fenced: BTreeMap<PodId, Incarnation>,
 }
 
 /// Everything.
@@ -105,6 +117,8 @@ pub(crate) struct State {
     pub(crate) orders: BTreeMap<OrderId, OrderRecord>,
     pub(crate) pools: BTreeMap<PoolName, AddressPool>,
     pub(crate) rollouts: BTreeMap<RolloutName, Rollout>,
+    pub(crate) migrations: BTreeMap<PodId, Migration>,
+    pub(crate) tenures: Tenures,
     pub(crate) views: Views,
     /// Where the last placement's search ended.
     pub(crate) cursor: usize,
@@ -177,6 +191,8 @@ impl State {
 
 #[cfg(test)]
 mod drill;
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod rollout_tests;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What nodes say, and what platforms do with nodes.
 
-use super::order_ops::PoolChange;
+use super::pool_orders::PoolChange;
 use super::view::default_pool;
 use super::{Denied, Node, State, Tx};
 use crate::clock::Moment;
@@ -24,6 +24,8 @@ pub(crate) enum NodeState {
     Ready,
     /// Its lease has run out; that is all that is known.
     Silent,
+    /// An operator has confirmed that it is dead, and it has not been heard of since.
+    Dead,
 }
 
 /// Why a node's first message was not accepted.
@@ -62,6 +64,7 @@ pub(crate) struct Greeting {
 impl Node {
     pub(crate) fn state(&self, now: Moment) -> NodeState {
         match &self.facts {
+            _ if self.dead => NodeState::Dead,
             None => NodeState::Joined,
             Some(_) if now.mono_ms < self.lease_until_mono_ms => NodeState::Ready,
             Some(_) => NodeState::Silent,
@@ -77,8 +80,9 @@ impl State {
             NodeState::Joined => v1::NodeState::Joined,
             NodeState::Ready => v1::NodeState::Ready,
             NodeState::Silent => v1::NodeState::Silent,
+            NodeState::Dead => v1::NodeState::Dead,
         };
-        let free = node.cpus(self).map(|cpus| cpus.free(&default_pool()));
+        let free = node.cpus(name, self).map(|cpus| cpus.free(&default_pool()));
         Some(v1::NodeRecord {
             name: name.to_string(),
             state: state.into(),
@@ -86,8 +90,9 @@ impl State {
             facts: node.facts.as_ref().map(|facts| facts.wire.clone()),
             pods: u32::try_from(node.pods.len()).unwrap_or(u32::MAX),
             free_cpus: free.unwrap_or_default().to_string(),
-            requested_memory_bytes: node.requested_memory(self).0,
+            requested_memory_bytes: node.requested_memory(name, self).0,
             shared_pools: node.pools.iter().map(|(name, pool)| pool.to_wire(name)).collect(),
+            fenced: node.fenced.keys().map(Into::into).collect(),
         })
     }
 }
@@ -122,6 +127,7 @@ impl Tx<'_> {
         for (id, ending) in greeting.outcomes {
             self.end_order(node, &id, &ending);
         }
+        self.evict_fenced(node, &greeting.pods);
         let reported: BTreeSet<PodId> = greeting.pods.iter().map(|status| status.pod.clone()).collect();
         for status in greeting.pods {
             self.pod_status(node, status);
@@ -240,7 +246,7 @@ impl Tx<'_> {
         cpus: CpuSet,
     ) -> Result<(), Denied> {
         let record = self.check_node(node)?;
-        let (Some(known), Some(facts)) = (record.cpus(self), record.facts.as_ref()) else {
+        let (Some(known), Some(facts)) = (record.cpus(node, self), record.facts.as_ref()) else {
             return Err(Denied::Precondition(format!(
                 "node {node} has never connected: its CPUs are unknown"
             )));

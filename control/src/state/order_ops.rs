@@ -1,41 +1,20 @@
 //! Giving orders, and what their acknowledgements and outcomes change.
 
-use super::view::default_pool;
-use super::{NodePool, OrderRecord, Progress, Tx};
+use super::{OrderRecord, Progress, Tx};
 use crate::flow::{Consequence, Ending, PodState, Presence, Reason, Standing, after_outcome};
 use berth_model::{
-    CpuSet, EvictDisposition, Generation, MemSet, NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId,
-    PodOrder, PodVerb, PoolName, Target, Term,
+    EvictDisposition, NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId, PodOrder, PodVerb, PoolName,
+    Target, Term,
 };
-use berth_proto::v1;
 
 /// Ended orders that are remembered of each node, for people to look at.
 const ENDED_ORDERS_KEPT: usize = 200;
-
-impl NodePool {
-    pub(crate) fn to_wire(&self, name: &PoolName) -> v1::SharedPool {
-        v1::SharedPool {
-            pool: name.to_string(),
-            cpus: self.cpus.to_string(),
-            mems: self.mems.to_string(),
-            generation: self.generation.0,
-        }
-    }
-}
 
 /// Whether a node was told of an order before it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
     Yes,
     No,
-}
-
-/// A change of a shared pool.
-pub(crate) struct PoolChange {
-    pub(crate) pool: PoolName,
-    pub(crate) cpus: CpuSet,
-    pub(crate) mems: MemSet,
-    pub(crate) chosen: Option<CpuSet>,
 }
 
 impl Tx<'_> {
@@ -74,7 +53,8 @@ impl Tx<'_> {
     ) -> Option<OrderId> {
         let settings = self.settings().clone();
         let deadline_ms = match &verb {
-            PodVerb::Run { .. } | PodVerb::Upgrade { .. } => settings.run_deadline_ms,
+            PodVerb::Run { .. } => settings.run_deadline_ms,
+            PodVerb::Upgrade { settle_ms, .. } => settings.run_deadline_ms.saturating_add(*settle_ms),
             PodVerb::Stop { grace_ms }
             | PodVerb::Restart { grace_ms, .. }
             | PodVerb::Evict { grace_ms, .. } => settings.order_deadline_ms.saturating_add(*grace_ms),
@@ -93,6 +73,10 @@ impl Tx<'_> {
         };
         let record = self.pod_mut(pod)?;
         record.seq = record.seq.next();
+        // What a node gives up of a pod is not about where the pod is.
+        if verb != PodVerb::Release {
+            record.current = record.seq;
+        }
         let generation = match &verb {
             PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => record.generation.next(),
             PodVerb::Run { .. }
@@ -113,6 +97,13 @@ impl Tx<'_> {
         Some(self.issue(node, order, after))
     }
 
+    /// Gives a node an order for a pod that it should not have.
+    pub(super) fn order_stale(&mut self, node: &NodeName, order: PodOrder, reason: &str) {
+        let deadline_ms = self.settings().order_deadline_ms;
+        let order = self.order(Target::Pod(order), reason, deadline_ms);
+        self.issue(node, order, None);
+    }
+
     /// Gives a node an order.
     pub(crate) fn order_node(&mut self, node: &NodeName, verb: NodeVerb, reason: &str) -> OrderId {
         let deadline_ms = match &verb {
@@ -126,19 +117,6 @@ impl Tx<'_> {
         };
         let order = self.order(Target::Node(NodeOrder { verb }), reason, deadline_ms);
         self.issue(node, order, after)
-    }
-
-    fn last_open_pool_order(&self, node: &NodeName) -> Option<OrderId> {
-        let sets_pool = |id: &&OrderId| {
-            self.orders.get(*id).is_some_and(|record| {
-                record.is_open()
-                    && matches!(
-                        &record.order.target,
-                        Target::Node(NodeOrder { verb: NodeVerb::SetSharedCpus { .. } })
-                    )
-            })
-        };
-        self.nodes.get(node)?.orders.iter().rev().find(sets_pool).cloned()
     }
 
     /// The order stands in its node's ledger. Only the node it is for can say so.
@@ -164,7 +142,7 @@ impl Tx<'_> {
         }
     }
 
-    fn end(&mut self, id: &OrderId, ending: &Ending) {
+    pub(super) fn end(&mut self, id: &OrderId, ending: &Ending) {
         let at_ms = self.now().wall_ms;
         let Some(record) = self.touch_order(id).orders.get_mut(id) else {
             return;
@@ -175,12 +153,21 @@ impl Tx<'_> {
             Progress::Sent | Progress::Accepted | Progress::Ended { .. } => Told::Yes,
         };
         record.progress = Progress::Ended { ending: ending.clone(), at_ms };
+        let releases_copy = match &target {
+            Target::Pod(order) => self.releases_copy(&order.pod, id),
+            Target::Node(_) => false,
+        };
+        self.migration_outcome(id, ending);
         self.forget_oldest(&node);
         match target {
             Target::Pod(order) => {
                 self.revision_outcome(&order, ending, told);
                 self.rollout_outcome(&order, ending);
-                self.pod_outcome(&node, &order, ending);
+                self.fence_outcome(&node, &order, ending);
+                match releases_copy {
+                    true => self.copy_released(&node, &order, ending),
+                    false => self.pod_outcome(&node, &order, ending),
+                }
                 self.send_waiters(&node, id);
             }
             Target::Node(NodeOrder { verb: NodeVerb::SetSharedCpus { pool, generation, .. } }) => {
@@ -294,11 +281,23 @@ impl Tx<'_> {
         }
     }
 
+    /// A node has given up what a migration had left there; the pod is elsewhere, and stays.
+    fn copy_released(&mut self, node: &NodeName, order: &PodOrder, ending: &Ending) {
+        let gone = match ending {
+            Ending::Done => true,
+            Ending::Refused(reason) => reason.is_no_such_pod(),
+            Ending::Failed(_) | Ending::RolledBack(_) => false,
+        };
+        if let Some(pod) = self.pod_mut(&order.pod).filter(|_| gone) {
+            pod.kept.remove(node);
+        }
+    }
+
     fn pod_outcome(&mut self, node: &NodeName, order: &PodOrder, ending: &Ending) {
         let Some(pod) = self.pods.get(&order.pod) else {
             return;
         };
-        let newest = order.seq == pod.seq && order.incarnation == pod.incarnation;
+        let newest = order.seq == pod.current && order.incarnation == pod.incarnation;
         if !newest && order.verb != PodVerb::Release {
             return;
         }
@@ -358,6 +357,12 @@ impl Tx<'_> {
             self.pods.get(pod).map(|pod| pod.kept.keys().cloned().collect()).unwrap_or_default();
         for node in &keepers {
             self.order_pod(pod, node, PodVerb::Release, reason);
+            // The dead are not waited for; should one come back, it finds the order.
+            if self.nodes.get(node).is_some_and(|node| node.dead)
+                && let Some(pod) = self.pod_mut(pod)
+            {
+                pod.kept.remove(node);
+            }
         }
         self.end_if_nothing_kept(pod);
     }
@@ -372,56 +377,12 @@ impl Tx<'_> {
         meta.seq_floor = meta.seq_floor.max(seq);
         let pools: Vec<PoolName> = self.pools_of(id).map(|(name, _)| name.clone()).collect();
         for name in pools {
+            self.note_released(&name, id);
             if let Some(pool) = self.touch_assignment(&name, id).pools.get_mut(&name) {
                 pool.release(id);
             }
         }
         self.touch_pod(id).pods.remove(id);
-    }
-
-    fn pool_outcome(&mut self, node: &NodeName, pool: &PoolName, generation: Generation, ending: &Ending) {
-        let Some(record) = self.node_mut(node).and_then(|node| node.pools.get_mut(pool)) else {
-            return;
-        };
-        if record.generation != generation {
-            return;
-        }
-        record.settled = *ending == Ending::Done;
-    }
-
-    /// Orders the default pool to be what it should be now, unless it is or is about to be.
-    pub(crate) fn settle_default_pool(&mut self, node: &NodeName, reason: &str) {
-        let pool = default_pool();
-        let Some(record) = self.nodes.get(node) else {
-            return;
-        };
-        let (Some(cpus), Some(facts)) = (record.cpus(self), record.facts.as_ref()) else {
-            return;
-        };
-        let (wanted, mems) = (cpus.lender_wanted(&pool), facts.mems());
-        let known = record.pools.get(&pool);
-        let right = known.is_some_and(|known| known.cpus == wanted && known.mems == mems);
-        let under_way = known.is_some_and(|known| known.settled) || self.last_open_pool_order(node).is_some();
-        // A pool is never empty: where nothing is left for it, it stays as it is.
-        if (right && under_way) || wanted.is_empty() || mems.is_empty() {
-            return;
-        }
-        let chosen = known.and_then(|known| known.chosen.clone());
-        let change = PoolChange { pool, cpus: wanted, mems, chosen };
-        self.order_pool(node, change, reason);
-    }
-
-    /// Orders a shared pool to be something else.
-    pub(crate) fn order_pool(&mut self, node: &NodeName, change: PoolChange, reason: &str) {
-        let PoolChange { pool, cpus, mems, chosen } = change;
-        let Some(record) = self.node_mut(node) else {
-            return;
-        };
-        let generation = record.pools.get(&pool).map_or(Generation(1), |known| known.generation.next());
-        let known = NodePool { cpus: cpus.clone(), mems: mems.clone(), generation, chosen, settled: false };
-        record.pools.insert(pool.clone(), known);
-        let verb = NodeVerb::SetSharedCpus { pool, cpus, mems, generation };
-        self.order_node(node, verb, reason);
     }
 }
 

@@ -65,6 +65,7 @@ impl Tx<'_> {
     pub(crate) fn evict(&mut self, id: &PodId, wish: &Evict) -> Result<(), Denied> {
         check_grace(wish.grace_ms.unwrap_or_default())?;
         let pod = self.known_pod(id)?;
+        self.check_not_migrating(id)?;
         let grace_ms = wish.grace_ms.unwrap_or(pod.request.stop_grace_ms);
         match (pod.standing.presence, pod.standing.state) {
             (Presence::OnNode, PodState::Evicting) => return self.evict_again(id, wish.disposition),
@@ -112,8 +113,9 @@ impl Tx<'_> {
     }
 
     pub(crate) fn check_not_being_released(&self, id: &PodId) -> Result<(), Denied> {
-        let releasing = self.orders_of_pod(id).into_iter().any(|(_, record)| {
+        let releasing = self.orders_of_pod(id).into_iter().any(|(order, record)| {
             record.is_open()
+                && !self.releases_copy(id, order)
                 && matches!(&record.order.target, Target::Pod(order) if order.verb == PodVerb::Release)
         });
         if releasing {
@@ -128,6 +130,7 @@ impl Tx<'_> {
     /// When there is no such pod, or a node may still have it.
     pub(crate) fn release(&mut self, id: &PodId, reason: &str) -> Result<(), Denied> {
         let pod = self.known_pod(id)?;
+        self.check_not_migrating(id)?;
         if pod.standing.presence == Presence::OnNode {
             return Err(Denied::Precondition(format!(
                 "pod {id} is {} on node {}: evict it first",
@@ -163,6 +166,7 @@ impl Tx<'_> {
     pub(crate) fn stop(&mut self, id: &PodId, grace_ms: Option<u64>, reason: &str) -> Result<(), Denied> {
         check_grace(grace_ms.unwrap_or_default())?;
         self.node_of(id)?;
+        self.check_not_migrating(id)?;
         let pod = self.known_pod(id)?;
         let grace_ms = grace_ms.unwrap_or(pod.request.stop_grace_ms);
         match pod.standing.state {
@@ -184,6 +188,7 @@ impl Tx<'_> {
     /// When there is no such pod, or it is on no node, leaving it or still being stopped.
     pub(crate) fn start(&mut self, id: &PodId, reason: &str) -> Result<(), Denied> {
         self.node_of(id)?;
+        self.check_not_migrating(id)?;
         let pod = self.known_pod(id)?;
         let held = pod.status.as_ref().is_some_and(|status| status.phase == PodPhase::Held);
         match pod.standing.state {

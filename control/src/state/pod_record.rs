@@ -34,6 +34,8 @@ pub(crate) struct Pod {
     pub generation: Generation,
     /// Of the last order.
     pub seq: Seq,
+    /// Of the last order that was about where the pod is now: only its outcome moves the pod.
+    pub current: Seq,
     /// Where it stands.
     pub standing: Standing,
     /// Where it was placed; none once it is evicted.
@@ -98,6 +100,14 @@ impl Pod {
                 seq: revision.seq.0,
                 verb: revision.how.name().to_owned(),
             }),
+            kept: self
+                .kept
+                .iter()
+                .map(|(node, incarnation)| v1::KeptDisks {
+                    node: node.to_string(),
+                    incarnation: incarnation.0,
+                })
+                .collect(),
         }
     }
 
@@ -112,6 +122,7 @@ impl Pod {
             on_node: self.standing.presence == Presence::OnNode,
             kept: self.kept.iter().map(kept).collect(),
             revision: self.revision.as_ref().map(Revision::to_row),
+            current: self.current.0,
         }
     }
 
@@ -129,6 +140,7 @@ impl Pod {
             incarnation: Incarnation(wire.incarnation),
             generation: Generation(wire.generation),
             seq: Seq(wire.seq),
+            current: Seq(if row.current == 0 { wire.seq } else { row.current }),
             standing: Standing {
                 state: state_from_wire(wire.state)?,
                 presence: if row.on_node { Presence::OnNode } else { Presence::Gone },

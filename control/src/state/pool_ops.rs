@@ -135,6 +135,7 @@ impl Tx<'_> {
             };
             let address = pool.assign(&request.pod).map_err(|error| exhausted(name, error))?;
             let range = pool.range();
+            self.note_assigned(name, &request.pod, address);
             let address = Cidr::new(address, range.network().prefix_len())
                 .map_err(|error| Denied::Invalid(format!("address_pools: {error}")))?;
             grants.push(AddressGrant { pool: name.clone(), address, gateway: range.gateway() });

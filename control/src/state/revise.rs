@@ -81,6 +81,7 @@ impl Tx<'_> {
     pub(crate) fn restart(&mut self, id: &PodId, wish: &Restart) -> Result<Option<OrderId>, Denied> {
         check_grace(wish.grace_ms.unwrap_or_default())?;
         self.node_of(id)?;
+        self.check_not_migrating(id)?;
         self.check_no_revision(id)?;
         let pod = self.known_pod(id)?;
         match pod.standing.state {
@@ -106,6 +107,7 @@ impl Tx<'_> {
             return Err(Denied::Invalid(why));
         }
         let node = self.node_of(id)?;
+        self.check_not_migrating(id)?;
         let pod = self.known_pod(id)?;
         if pod.standing.state != PodState::Running {
             return Err(not_now(id, pod.standing.state));
@@ -135,6 +137,12 @@ impl Tx<'_> {
         };
         let mut new = spec(request, cpu, &parts);
         new.addresses.clone_from(&old.addresses);
+        // An image that stays is the very one that was taken along when the pod moved.
+        for (new, old) in new.containers.iter_mut().zip(&old.containers) {
+            if new.digest.is_none() && new.image == old.image {
+                new.digest.clone_from(&old.digest);
+            }
+        }
         new.validate().map_err(|error| Denied::Invalid(crate::error::chain(&error)))?;
         Ok((new != *old).then_some(new))
     }
@@ -200,7 +208,7 @@ impl Tx<'_> {
         self.orders_of_pod(id).into_iter().rev().find(|(_, record)| newest(record)).map(|(id, _)| id.clone())
     }
 
-    fn check_no_revision(&self, id: &PodId) -> Result<(), Denied> {
+    pub(super) fn check_no_revision(&self, id: &PodId) -> Result<(), Denied> {
         match self.known_pod(id)?.revision.as_ref() {
             None => Ok(()),
             Some(revision) => Err(Denied::Precondition(format!(

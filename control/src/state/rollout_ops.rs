@@ -77,6 +77,9 @@ impl State {
             }
             (Presence::OnNode, PodState::Running) => {}
         }
+        if self.check_not_migrating(&pod.request.pod).is_err() {
+            return Seen::Busy("it is being migrated".to_owned());
+        }
         if let Some(revision) = &pod.revision {
             return Seen::Busy(format!("{} is under way", revision.how.name()));
         }
@@ -253,7 +256,12 @@ impl Tx<'_> {
 
     /// An order of a pod has ended: if it was a rollout's, the pod is that far.
     pub(super) fn rollout_outcome(&mut self, order: &PodOrder, ending: &Ending) {
-        let ours = |rollout: &Rollout| matches!(rollout.plan.members.get(&order.pod), Some(Member::Ordered { seq, .. }) if *seq == order.seq);
+        let waits = |member: &Member| matches!(member, Member::Ordered { seq, .. } if *seq == order.seq);
+        // One that is done waits for nothing, and most are done.
+        let ours = |rollout: &Rollout| {
+            rollout.plan.state != RolloutState::Done
+                && rollout.plan.members.get(&order.pod).is_some_and(waits)
+        };
         let Some(name) =
             self.rollouts.iter().find(|(_, rollout)| ours(rollout)).map(|(name, _)| name.clone())
         else {

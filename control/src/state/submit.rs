@@ -121,6 +121,7 @@ impl Tx<'_> {
     pub(crate) fn submit(&mut self, request: PodRequest, seed: u64) -> Result<(), Denied> {
         check(&request)?;
         let id = request.pod.clone();
+        self.check_not_migrating(&id)?;
         if self.judge_known(&request)? == Verdict::Unchanged {
             return Ok(());
         }
@@ -214,7 +215,7 @@ impl Tx<'_> {
         Some((node.clone(), *incarnation))
     }
 
-    fn put_placed(&mut self, request: PodRequest, node: &NodeName, spec: PodSpec) {
+    pub(super) fn put_placed(&mut self, request: PodRequest, node: &NodeName, spec: PodSpec) {
         let id = request.pod.clone();
         let (incarnation_floor, seq_floor) = (self.meta.incarnation_floor, self.meta.seq_floor);
         let known = self.pods.get(&id);
@@ -223,6 +224,7 @@ impl Tx<'_> {
             incarnation: known.map_or(Incarnation(incarnation_floor), |pod| pod.incarnation).next(),
             generation: Generation(1),
             seq: known.map_or(Seq(seq_floor), |pod| pod.seq),
+            current: known.map_or(Seq(seq_floor), |pod| pod.current),
             standing: Standing { state: PodState::Placed, presence: Presence::OnNode },
             node: Some(node.clone()),
             spec: Some(spec),

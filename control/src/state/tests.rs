@@ -1,7 +1,7 @@
 //! Random sequences against the state, with a disk beside it: what is in memory is on disk, nobody shares what is
 //! theirs alone, and no node hears of a pod whose CPUs are still in a shared pool.
 
-use super::order_ops::PoolChange;
+use super::pool_orders::PoolChange;
 use super::view::default_pool;
 use super::*;
 use crate::clock::Moment;
@@ -386,6 +386,8 @@ impl World {
         assert_eq!(read.orders, self.state.orders);
         assert_eq!(read.pools, self.state.pools);
         assert_eq!(read.meta, self.state.meta);
+        assert_eq!(read.tenures.all, self.state.tenures.all);
+        assert_eq!(crate::flow::tenure::two_owners(read.tenures.all.values()), None);
         for (name, node) in &self.state.nodes {
             let again = &read.nodes[name];
             assert_eq!(

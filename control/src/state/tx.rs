@@ -1,9 +1,9 @@
 //! A change of the state: what it touches is written, told and woken when it is finished.
 
-use super::{Node, NodePool, Pod, Rollout, State};
+use super::{Migration, Node, NodePool, Pod, Rollout, State};
 use crate::clock::Moment;
-use crate::store::{AssignmentRow, MetaRow, NodePoolRow, NodeRow, PoolRow, Table, Write};
-use berth_model::{NodeName, OrderId, PodId, PoolName, RolloutName};
+use crate::store::{AssignmentRow, FencedRow, MetaRow, NodePoolRow, NodeRow, PoolRow, Table, Write};
+use berth_model::{Incarnation, NodeName, OrderId, PodId, PoolName, RolloutName};
 use berth_placement::AddressPool;
 use berth_proto::v1;
 use prost::Message;
@@ -50,6 +50,8 @@ pub(crate) struct Tx<'a> {
     assignments: BTreeSet<(PoolName, PodId)>,
     rollouts: BTreeSet<RolloutName>,
     rollout_pods: BTreeSet<(RolloutName, PodId)>,
+    migrations: BTreeSet<PodId>,
+    tenures: BTreeSet<OrderId>,
     /// Whether everything that goes on by itself is to be looked at, not only what was touched.
     everything: bool,
     wake: BTreeSet<NodeName>,
@@ -77,6 +79,8 @@ impl<'a> Tx<'a> {
             assignments: BTreeSet::new(),
             rollouts: BTreeSet::new(),
             rollout_pods: BTreeSet::new(),
+            migrations: BTreeSet::new(),
+            tenures: BTreeSet::new(),
             everything: false,
             wake: BTreeSet::new(),
         }
@@ -152,6 +156,25 @@ impl<'a> Tx<'a> {
         self.rollout_pods.insert((rollout.clone(), pod.clone()));
     }
 
+    pub(super) fn touch_tenure(&mut self, tenure: &OrderId) -> &mut State {
+        self.tenures.insert(tenure.clone());
+        self.state
+    }
+
+    pub(super) fn touch_migration(&mut self, pod: &PodId) -> &mut State {
+        self.migrations.insert(pod.clone());
+        self.state
+    }
+
+    /// Whether this change touches what a migration goes by.
+    pub(super) fn concerns_migration(&self, pod: &PodId, migration: &Migration) -> bool {
+        self.everything
+            || self.migrations.contains(pod)
+            || self.pods.contains(pod)
+            || self.nodes.contains(&migration.from)
+            || self.nodes.contains(&migration.to)
+    }
+
     /// Whether this change touches what a rollout goes by.
     pub(super) fn concerns(&self, name: &RolloutName, rollout: &Rollout) -> bool {
         self.everything
@@ -180,6 +203,7 @@ impl<'a> Tx<'a> {
     /// Takes whatever goes on by itself as far as it goes now, and ends the change. What follows from a change is
     /// written with it.
     pub(crate) fn finish(mut self) -> Effects {
+        self.advance_migrations();
         self.advance_rollouts();
         self.into_effects()
     }
@@ -209,6 +233,14 @@ impl<'a> Tx<'a> {
         for (name, pod) in self.rollout_pods {
             let row = state.rollouts.get(&name).and_then(|rollout| rollout.pod_row(&name, &pod, VERSION));
             effects.writes.push(change(Table::RolloutPods, format!("{name} {pod}"), row.as_ref()));
+        }
+        for pod in self.migrations {
+            let row = state.migrations.get(&pod).map(|migration| migration.to_row(&pod, VERSION));
+            effects.writes.push(change(Table::Migrations, pod.to_string(), row.as_ref()));
+        }
+        for key in self.tenures {
+            let row = state.tenures.all.get(&key).map(|tenure| tenure.to_row(VERSION));
+            effects.writes.push(change(Table::Tenures, key.to_string(), row.as_ref()));
         }
         for (pool, pod) in self.assignments {
             let row = assignment_row(state, &pool, &pod);
@@ -255,7 +287,13 @@ fn node_row(name: &NodeName, node: &Node) -> NodeRow {
         name: name.to_string(),
         facts: node.facts.as_ref().map(|facts| facts.wire.clone()),
         pools: node.pools.iter().map(|(name, pool)| node_pool_row(name, pool)).collect(),
+        dead: node.dead,
+        fenced: node.fenced.iter().map(fenced_row).collect(),
     }
+}
+
+fn fenced_row((pod, incarnation): (&PodId, &Incarnation)) -> FencedRow {
+    FencedRow { pod: Some(pod.into()), incarnation: incarnation.0 }
 }
 
 fn node_pool_row(name: &PoolName, pool: &NodePool) -> NodePoolRow {

@@ -4,7 +4,7 @@ use super::{DEFAULT_POOL, Node, Pod, State};
 use crate::clock::Moment;
 use crate::facts::Facts;
 use crate::flow::{ChosenPool, NodeCpus};
-use berth_model::{Bytes, CpuRequest, MilliCpu, NodeName, PodId, PoolName};
+use berth_model::{Bytes, CpuBinding, CpuRequest, MilliCpu, NodeName, PodId, PoolName};
 use berth_placement::{NodeView, Readiness, SharedPoolView};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,23 +29,27 @@ impl Views {
 
 impl Node {
     /// The CPUs of the node and who has them; none before it has reported them.
-    pub(crate) fn cpus(&self, state: &State) -> Option<NodeCpus> {
+    pub(crate) fn cpus(&self, name: &NodeName, state: &State) -> Option<NodeCpus> {
         let facts = self.facts.as_ref()?;
         let exclusive = |id| Some((format!("{id}"), state.pods.get(id)?.exclusive_cpus()?));
         let pools = self.pools.iter().map(|(name, pool)| {
             let pool = ChosenPool { ordered: pool.cpus.clone(), chosen: pool.chosen.clone() };
             (name.clone(), pool)
         });
+        let coming = state.reserved_on(name).filter_map(|(id, _, spec)| match &spec.cpu {
+            CpuBinding::Exclusive { cpus, .. } => Some((format!("{id}, on its way"), cpus.clone())),
+            CpuBinding::Shared { .. } => None,
+        });
         Some(NodeCpus {
             online: facts.topology.online().clone(),
             reserved: facts.reserved.clone(),
-            exclusive: self.pods.iter().filter_map(exclusive).collect(),
+            exclusive: self.pods.iter().filter_map(exclusive).chain(coming).collect(),
             pools: pools.collect(),
         })
     }
 
     /// What the members of each shared pool have reserved.
-    fn shared_requests(&self, state: &State) -> BTreeMap<PoolName, MilliCpu> {
+    fn shared_requests(&self, name: &NodeName, state: &State) -> BTreeMap<PoolName, MilliCpu> {
         let mut requests = BTreeMap::new();
         for pod in self.pods.iter().filter_map(|id| state.pods.get(id)) {
             for (pool, request) in shared_requests(pod) {
@@ -53,18 +57,31 @@ impl Node {
                 sum.0 = sum.0.saturating_add(request.0);
             }
         }
+        for (_, migration, _) in state.reserved_on(name) {
+            if let CpuRequest::Shared { pool, request } = &migration.request.cpu {
+                let sum: &mut MilliCpu = requests.entry(pool.clone()).or_default();
+                sum.0 = sum.0.saturating_add(request.0);
+            }
+        }
         requests
     }
 
-    /// Memory that its pods have reserved.
-    pub(crate) fn requested_memory(&self, state: &State) -> Bytes {
-        let pods = self.pods.iter().filter_map(|id| state.pods.get(id));
-        Bytes(pods.fold(0, |sum, pod| sum.saturating_add(pod.memory().0)))
+    /// Memory that its pods have reserved, and those that are on their way.
+    pub(crate) fn requested_memory(&self, name: &NodeName, state: &State) -> Bytes {
+        let pods = self.pods.iter().filter_map(|id| state.pods.get(id)).map(Pod::memory);
+        let coming = state
+            .reserved_on(name)
+            .map(|(_, migration, _)| berth_placement::memory_demand(&migration.request));
+        Bytes(pods.chain(coming).fold(0, |sum, bytes| sum.saturating_add(bytes.0)))
     }
 
     fn readiness(&self, now: Moment) -> Readiness {
         let not_ready = |why: &str| Readiness::NotReady { why: why.to_owned() };
         match &self.facts {
+            _ if self.dead => not_ready("the node was confirmed dead"),
+            Some(_) if !self.fenced.is_empty() => {
+                not_ready("pods that it had when it was confirmed dead are still being evicted")
+            }
             None => not_ready("the node has joined and never connected"),
             Some(_) if now.mono_ms >= self.lease_until_mono_ms => {
                 not_ready("the node is silent: its lease has run out")
@@ -98,14 +115,14 @@ fn kept_back(requested: MilliCpu) -> u32 {
 
 fn view(name: &NodeName, node: &Node, state: &State, now: Moment) -> NodeView {
     let default = default_pool();
-    let requests = node.shared_requests(state);
+    let requests = node.shared_requests(name, state);
     let requested = |pool: &PoolName| requests.get(pool).copied().unwrap_or_default();
     let pools = node.pools.iter().map(|(name, pool)| {
         let pool = SharedPoolView { cpus: pool.cpus.clone(), requested: requested(name) };
         (name.clone(), pool)
     });
     let facts = node.facts.as_ref();
-    let cpus = node.cpus(state);
+    let cpus = node.cpus(name, state);
     NodeView {
         name: name.clone(),
         readiness: node.readiness(now),
@@ -114,12 +131,12 @@ fn view(name: &NodeName, node: &Node, state: &State, now: Moment) -> NodeView {
         free_cpus: cpus.map(|cpus| cpus.free(&default)).unwrap_or_default(),
         kept_back_cpus: kept_back(requested(&default)),
         memory_capacity: facts.map(Facts::pod_memory).unwrap_or_default(),
-        memory_requested: node.requested_memory(state),
+        memory_requested: node.requested_memory(name, state),
         mount_points: facts
             .map(|facts| facts.wire.mount_points.iter().cloned().collect())
             .unwrap_or_default(),
         page_sizes: facts.map(Facts::page_sizes).unwrap_or_default(),
-        pods: u32::try_from(node.pods.len()).unwrap_or(u32::MAX),
+        pods: u32::try_from(node.pods.len() + state.reserved_on(name).count()).unwrap_or(u32::MAX),
         max_pods: state.settings.max_pods_per_node,
     }
 }

@@ -16,8 +16,8 @@ mod writer;
 pub use file::{Store, StoreError};
 pub use row::TokenRow;
 pub(crate) use row::{
-    AssignmentRow, KeptRow, MetaRow, NodePoolRow, NodeRow, OrderRow, OrderState, PodRow, PoolRow,
-    RevisionRow, RolloutPodRow, RolloutRow,
+    AssignmentRow, FencedRow, KeptRow, MetaRow, MigrationOrderRow, MigrationRow, NodePoolRow, NodeRow,
+    OrderRow, OrderState, PodRow, PoolRow, RevisionRow, RolloutPodRow, RolloutRow, TenureRow,
 };
 pub(crate) use tokens::{Binding, TokenRefusal};
 pub(crate) use writer::{Batch, StoreStopped, Writer};
@@ -43,11 +43,15 @@ pub(crate) enum Table {
     Rollouts,
     /// The pods of rollouts, by rollout and identity.
     RolloutPods,
+    /// By identity.
+    Migrations,
+    /// The history of addresses, in its order.
+    Tenures,
 }
 
 impl Table {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Meta,
         Self::Nodes,
         Self::Pods,
@@ -57,6 +61,8 @@ impl Table {
         Self::Tokens,
         Self::Rollouts,
         Self::RolloutPods,
+        Self::Migrations,
+        Self::Tenures,
     ];
 
     /// The table's name in the file.
@@ -71,6 +77,8 @@ impl Table {
             Self::Tokens => "tokens",
             Self::Rollouts => "rollouts",
             Self::RolloutPods => "rollout_pods",
+            Self::Migrations => "migrations",
+            Self::Tenures => "tenures",
         }
     }
 }

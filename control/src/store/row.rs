@@ -19,7 +19,19 @@ macro_rules! versioned {
         })*
     };
 }
-versioned!(MetaRow, NodeRow, PodRow, OrderRow, PoolRow, AssignmentRow, TokenRow, RolloutRow, RolloutPodRow);
+versioned!(
+    MetaRow,
+    NodeRow,
+    PodRow,
+    OrderRow,
+    PoolRow,
+    AssignmentRow,
+    TokenRow,
+    RolloutRow,
+    RolloutPodRow,
+    MigrationRow,
+    TenureRow
+);
 
 /// What concerns the whole fleet.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -53,6 +65,23 @@ pub(crate) struct NodeRow {
     /// Its shared CPU pools.
     #[prost(message, repeated, tag = "4")]
     pub pools: Vec<NodePoolRow>,
+    /// Whether an operator has confirmed that it is dead.
+    #[prost(bool, tag = "5")]
+    pub dead: bool,
+    /// Pods that it shall have no more.
+    #[prost(message, repeated, tag = "6")]
+    pub fenced: Vec<FencedRow>,
+}
+
+/// A pod that a node shall have no more.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct FencedRow {
+    /// Which.
+    #[prost(message, optional, tag = "1")]
+    pub pod: Option<v1::PodRef>,
+    /// Up to this one.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
 }
 
 /// A shared CPU pool of a node.
@@ -87,6 +116,9 @@ pub(crate) struct PodRow {
     /// A change in place that is under way.
     #[prost(message, optional, tag = "5")]
     pub revision: Option<RevisionRow>,
+    /// Of the last order that was about where the pod is now; 0 in rows of old: its last order was.
+    #[prost(uint64, tag = "6")]
+    pub current: u64,
 }
 
 /// A change in place that is under way.
@@ -252,4 +284,55 @@ pub(crate) struct RolloutPodRow {
     /// What it was before, once it was ordered to be something else.
     #[prost(message, optional, tag = "6")]
     pub before: Option<v1::PodRequest>,
+}
+
+/// A migration.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MigrationRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// As platforms see it.
+    #[prost(message, optional, tag = "2")]
+    pub migration: Option<v1::Migration>,
+    /// What was asked for.
+    #[prost(message, optional, tag = "3")]
+    pub request: Option<v1::PodRequest>,
+    /// What it was on the source.
+    #[prost(message, optional, tag = "4")]
+    pub from_spec: Option<v1::PodSpec>,
+    /// What it is to be on the target.
+    #[prost(message, optional, tag = "5")]
+    pub to_spec: Option<v1::PodSpec>,
+    /// The orders of its phase.
+    #[prost(message, repeated, tag = "6")]
+    pub orders: Vec<MigrationOrderRow>,
+    /// Why the target could not run the pod.
+    #[prost(string, tag = "7")]
+    pub why: String,
+}
+
+/// An order that a migration waits for.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct MigrationOrderRow {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Whether it has an outcome.
+    #[prost(bool, tag = "2")]
+    pub ended: bool,
+    /// Why it did not get there.
+    #[prost(string, optional, tag = "3")]
+    pub failed: Option<String>,
+}
+
+/// Who held an address from when until when.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct TenureRow {
+    /// 1
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// As platforms see it.
+    #[prost(message, optional, tag = "2")]
+    pub tenure: Option<v1::AddressTenure>,
 }
