@@ -1,21 +1,20 @@
 //! `cargo xtask bench`: figures beside a floor from the same run, as a table and in `target/bench`.
 
-use crate::prereqs::{self, Need};
+use crate::prereqs;
+use crate::reference::host_local;
 use crate::run::{cargo, succeed};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-/// What the plugin is compared with.
-const REFERENCE: &[Need] = &[("dpkg-dev", "unpacks the reference plugin")];
 /// How often each call is made.
 const ROUNDS: &str = "300";
 
 /// The CNI plugin beside host-local. Ends with an error when a median is above its budget.
 pub(crate) fn cni(root: &Path) -> Result<()> {
     prereqs::ensure(prereqs::BUILD)?;
-    let reference = host_local(root)?;
+    let reference = host_local()?;
     let mut build = cargo(root);
     build.args(["build", "--quiet", "--locked", "--release", "--package", "berth-cni"]);
     succeed(build.args(["--bin", "berth-ipam", "--example", "latency"]), "build the plugin and its bench")?;
@@ -26,32 +25,6 @@ pub(crate) fn cni(root: &Path) -> Result<()> {
     ensure!(output.status.success(), "the bench: {}", String::from_utf8_lossy(&output.stderr));
     let figures: Vec<Value> = serde_json::from_slice(&output.stdout).context("understand the bench")?;
     report(&figures, &root.join("target/bench"), "cni")
-}
-
-/// As installed, or from the package, which is only unpacked.
-fn host_local(root: &Path) -> Result<PathBuf> {
-    let installed = PathBuf::from("/usr/lib/cni/host-local");
-    if installed.exists() {
-        return Ok(installed);
-    }
-    let folder = root.join("target/tools/containernetworking-plugins");
-    let unpacked = folder.join("usr/lib/cni/host-local");
-    if unpacked.exists() {
-        return Ok(unpacked);
-    }
-    prereqs::ensure(REFERENCE)?;
-    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let mut download = Command::new("apt-get");
-    succeed(
-        download.args(["download", "-q", "containernetworking-plugins"]).current_dir(&folder),
-        "download",
-    )?;
-    let mut packages = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
-    let package = packages.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    let package = package.context("apt-get downloaded nothing")?;
-    succeed(Command::new("dpkg-deb").arg("-x").arg(package).arg(&folder), "unpack the reference plugin")?;
-    ensure!(unpacked.exists(), "the package has no {}", unpacked.display());
-    Ok(unpacked)
 }
 
 fn report(figures: &[Value], folder: &Path, name: &str) -> Result<()> {

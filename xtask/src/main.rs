@@ -8,6 +8,7 @@ mod layers;
 mod package;
 mod pause_image;
 mod prereqs;
+mod reference;
 mod run;
 mod test;
 

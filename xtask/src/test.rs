@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that a change must pass.
 
 use crate::run::{cargo, stage, succeed};
-use crate::{e2e, layers, prereqs};
+use crate::{e2e, layers, prereqs, reference};
 use anyhow::Result;
 use std::path::Path;
 
@@ -27,6 +27,7 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     stage("unit tests", || {
         let mut tests = cargo(root);
         tests.args(["test", "--quiet", "--locked", "--workspace", "--exclude", "berth-e2e"]);
+        tests.env("BERTH_CNI_REFERENCE", reference::host_local()?);
         if long {
             tests.env("BERTH_LONG", "1");
         }

@@ -3,8 +3,8 @@
 use super::reconcile::collect;
 use super::{reconcile, sweep};
 use crate::clock::epoch_ms;
-use crate::ledger::{Attachment, AttachmentKey, Ledger, Moment};
-use crate::testing::{host_view, open, pod, pool_order, run_order};
+use crate::ledger::{Attachment, AttachmentKey, Boot, Ledger, Moment};
+use crate::testing::{NOW, boot, host_view, open, pod, pool_order, run_order};
 use berth_model::{Attempt, Incarnation};
 use berth_plan::{Liveness, Observed, ObservedSandbox};
 
@@ -71,4 +71,32 @@ async fn only_old_ones_of_the_network_that_are_not_listed_are_collected() {
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].attachment.key.sandbox_id, "left-over");
     assert!(ledger.read(|book| book.grant(&pod()).is_some()));
+}
+
+/// plugins#252 and plugins#697: hosts go down without a DEL, time and again, until no address is left.
+#[tokio::test]
+async fn boots_without_a_del_use_no_address_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    for order in [pool_order(1, 1, "0"), run_order(2)] {
+        ledger.admit(order, host_view(), Moment::now()).await.unwrap();
+    }
+    let first = ledger.attach(attachment("boot-1", HOUR_MS)).await.unwrap();
+    drop(ledger);
+    for number in 2..=20 {
+        let sandbox = format!("boot-{number}");
+        let boot = Boot { boot_id: sandbox.clone(), ..boot() };
+        let ledger = Ledger::open(&folder.path().join("ledger.db"), &boot, NOW).unwrap();
+        let grant = ledger.attach(attachment(&sandbox, HOUR_MS)).await.unwrap();
+        assert_eq!(grant.addresses, first.addresses, "{sandbox}");
+        let here = ObservedSandbox {
+            id: sandbox.clone(),
+            incarnation: Incarnation(1),
+            attempt: Attempt(number),
+            ready: true,
+            liveness: Liveness::Live,
+        };
+        reconcile(&ledger, &pod(), &Observed { sandboxes: vec![here], ..Observed::default() }).await;
+        assert_eq!(left(&ledger), [sandbox]);
+    }
 }
