@@ -86,6 +86,7 @@ pub(crate) fn pool_order(number: u64, generation: u64, cpus: &str) -> Addressed 
 pub(crate) fn host_view() -> HostView {
     HostView {
         online_cpus: "0-3".parse().unwrap(),
+        possible_cpus: "0-3".parse().unwrap(),
         mems: "0-1".parse().unwrap(),
         mount_points: ["/".to_owned()].into(),
         page_sizes: [].into(),

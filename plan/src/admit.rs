@@ -43,6 +43,8 @@ pub struct Known<'a> {
 pub struct HostView {
     /// CPUs that are online.
     pub online_cpus: CpuSet,
+    /// CPUs that the kernel found when it booted: it takes no other into a CPU set, online or not.
+    pub possible_cpus: CpuSet,
     /// Memory nodes that have memory.
     pub mems: MemSet,
     /// Mount points with a block device beneath.

@@ -1,5 +1,6 @@
 //! What the ledger knows of a pod: its charter, and the intent that cannot be seen in the world.
 
+use crate::HostView;
 use berth_model::{
     Attempt, ContainerName, CpuSet, Digest, EvictDisposition, Failure, Generation, Incarnation, MemSet,
     OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
@@ -138,6 +139,14 @@ pub struct SharedPool {
     pub mems: MemSet,
     /// Its revision.
     pub generation: Generation,
+}
+
+impl SharedPool {
+    /// What of it this boot of the host can take into a CPU set. A CPU that is merely offline stays in: the kernel leaves
+    /// it out until it is back (`cpuset.cpus.effective`). One that was not found at boot it refuses whole, with EINVAL.
+    pub fn present(&self, host: &HostView) -> (CpuSet, MemSet) {
+        (self.cpus.intersection(&host.possible_cpus), self.mems.intersection(&host.mems))
+    }
 }
 
 impl PodRecord {

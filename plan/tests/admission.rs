@@ -6,8 +6,8 @@ mod fixtures;
 
 use berth_model::{
     AddressGrant, Bytes, ContainerSpec, CpuBinding, Disk, EvictDisposition, Generation, HugetlbLimit,
-    Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, Seq,
-    SwapLimit, Target, Term,
+    Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb,
+    PoolName, Seq, SwapLimit, Target, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, QuotaView, SharedPool, Step, admit,
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 /// A ledger in which `shop/web` runs with CPU 0, and a pool `default` has CPUs 2 and 3.
 struct Ledger {
     pods: BTreeMap<berth_model::PodId, PodRecord>,
-    pools: BTreeMap<berth_model::PoolName, SharedPool>,
+    pools: BTreeMap<PoolName, SharedPool>,
 }
 
 impl Ledger {
@@ -429,10 +429,44 @@ fn what_ends_containers_is_not_left_half_way() {
 
 #[test]
 fn what_the_host_has_lost_is_named() {
-    let lost = |host: &HostView| berth_plan::obstacle(host, &fixtures_spec());
+    let lost = |host: &HostView| berth_plan::obstacle(host, &fixtures_spec(), None);
     assert_eq!(lost(&host()), None);
     let without_cpu = HostView { online_cpus: "1-3".parse().unwrap(), ..host() };
     assert!(lost(&without_cpu).unwrap().starts_with("CPUs 0 do not exist here or are offline"));
     let without_memory = HostView { mems: "1".parse().unwrap(), ..host() };
     assert!(lost(&without_memory).unwrap().starts_with("memory nodes 0 do not exist here"));
+}
+
+#[test]
+fn a_shared_pool_is_honoured_as_long_as_any_of_it_is_there() {
+    let pool = |cpus: &str, mems: &str| SharedPool {
+        name: PoolName::new("default").unwrap(),
+        cpus: cpus.parse().unwrap(),
+        mems: mems.parse().unwrap(),
+        generation: Generation(1),
+    };
+    let mut spec = fixtures_spec();
+    spec.cpu = CpuBinding::Shared { pool: pool("0", "0").name };
+    let smaller = HostView {
+        online_cpus: "0,2".parse().unwrap(),
+        possible_cpus: "0-2".parse().unwrap(),
+        mems: "0".parse().unwrap(),
+        ..host()
+    };
+    let check = |cpus, mems, obstacle: Option<&str>, present: (&str, &str)| {
+        let pool = pool(cpus, mems);
+        let found = berth_plan::obstacle(&smaller, &spec, Some(&pool));
+        assert_eq!(
+            found.as_deref().map(|why| why.split(" do not").next().unwrap()),
+            obstacle,
+            "{cpus} {mems}"
+        );
+        let (cpus, mems) = pool.present(&smaller);
+        assert_eq!((cpus.to_string().as_str(), mems.to_string().as_str()), present);
+    };
+    check("0-2", "0", None, ("0-2", "0"));
+    // CPU 1 is offline, which the kernel can wait for; CPU 3 it has never seen.
+    check("1-3", "0-1", None, ("1-2", "0"));
+    check("1,3", "0", Some("CPUs 1,3"), ("1", "0"));
+    check("0", "1", Some("memory nodes 1"), ("0", ""));
 }

@@ -88,6 +88,7 @@ async fn admit(ledger: &Ledger, order: Addressed) -> Result<()> {
 fn host() -> berth_plan::HostView {
     berth_plan::HostView {
         online_cpus: "0-3".parse().unwrap_or_default(),
+        possible_cpus: "0-3".parse().unwrap_or_default(),
         mems: "0".parse().unwrap_or_default(),
         mount_points: [].into(),
         page_sizes: [].into(),

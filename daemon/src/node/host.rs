@@ -40,9 +40,9 @@ pub enum HostError {
     /// CPUs and memory nodes.
     #[error("read the topology")]
     Topology(#[from] SysfsError),
-    /// Memory nodes that no kernel has.
-    #[error("list the memory nodes")]
-    Nodes(#[from] berth_model::ParseSetError),
+    /// CPUs or memory nodes that no kernel has.
+    #[error("understand the kernel's list of CPUs and memory nodes")]
+    Sets(#[from] berth_model::ParseSetError),
     /// Disks.
     #[error("find the disks beneath the mount points")]
     Devices(#[from] DevicesError),
@@ -98,6 +98,7 @@ impl Host {
         let with_memory = topology.nodes().iter().filter(|node| node.memory.0 > 0);
         Ok(HostView {
             online_cpus: topology.online().clone(),
+            possible_cpus: self.read(self.root.join("sys/devices/system/cpu/possible"))?.trim().parse()?,
             mems: MemSet::try_from_iter(with_memory.map(|node| node.id))?,
             mount_points: self.disks()?.mount_points().map(|(point, _)| point.to_owned()).collect(),
             page_sizes: controls.huge_page_sizes(),

@@ -21,10 +21,10 @@ use crate::ledger::Ledger;
 use crate::node::Announced;
 use crate::reports::Reports;
 use crate::runtime::{Ordered, Runtime};
-use berth_model::{Order, PodId, Target};
-use berth_plan::{HostView, PodRecord};
+use berth_model::{CpuBinding, Order, PodId, PodSpec, Target};
+use berth_plan::{HostView, PodRecord, SharedPool};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -62,6 +62,7 @@ pub struct Pods<R> {
     pace: Pace,
     places: Places,
     sight: Sight,
+    found: OnceLock<HostView>,
     /// Set while the host shuts down.
     shutdown: watch::Sender<Option<Arc<Announced>>>,
     tasks: Mutex<BTreeMap<PodId, Arc<Handle>>>,
@@ -98,6 +99,7 @@ impl<R: Runtime> Pods<R> {
             reports: parts.reports,
             pace: parts.pace,
             sight: parts.sight,
+            found: OnceLock::new(),
             shutdown: watch::Sender::new(None),
             places: Places {
                 pulls: Semaphore::new(PULLS),
@@ -220,9 +222,32 @@ impl<R: Runtime> Pods<R> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pod as it is ordered at the moment; none when it is not on this node.
+    /// The pod as it is ordered at the moment; none when it is not on this node. Of a shared pool it has what this boot
+    /// of the host has.
     pub fn ordered(&self, record: &PodRecord) -> Option<Ordered> {
-        ordered(&self.ledger, record)
+        let ordered = ordered(&self.ledger, record)?;
+        let Some((pool, host)) = self.pool_of(&ordered.spec).zip(self.found()) else { return Some(ordered) };
+        let (cpus, mems) = pool.present(host);
+        Some(Ordered { cpus, mems, ..ordered })
+    }
+
+    /// The shared pool of a pod that has no CPUs of its own.
+    fn pool_of(&self, spec: &PodSpec) -> Option<SharedPool> {
+        match &spec.cpu {
+            CpuBinding::Shared { pool } => self.ledger.read(|book| book.pools.get(pool).cloned()),
+            CpuBinding::Exclusive { .. } => None,
+        }
+    }
+
+    /// What the kernel found when it booted, once that could be learnt; it stays the same until the next boot.
+    fn found(&self) -> Option<&HostView> {
+        if self.found.get().is_none()
+            && let Some(host) = (self.sight)()
+        {
+            // Whoever was quicker has seen the same.
+            let _ = self.found.set(host);
+        }
+        self.found.get()
     }
 }
 

@@ -178,7 +178,8 @@ fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed)
     if charter.spec.containers.iter().all(|spec| runs(&spec.name)) {
         return None;
     }
-    berth_plan::obstacle(&(pods.sight)()?, &charter.spec)
+    let pool = pods.pool_of(&charter.spec);
+    berth_plan::obstacle(&(pods.sight)()?, &charter.spec, pool.as_ref())
 }
 
 /// What cannot be seen is reported as unknown, with what was seen last.

@@ -1,16 +1,32 @@
 //! Whether the host has what an order names.
 
 use super::{HostView, QuotaView};
+use crate::SharedPool;
 use berth_model::{CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodSpec, Refusal};
 
 /// What of a charter the host cannot honour as it is now, for people; none if it can. CPUs, memory nodes and disks may
 /// have gone since the charter was accepted, most of all over a reboot.
-pub fn obstacle(host: &HostView, spec: &PodSpec) -> Option<String> {
-    let binding = match &spec.cpu {
-        CpuBinding::Exclusive { cpus, mems } => check_cpus(host, cpus, mems),
-        CpuBinding::Shared { .. } => Ok(()),
+///
+/// `pool` is the one that a pod with shared CPUs has. It is honoured as long as any of it is there: which of its CPUs a
+/// pod runs on was never promised.
+pub fn obstacle(host: &HostView, spec: &PodSpec, pool: Option<&SharedPool>) -> Option<String> {
+    let binding = match (&spec.cpu, pool) {
+        (CpuBinding::Exclusive { cpus, mems }, _) => check_cpus(host, cpus, mems),
+        (CpuBinding::Shared { .. }, Some(pool)) => check_pool(host, pool),
+        (CpuBinding::Shared { .. }, None) => Ok(()),
     };
     binding.and_then(|()| check_limits(host, spec)).err().map(|refusal| refusal.to_string())
+}
+
+/// Something of a pool must be there.
+fn check_pool(host: &HostView, pool: &SharedPool) -> Result<(), Refusal> {
+    if pool.cpus.intersection(&host.online_cpus).is_empty() {
+        return Err(Refusal::NoSuchCpu { cpus: pool.cpus.clone(), online: host.online_cpus.clone() });
+    }
+    if pool.mems.intersection(&host.mems).is_empty() {
+        return Err(Refusal::NoSuchMemoryNode { mems: pool.mems.clone(), present: host.mems.clone() });
+    }
+    Ok(())
 }
 
 /// What is to be held to a size must be on a file system that can.

@@ -49,11 +49,12 @@ impl Guest {
     pub fn forward_socket(&self, remote: &str) -> Result<PathBuf> {
         let name = format!("{}-{}", self.name(), remote.trim_matches('/').replace('/', "-"));
         let local = self.directory.join(&name);
-        // An earlier connection may have left its own.
+        let forward = format!("./{name}:{remote}");
+        let control = |what: &str| run(self.ssh().args(["-O", what, "-L", &forward]).stdin(Stdio::null()));
+        // One that was asked for already would be answered with itself; an earlier connection may have left its file.
+        control("cancel")?;
         let _ = std::fs::remove_file(&local);
-        let mut ssh = self.ssh();
-        let output =
-            run(ssh.args(["-O", "forward", "-L", &format!("./{name}:{remote}")]).stdin(Stdio::null()))?;
+        let output = control("forward")?;
         ensure!(output.success(), "forward {remote} of {}: {}", self.name(), output.stderr.trim_end());
         Ok(local)
     }

@@ -1,6 +1,7 @@
 //! The cases. They share one fleet, brought up by the first; `cargo xtask test` takes it down afterwards.
 
 mod bad_input;
+mod boot;
 mod controls;
 mod databases;
 mod disks;

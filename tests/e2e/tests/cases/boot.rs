@@ -1,0 +1,69 @@
+//! A host that comes back with less than it had, and pods that wait for a word after its boot. What comes back whole is
+//! the business of the reboot drill.
+
+use crate::{discard, fleet, idle_pod};
+use berth_e2e::Kernel;
+use berth_lab::{Machine, Topology, wait_until};
+use serde_json::Value;
+use std::time::Duration;
+
+/// From a boot until a pod is as it will be.
+const RETURN_LIMIT: Duration = Duration::from_secs(300);
+
+/// What the control plane says of a pod's phase and why.
+fn phase(pod: &str) -> (String, String) {
+    let found = fleet().pod(pod).expect("look at the pod");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&found["status"]["phase"]), text(&found["status"]["message"]))
+}
+
+/// Waits for a pod's phase; answers why it is in it.
+fn await_phase(pod: &str, expected: &str) -> String {
+    let mut last = (String::new(), String::new());
+    let look = || {
+        last = phase(pod);
+        Ok((last.0 == expected).then(|| last.1.clone()))
+    };
+    let waited = wait_until(&format!("{pod} to be {expected}"), RETURN_LIMIT, look);
+    waited.unwrap_or_else(|error| panic!("{error:#}; it is {last:?}"))
+}
+
+fn boot(kernel: &Kernel, topology: Topology) {
+    let machine = Machine { topology, ..Machine::default() };
+    kernel.guest().reboot_into(&machine).expect("reboot the host");
+    fleet().wait_ready(kernel.guest()).expect("the node is ready");
+}
+
+#[test]
+fn a_host_that_lost_a_cpu_refuses_its_pod_by_name_and_starts_the_others() {
+    let kernel = fleet().kernel(0);
+    let pods = [
+        ("loser", "cpu: {exact: \"3\", mems: \"1\"}"),
+        ("keeps-1", "cpu: {exact: \"1\", mems: \"0\"}"),
+        ("sharer", "cpu: {shared: default}"),
+        ("waiter", "cpu: {shared: default}\nrecovery: Confirmed"),
+    ];
+    let manifests = pods.map(|(name, spec)| idle_pod(name, spec, ""));
+    fleet().apply(&manifests.join("---\n"), &["--wait", "--timeout", "10m"]).expect("run the pods");
+
+    boot(&kernel, Topology::WithoutCpu3);
+    await_phase("case/keeps-1", "Running");
+    await_phase("case/sharer", "Running");
+    let why = await_phase("case/loser", "Pending");
+    assert!(why.contains("CPU") && why.contains('3'), "{why}");
+    await_phase("case/waiter", "Held");
+    for (name, runs) in [("loser", false), ("keeps-1", true), ("sharer", true), ("waiter", false)] {
+        assert_eq!(kernel.has_process(name).expect("look for it"), runs, "{name}");
+    }
+    fleet().berth_ok(&["start", "case/waiter", "--wait"]).expect("give the word");
+    assert!(kernel.has_process("waiter").expect("look for it"));
+
+    // With its CPU the pod is back as well, and nobody had to order it.
+    boot(&kernel, Topology::Whole);
+    await_phase("case/loser", "Running");
+    let process = kernel.process("loser").expect("find the container");
+    assert_eq!(kernel.status(process.pid, "Cpus_allowed_list").expect("its CPUs"), "3");
+    for (name, _) in pods {
+        discard(&format!("case/{name}"));
+    }
+}
