@@ -42,6 +42,11 @@ impl Disks {
         Self { root: state.join("disks"), turn: Mutex::new(()) }
     }
 
+    /// The folder of all of them; a file system of its own where the host's owner mounts one.
+    pub fn folder(&self) -> &Path {
+        &self.root
+    }
+
     /// Whether directory disks can be held to a size here.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Looking at the host, and what admission needs of it.
 
-use crate::disk::QuotaSupport;
+use crate::disk::{Disks, QuotaSupport};
 use crate::report::chain;
 use crate::runtime::{CONTAINERD_ROOT, KernelRoots, ROOT_SLICE};
 use berth_cgroup::{BlockDevices, Capabilities, CgroupError, CgroupPath, DevicesError, InvalidPath};
@@ -104,7 +104,7 @@ impl Host {
             page_sizes: controls.huge_page_sizes(),
             io_weight: controls.io_weight().file().is_some(),
             swap: controls.has("memory.swap.max"),
-            data_disk_quota: quota(&self.state),
+            data_disk_quota: quota(Disks::new(&self.state).folder()),
             system_disk_quota: quota(&self.containerd),
         })
     }

@@ -28,32 +28,39 @@ fn fill(kernel: &Kernel, process: &PodProcess, file: &str) -> (String, u64) {
 
 #[test]
 fn a_data_disk_is_held_to_its_size_and_kept_until_released() {
-    let kernel = fleet().kernel(0);
+    check_data_disk(&fleet().kernel(0), "keeper");
+}
+
+/// A data disk of a pod of this name, on whatever file system data disks are on at the moment.
+pub(crate) fn check_data_disk(kernel: &Kernel, name: &str) {
+    let pod = format!("case/{name}");
     let spec = "disks: [{name: data, size: 4Mi}]";
-    let manifest = idle_pod("keeper", spec, "mounts: [{disk: data, path: /data}]");
+    let manifest = idle_pod(name, spec, "mounts: [{disk: data, path: /data}]");
     fleet().apply(&manifest, &["--wait"]).expect("run the pod");
-    let process = kernel.process("keeper").expect("find the container");
-    let (said, kib) = fill(&kernel, &process, "/data/full");
+    let process = kernel.process(name).expect("find the container");
+    let (said, kib) = fill(kernel, &process, "/data/full");
     assert!(said.contains("No space left") || said.contains("quota"), "{said}");
     assert!((3_500..=4_096).contains(&kib), "{kib} KiB of 4096");
-    assert_eq!(kernel.process("keeper").expect("find it again"), process, "a full disk ends nothing");
-    let (status, said) = inside(&kernel, &process, "rm /data/full && echo kept > /data/file && sync");
+    assert_eq!(kernel.process(name).expect("find it again"), process, "a full disk ends nothing");
+    let (status, said) = inside(kernel, &process, "rm /data/full && echo kept > /data/file && sync");
     assert_eq!(status, 0, "{said}");
 
-    fleet().berth_ok(&["stop", "case/keeper", "--wait"]).expect("stop the pod");
-    fleet().berth_ok(&["start", "case/keeper", "--wait"]).expect("start the pod");
-    let process = kernel.process("keeper").expect("find the container");
-    assert_eq!(inside(&kernel, &process, "cat /data/file").1.trim(), "kept");
+    fleet().berth_ok(&["stop", &pod, "--wait"]).expect("stop the pod");
+    fleet().berth_ok(&["start", &pod, "--wait"]).expect("start the pod");
+    let process = kernel.process(name).expect("find the container");
+    assert_eq!(inside(kernel, &process, "cat /data/file").1.trim(), "kept");
 
-    fleet().berth_ok(&["evict", "case/keeper", "--wait"]).expect("evict the pod");
+    fleet().berth_ok(&["evict", &pod, "--wait"]).expect("evict the pod");
     fleet().apply(&manifest, &["--wait"]).expect("run the pod again");
-    let process = kernel.process("keeper").expect("find the container");
-    assert_eq!(inside(&kernel, &process, "cat /data/file").1.trim(), "kept");
+    let process = kernel.process(name).expect("find the container");
+    assert_eq!(inside(kernel, &process, "cat /data/file").1.trim(), "kept");
 
-    discard("case/keeper");
-    let gone = "! test -e /var/lib/berth/disks/pods/case.keeper && ! ls -A /var/lib/berth/disks/.trash | grep -q . \
-                && ! ls /var/lib/berth/disks/projects | grep -q keeper";
-    kernel.guest().wait_until(gone, REMOVAL_LIMIT).expect("nothing is left of the disk");
+    discard(&pod);
+    let gone = format!(
+        "! test -e /var/lib/berth/disks/pods/case.{name} && ! ls -A /var/lib/berth/disks/.trash | grep -q . \
+         && ! ls /var/lib/berth/disks/projects | grep -q {name}"
+    );
+    kernel.guest().wait_until(&gone, REMOVAL_LIMIT).expect("nothing is left of the disk");
 }
 
 #[test]

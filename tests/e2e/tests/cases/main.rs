@@ -1,10 +1,12 @@
 //! The cases. They share one fleet, brought up by the first; `cargo xtask test` takes it down afterwards.
 
+mod addresses;
 mod bad_input;
 mod boot;
 mod controls;
 mod databases;
 mod disks;
+mod file_systems;
 mod in_place;
 mod life;
 mod readme;

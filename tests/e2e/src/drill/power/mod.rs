@@ -21,7 +21,7 @@ use view::{ControlView, NodeView};
 /// From the boot until no order is open and every pod is as ordered.
 const SETTLE_LIMIT: Duration = Duration::from_secs(900);
 /// The power is cut this long after the load began, at least and at most, milliseconds.
-const MOMENT_MS: (u64, u64) = (15_000, 75_000);
+const MOMENT_MS: (u64, u64) = (10_000, 45_000);
 /// A step of the load takes this long at most, on top of the moment.
 const STEP_LIMIT: Duration = Duration::from_secs(300);
 
