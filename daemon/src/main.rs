@@ -64,6 +64,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         state: config.state_dir.clone(),
         logs: config.log_dir.clone(),
         kernel,
+        ..RuntimePaths::default()
     });
     let host = LocalHost::new(&config, runtime.clone());
     status("preparing the host");

@@ -3,19 +3,23 @@
 //! CRI resolves `repository@digest` from its own store, so that name is what containers are made from, and what is
 //! pinned: a tag may move on, and collectors spare what a pinned name stands for.
 
-use super::RuntimeError;
 use super::client::Client;
 use super::containerd::Image;
 use super::error::{permanent, transient};
+use super::{CONTAINERD_ROOT, RuntimeError};
 use berth_model::{Digest, ImageName};
 use berth_plan::ImageState;
+use nix::unistd::syncfs;
+use std::fs::File;
+use std::io;
 use std::time::Duration;
 
 /// How long CRI may take to take notice of a name that we gave: it hears of it by event.
 const NOTICE_DEADLINE: Duration = Duration::from_secs(10);
 const NOTICE_POLL: Duration = Duration::from_millis(50);
 
-/// What an image name, or the digest it must have, resolves to here.
+/// What an image name, or the digest it must have, resolves to here. One that is not kept yet counts as absent: its files
+/// may not be on the disk, or a collector may take it.
 pub(super) async fn look(
     client: &Client,
     image: &ImageName,
@@ -25,8 +29,12 @@ pub(super) async fn look(
         Some(digest) => image.pinned(digest.clone()),
         None => image.clone(),
     };
-    let found = find(client, &name).await?;
-    Ok(found.map_or(ImageState::Absent, |(_, digest)| ImageState::Present { digest }))
+    let Some((found, digest)) = find(client, &name).await? else { return Ok(ImageState::Absent) };
+    let kept = match name.digest() {
+        Some(_) => found.is_pinned(),
+        None => find(client, &image.pinned(digest.clone())).await?.is_some_and(|(kept, _)| kept.is_pinned()),
+    };
+    Ok(if kept { ImageState::Present { digest } } else { ImageState::Absent })
 }
 
 /// Pulls the image unless it is here, and pins it; answers its digest.
@@ -95,6 +103,7 @@ async fn ensure_named(client: &Client, image: &ImageName) -> Result<Digest, Runt
         // Imported by hand rather than pulled: only the tag names it.
         let tagged = client.find_image(&image.to_string()).await?;
         let tagged = tagged.ok_or_else(|| transient(format!("pin image {pinned}"), "it vanished"))?;
+        flush().await?;
         client.name_image(&pinned.to_string(), tagged.target).await?;
         await_notice(client, &pinned).await?;
     }
@@ -133,7 +142,20 @@ async fn keep(client: &Client, pinned: &ImageName) -> Result<(), RuntimeError> {
     let name = pinned.to_string();
     let image = client.find_image(&name).await?;
     let image = image.ok_or_else(|| transient(format!("pin image {name}"), "it vanished"))?;
+    if image.is_pinned() {
+        return Ok(());
+    }
+    flush().await?;
     client.pin_image(&image).await
+}
+
+/// containerd unpacks layers without flushing them, and records them durably: after a power cut an image can be there
+/// whose files are empty. What is kept must be on the disk first.
+async fn flush() -> Result<(), RuntimeError> {
+    let flushed =
+        tokio::task::spawn_blocking(|| syncfs(File::open(CONTAINERD_ROOT)?).map_err(io::Error::from));
+    let flushed = flushed.await.map_err(io::Error::other).flatten();
+    flushed.map_err(|error| transient(format!("flush {CONTAINERD_ROOT}"), error))
 }
 
 async fn await_notice(client: &Client, name: &ImageName) -> Result<(), RuntimeError> {

@@ -4,6 +4,7 @@
 //! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
 
 mod client;
+mod cni_cache;
 mod containerd;
 mod controls;
 mod cri;

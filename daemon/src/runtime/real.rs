@@ -4,6 +4,7 @@
 //! record is the warrant's pod's, and a charter's warrant names it, and everything inside it, among the dead.
 
 use super::client::Client;
+use super::cni_cache;
 use super::containerd::Record;
 use super::controls::{self, Target};
 use super::cri::{ContainerPlan, SandboxPlan, container_config, sandbox_config};
@@ -45,6 +46,8 @@ pub struct RuntimePaths {
     pub state: PathBuf,
     /// Where pods' log folders are.
     pub logs: PathBuf,
+    /// Where libcni keeps what plugins answered.
+    pub cni_results: PathBuf,
     /// The kernel's file systems.
     pub kernel: KernelRoots,
 }
@@ -55,6 +58,7 @@ impl Default for RuntimePaths {
             containerd_socket: "/run/containerd/containerd.sock".into(),
             state: "/var/lib/berth".into(),
             logs: "/var/log/berth/pods".into(),
+            cni_results: cni_cache::FOLDER.into(),
             kernel: KernelRoots::default(),
         }
     }
@@ -240,6 +244,16 @@ impl ContainerdRuntime {
                 .is_some_and(|tag| tag.incarnation == ordered.incarnation && matches(&tag))
         };
         Ok(records.iter().find(ours).map(|found| found.id().to_owned()))
+    }
+
+    /// Else the runtime could never take the sandbox's network away.
+    async fn forget_broken_results(&self, sandbox_id: &str) -> Result<(), RuntimeError> {
+        let (folder, id) = (self.inner.paths.cni_results.clone(), sandbox_id.to_owned());
+        let forgotten = self.blocking(move |_| {
+            let what = || format!("look through {} for sandbox {id}", folder.display());
+            cni_cache::forget_broken(&folder, &id).map_err(|error| transient(what(), error))
+        });
+        forgotten.await
     }
 
     /// The data disks of this node.
@@ -478,6 +492,7 @@ impl Runtime for ContainerdRuntime {
         match self.check(warrant, id).await? {
             Presence::Absent => Ok(()),
             Presence::Here => {
+                self.forget_broken_results(id).await?;
                 self.client().stop_pod_sandbox(id).await?;
                 self.finish_stop(warrant, id).await
             }
@@ -488,6 +503,7 @@ impl Runtime for ContainerdRuntime {
         match self.check(warrant, id).await? {
             Presence::Absent => Ok(()),
             Presence::Here => {
+                self.forget_broken_results(id).await?;
                 self.client().remove_pod_sandbox(id).await?;
                 self.finish_removal(warrant, id).await
             }

@@ -25,6 +25,13 @@ pub(in crate::runtime) struct Image {
     pub(in crate::runtime) labels: HashMap<String, String>,
 }
 
+impl Image {
+    /// Whether collectors spare it.
+    pub(in crate::runtime) fn is_pinned(&self) -> bool {
+        self.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1)
+    }
+}
+
 fn pinned_labels() -> HashMap<String, String> {
     [PINNED, MANAGED].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
@@ -66,11 +73,8 @@ impl Client {
         }
     }
 
-    /// Pins the image of this name, unless it is pinned.
+    /// Pins the image of this name.
     pub(in crate::runtime) async fn pin_image(&self, image: &Image) -> Result<(), RuntimeError> {
-        if image.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1) {
-            return Ok(());
-        }
         let labels = HashMap::from([(PINNED.0.to_owned(), PINNED.1.to_owned())]);
         let paths = vec![format!("labels.{}", PINNED.0)];
         // The target is said though it stays: without one, containerd (1.7) dies of a nil pointer.
