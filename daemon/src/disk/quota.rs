@@ -35,6 +35,15 @@ pub struct Usage {
     pub limit: Option<Bytes>,
 }
 
+impl Usage {
+    /// Whether it is full for practical purposes: less than a 32nd of it is left. File systems keep a little of every
+    /// quota for their own blocks.
+    pub fn is_full(&self) -> bool {
+        let both = self.used.zip(self.limit);
+        both.is_some_and(|(used, limit)| used.0 >= limit.0 - limit.0 / 32)
+    }
+}
+
 impl QuotaSupport {
     /// Looks at the file system that holds an open file or folder.
     ///
@@ -146,4 +155,23 @@ pub(super) fn hold(
 /// Whether nothing on the file system that holds `fd` belongs to the project.
 pub(super) fn is_unused(fd: BorrowedFd<'_>, project: ProjectId) -> bool {
     sys::quota(fd, project.0).is_ok_and(|told| told.used == 0 && told.inodes == 0 && told.hard_blocks == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_when_less_than_a_32nd_is_left() {
+        let check = |used: Option<u64>, limit: Option<u64>, expected: bool| {
+            let usage = Usage { used: used.map(Bytes), limit: limit.map(Bytes) };
+            assert_eq!(usage.is_full(), expected, "{usage:?}");
+        };
+        check(Some(96), Some(100), false);
+        check(Some(97), Some(100), true);
+        check(Some(100), Some(100), true);
+        check(Some(101), Some(100), true);
+        check(Some(100), None, false);
+        check(None, Some(100), false);
+    }
 }

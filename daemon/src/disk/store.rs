@@ -42,11 +42,6 @@ impl Disks {
         Self { root: state.join("disks"), turn: Mutex::new(()) }
     }
 
-    /// The folder of all of them; a file system of its own where the host's owner mounts one.
-    pub fn folder(&self) -> &Path {
-        &self.root
-    }
-
     /// Whether directory disks can be held to a size here.
     ///
     /// # Errors
@@ -111,8 +106,8 @@ impl Disks {
         Ok(found)
     }
 
-    /// Where everything is.
-    pub(super) fn path(&self) -> &Path {
+    /// Where everything is; a file system of its own where the host's owner mounts one.
+    pub fn path(&self) -> &Path {
         &self.root
     }
 

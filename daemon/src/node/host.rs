@@ -104,7 +104,7 @@ impl Host {
             page_sizes: controls.huge_page_sizes(),
             io_weight: controls.io_weight().file().is_some(),
             swap: controls.has("memory.swap.max"),
-            data_disk_quota: quota(Disks::new(&self.state).folder()),
+            data_disk_quota: quota(Disks::new(&self.state).path()),
             system_disk_quota: quota(&self.containerd),
         })
     }

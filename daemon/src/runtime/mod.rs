@@ -15,6 +15,7 @@ mod events;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod files;
+mod full_disks;
 mod identity;
 mod image;
 mod kernel;

@@ -11,6 +11,7 @@ use super::cri::{ContainerPlan, SandboxPlan, container_config, sandbox_config};
 use super::disk::{self, Handover};
 use super::error::{permanent, transient};
 use super::files::PodFiles;
+use super::full_disks::full_disks;
 use super::identity::{Role, Tag, pod_filter, scope_name, scope_path, slice_name, slice_path};
 use super::kernel::{KernelRoots, cgroup_fact};
 use super::liveness::CgroupFact;
@@ -256,6 +257,19 @@ impl ContainerdRuntime {
         forgotten.await
     }
 
+    /// What cannot be looked at is not known to be full.
+    async fn full_disks(&self, record: &PodRecord) -> Vec<String> {
+        let record = record.clone();
+        let look = self.on_disks(move |disks| {
+            let what = || format!("look for full disks of pod {}", record.pod);
+            full_disks(disks, &record, Path::new(CONTAINERD_ROOT)).map_err(|error| transient(what(), error))
+        });
+        look.await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "usage is not known");
+            Vec::new()
+        })
+    }
+
     /// The data disks of this node.
     pub fn disks(&self) -> &Arc<Disks> {
         &self.inner.disks
@@ -315,7 +329,11 @@ impl Runtime for ContainerdRuntime {
     }
 
     async fn status(&self, record: &PodRecord, ordered: Option<&Ordered>, observed: &Observed) -> PodStatus {
-        status::report(self.client(), self.roots(), status::Seen { record, ordered, observed }).await
+        let seen = status::Seen { record, ordered, observed };
+        let mut status = status::report(self.client(), self.roots(), seen).await;
+        let said = (!status.message.is_empty()).then(|| std::mem::take(&mut status.message));
+        let said: Vec<_> = said.into_iter().chain(self.full_disks(record).await).collect();
+        PodStatus { message: said.join("; "), ..status }
     }
 
     async fn prove_dead(&self, pod: &PodId, ids: BTreeSet<String>) -> Result<DeathProof, RuntimeError> {

@@ -51,18 +51,18 @@ fn a_pod_has_an_address_of_each_family() {
 #[test]
 fn an_address_that_somebody_else_uses_is_not_taken() {
     let kernel = fleet().kernel(0);
-    pool("clash", "network: 10.89.0.0/16, first: 10.89.4.1, last: 10.89.4.1, gateway: 10.89.0.1");
+    pool("clash", "network: 10.90.0.0/24, first: 10.90.0.7, last: 10.90.0.7");
     let manifest = idle_pod("second", "", "").replace("addressPool: pods\n", "addressPool: clash\n");
-    assert!(beside("ip", &["address", "add", "10.89.4.1/16", "dev", "pods0"]), "take the address");
+    assert!(beside("ip", &["address", "add", "10.90.0.7/24", "dev", "pods0"]), "take the address");
     let refused = fleet().try_apply(&manifest, &["--wait", "--timeout", "10m"]).expect("submit the pod");
     assert!(!refused.success(), "{refused:?}");
-    assert!(refused.stderr.contains("10.89.4.1") && refused.stderr.contains("is in use by"), "{refused:?}");
+    assert!(refused.stderr.contains("10.90.0.7") && refused.stderr.contains("is in use by"), "{refused:?}");
     assert!(!kernel.has_process("second").expect("look for it"));
-    assert!(beside("ip", &["address", "del", "10.89.4.1/16", "dev", "pods0"]), "give it back");
+    assert!(beside("ip", &["address", "del", "10.90.0.7/24", "dev", "pods0"]), "give it back");
 
     fleet().apply(&manifest, &["--wait"]).expect("run the pod");
     let seen = interface(&kernel, "second");
-    assert!(seen.contains("inet 10.89.4.1/16"), "{seen}");
+    assert!(seen.contains("inet 10.90.0.7/24"), "{seen}");
     discard("case/second");
     fleet().berth_ok(&["delete-pool", "clash"]).expect("give the pool up");
 }

@@ -49,7 +49,7 @@ fn a_host_that_lost_a_cpu_refuses_its_pod_by_name_and_starts_the_others() {
     boot(&kernel, Topology::WithoutCpu3);
     await_phase("case/keeps-1", "Running");
     await_phase("case/sharer", "Running");
-    let why = await_phase("case/loser", "Pending");
+    let why = await_phase("case/loser", "Degraded");
     assert!(why.contains("CPU") && why.contains('3'), "{why}");
     await_phase("case/waiter", "Held");
     for (name, runs) in [("loser", false), ("keeps-1", true), ("sharer", true), ("waiter", false)] {

@@ -2,10 +2,13 @@
 
 use crate::{discard, fleet, idle_pod};
 use berth_e2e::{Kernel, PodProcess};
+use berth_lab::wait_until;
 use std::time::Duration;
 
 /// Until what was given up is removed from the disk.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(30);
+/// Until a fact that nothing announces is upstream: the agent looks every 30 s.
+const REPORT_LIMIT: Duration = Duration::from_secs(120);
 /// An empty disk of the node, by the host's own means: a file as a device with a partition, which has a stable name.
 const MAKE_DEVICE: &str =
     "truncate -s 64M /var/tmp/case-disk.img && losetup --show -P -f /var/tmp/case-disk.img";
@@ -26,6 +29,15 @@ fn fill(kernel: &Kernel, process: &PodProcess, file: &str) -> (String, u64) {
     (said.clone(), kib.unwrap_or_else(|| panic!("no size in {said:?}")))
 }
 
+/// Waits until the control plane hears something of a pod.
+fn await_word(pod: &str, word: &str) {
+    let heard = wait_until(&format!("{pod} to say that {word}"), REPORT_LIMIT, || {
+        let said = fleet().pod(pod)?["status"]["message"].as_str().is_some_and(|said| said.contains(word));
+        Ok(said.then_some(()))
+    });
+    heard.expect("it is a fact upstream");
+}
+
 #[test]
 fn a_data_disk_is_held_to_its_size_and_kept_until_released() {
     check_data_disk(&fleet().kernel(0), "keeper");
@@ -41,6 +53,7 @@ pub(crate) fn check_data_disk(kernel: &Kernel, name: &str) {
     let (said, kib) = fill(kernel, &process, "/data/full");
     assert!(said.contains("No space left") || said.contains("quota"), "{said}");
     assert!((3_500..=4_096).contains(&kib), "{kib} KiB of 4096");
+    await_word(&pod, "data disk data is full");
     assert_eq!(kernel.process(name).expect("find it again"), process, "a full disk ends nothing");
     let (status, said) = inside(kernel, &process, "rm /data/full && echo kept > /data/file && sync");
     assert_eq!(status, 0, "{said}");
@@ -72,6 +85,7 @@ fn a_system_disk_of_a_size_is_full_and_nothing_else_happens() {
     let (said, kib) = fill(&kernel, &process, "/full");
     assert!(said.contains("No space left") || said.contains("quota"), "{said}");
     assert!((2_500..=3_072).contains(&kib), "{kib} KiB of 3072");
+    await_word("case/bounded", "the system disk of container main is full");
     // What is in the work folder comes into the upper one by a rename: between two projects that would fail.
     let (status, said) =
         inside(&kernel, &process, "rm /full && mkdir /a && mv /a /b && echo x > /b/x && mv /b/x /y");
