@@ -20,6 +20,8 @@ use view::{ControlView, NodeView};
 
 /// From the boot until no order is open and every pod is as ordered.
 const SETTLE_LIMIT: Duration = Duration::from_secs(900);
+/// What has ended is gone within this time, once everything has settled.
+const LINGER_LIMIT: Duration = Duration::from_secs(60);
 /// The power is cut this long after the load began, at least and at most, milliseconds.
 const MOMENT_MS: (u64, u64) = (10_000, 45_000);
 /// A step of the load takes this long at most, on top of the moment.
@@ -140,8 +142,7 @@ impl Drill {
         let there = records::there(&self.guest, &running)?;
         faults.extend(records::lost(acknowledged, &there.counts));
         faults.extend(judge::addresses_inside(&control, &there.addresses));
-        let held = Footprint::of(&self.guest)?;
-        faults.extend(leaks::leaks(&held, &self.clean, &node, control.kept_disks()));
+        faults.extend(self.leaks(&node, control.kept_disks())?);
         let records: u64 = acknowledged.values().sum();
         #[allow(clippy::cast_precision_loss)]
         self.report.measures.push(Measure {
@@ -151,7 +152,18 @@ impl Drill {
             floor: Some(there.counts.values().sum::<u64>() as f64),
             budget: Some(1.0),
         });
-        self.report.faults.extend(faults.into_iter().map(|fault| format!("cut {cut}: {fault}")));
+        let faults = faults.into_iter().map(|fault| format!("cut {cut}: {fault}"));
+        self.report.faults.extend(faults.inspect(|fault| println!("drill: {fault}")));
         Ok(())
+    }
+
+    /// What belongs to no pod and stays: shims and mounts of what has just ended take a while to go.
+    fn leaks(&self, node: &NodeView, kept_disks: usize) -> Result<Vec<String>> {
+        let mut last = Vec::new();
+        let gone = wait_until("what has ended to be gone", LINGER_LIMIT, || {
+            last = leaks::leaks(&Footprint::of(&self.guest)?, &self.clean, node, kept_disks);
+            Ok(last.is_empty().then_some(()))
+        });
+        Ok(if gone.is_ok() { Vec::new() } else { last })
     }
 }
