@@ -36,5 +36,6 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     if fast {
         return Ok(());
     }
-    e2e::test(root)
+    e2e::test(root)?;
+    if long { e2e::other_suites(root) } else { Ok(()) }
 }

@@ -20,6 +20,7 @@ use super::{
     DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image, pause, prlimit, rlimits,
     status, system_disk,
 };
+use crate::crash_point::Deed;
 use crate::disk::Disks;
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
@@ -157,7 +158,7 @@ impl ContainerdRuntime {
         PodFiles::new(&self.inner.paths.state, pod)
     }
 
-    async fn snapshotter(&self) -> Result<&str, RuntimeError> {
+    pub(super) async fn snapshotter(&self) -> Result<&str, RuntimeError> {
         let ask = || async {
             let told = self.client().snapshotter().await?;
             Ok(told.unwrap_or_else(|| DEFAULT_SNAPSHOTTER.to_owned()))
@@ -335,7 +336,7 @@ impl Runtime for ContainerdRuntime {
         self.inner.systemd.ensure_slice(&slice_name(&ordered.pod), &plan.properties).await?;
         self.blocking(move |roots| {
             controls::enable_inside(roots, &target)?;
-            target.settle(roots, &plan)
+            Deed::WriteControls.between_now(|| target.settle(roots, &plan))
         })
         .await
     }
@@ -450,8 +451,8 @@ impl Runtime for ContainerdRuntime {
         let ulimits = prlimit::ulimits_to_set(ordered, container).map(<[_]>::to_vec).unwrap_or_default();
         let scope = scope_path(&ordered.pod, id);
         self.blocking(move |roots| {
-            target.settle(roots, &plan)?;
-            prlimit::set(roots, &scope, &ulimits)
+            Deed::WriteControls.between_now(|| target.settle(roots, &plan))?;
+            Deed::SetUlimits.between_now(|| prlimit::set(roots, &scope, &ulimits))
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! The runtime's calls, on the fake host.
 
-use super::world::{Container, Licence, Sandbox, World, to_ns};
+use super::world::{Container, Handover, Licence, Sandbox, World, to_ns};
 use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Trouble, error};
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime};
@@ -162,6 +162,13 @@ impl Runtime for FakeRuntime {
     async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
         self.at(Call::RunSandbox, || {
             self.act(Call::RunSandbox, "sandbox-0".to_owned(), |world| {
+                let same = |found: &&Sandbox| {
+                    (&found.pod, found.incarnation, found.attempt, found.ready)
+                        == (&ordered.pod, ordered.incarnation, attempt, true)
+                };
+                if let Some(found) = world.sandboxes.iter().find(same) {
+                    return Ok(found.id.clone());
+                }
                 let id = world.next_id("sandbox");
                 world.effects.push(format!("sandbox #{attempt}"));
                 world.sandboxes.push(Sandbox {
@@ -240,21 +247,18 @@ impl Runtime for FakeRuntime {
             return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
         }
         let said = format!("adopt {key} by {}", self.label(to_id));
-        self.at(Call::AdoptDisk, || {
-            self.act(Call::AdoptDisk, (), |world| {
-                if !world.disks.contains_key(key) {
-                    return Err(error::permanent(said.clone(), "there is no such disk"));
-                }
-                world.effects.push(said.clone());
-                let fresh = world.container(to_id).disk_key.replace(key.to_owned());
-                match from_id.filter(|id| world.find(id).is_some()) {
-                    Some(from_id) => world.container(from_id).disk_key = fresh,
-                    None => drop(fresh.and_then(|fresh| world.disks.remove(&fresh))),
-                }
-                Ok(())
-            })
-        })
-        .await
+        self.crashes.pass("before AdoptDisk".to_owned()).await;
+        let course = self.course(Call::AdoptDisk)?;
+        if !matches!(course, Course::Nothing) {
+            let fresh = self.world().begin_handover(&said, Handover { from_id, to_id, key })?;
+            self.crashes.pass("between the halves of AdoptDisk".to_owned()).await;
+            self.world().end_handover(fresh, Handover { from_id, to_id, key });
+        }
+        self.crashes.pass("after AdoptDisk".to_owned()).await;
+        match course {
+            Course::Straight | Course::Nothing => Ok(()),
+            Course::ThenFail => Err(error::transient(said, "the answer was lost")),
+        }
     }
 
     async fn detach_disk(&self, proof: &DeathProof, from_id: &str, key: &str) -> Result<(), RuntimeError> {
@@ -294,6 +298,9 @@ impl Runtime for FakeRuntime {
                 };
                 if found.cri != CriState::Created {
                     return Err(error::transient(said.clone(), format!("it is {:?}", found.cri)));
+                }
+                if !world.sandboxes.iter().any(|sandbox| sandbox.id == found.sandbox_id && sandbox.ready) {
+                    return Err(error::transient(said.clone(), "its sandbox is not ready"));
                 }
                 world.effects.push(said.clone());
                 let started_at_ns = to_ns(world.now_ms());
@@ -403,12 +410,15 @@ impl Runtime for FakeRuntime {
             Warrant::Charter(_) => Licence::Charter,
         };
         self.at(Call::RemoveSlice, || {
-            self.act_on(Call::RemoveSlice, "remove slice", |world| {
-                let inside = world.containers.iter().filter(|container| container.pod == *pod);
-                for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
-                    world.kill(&id, licence, 137);
+            self.act(Call::RemoveSlice, (), |world| {
+                let live =
+                    matches!(see_slice(world, pod), SliceState::Present { liveness: Liveness::Live, .. });
+                if live && licence == Licence::Charter {
+                    return Err(error::permanent("remove the slice without an order", "it is populated"));
                 }
-                world.slices.remove(pod);
+                world.effects.push("remove slice".to_owned());
+                world.stop_slice(pod, licence);
+                Ok(())
             })
         })
         .await

@@ -169,6 +169,9 @@ impl FakeRuntime {
         }
     }
 
+    /// The runtime itself restarts: nothing that runs, and no record, depends on its process.
+    pub fn restart(&self) {}
+
     /// Everything that runs is gone, records and disks stay.
     pub fn reboot(&self) {
         let mut world = self.world();

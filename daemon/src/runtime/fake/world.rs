@@ -1,6 +1,6 @@
 //! What the fake host holds.
 
-use super::{Call, CgroupFact, CriState, TaskFact, TaskStatus, Trouble, monotonic_ms};
+use super::{Call, CgroupFact, CriState, RuntimeError, TaskFact, TaskStatus, Trouble, error, monotonic_ms};
 use crate::runtime::liveness::{Facts, liveness, running_ms, task_state};
 use berth_model::{Attempt, ContainerName, Digest, DiskName, Generation, Incarnation, PodId};
 use berth_plan::{Controls, Liveness, TaskState};
@@ -111,6 +111,14 @@ pub(super) fn to_ns(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX / NS_PER_MS) * NS_PER_MS
 }
 
+/// Who hands which disk to whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handover<'a> {
+    pub(super) from_id: Option<&'a str>,
+    pub(super) to_id: &'a str,
+    pub(super) key: &'a str,
+}
+
 /// Whether an effect may end what lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Licence {
@@ -168,16 +176,70 @@ impl World {
         }
     }
 
+    /// systemd tells everything in the slice to end, sandboxes too.
+    pub(super) fn stop_slice(&mut self, pod: &PodId, licence: Licence) {
+        let inside = self.containers.iter().filter(|container| container.pod == *pod);
+        for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
+            self.kill(&id, licence, 143);
+        }
+        for sandbox in self.sandboxes.iter_mut().filter(|sandbox| sandbox.pod == *pod) {
+            sandbox.ready = false;
+            sandbox.task = TaskFact::None;
+        }
+        self.slices.remove(pod);
+    }
+
+    /// The first half: the dead holder lets go of the disk, and names the heir's empty one. Answers that one's key.
+    pub(super) fn begin_handover(
+        &mut self,
+        said: &str,
+        handover: Handover<'_>,
+    ) -> Result<Option<String>, RuntimeError> {
+        let Handover { from_id, to_id, key } = handover;
+        if !self.disks.contains_key(key) {
+            return Err(error::permanent(said, "there is no such disk"));
+        }
+        if self.container(to_id).task != TaskFact::None {
+            return Err(error::permanent(said, "the heir has been started already"));
+        }
+        let third = |other: &&Container| {
+            other.disk_key.as_deref() == Some(key) && other.id != to_id && Some(other.id.as_str()) != from_id
+        };
+        if let Some(third) = self.containers.iter().find(third) {
+            return Err(error::permanent(said, format!("{} names it", third.label())));
+        }
+        self.effects.push(said.to_owned());
+        let fresh = self.container(to_id).disk_key.clone().filter(|named| named != key);
+        if let Some(holder) = self.containers.iter_mut().find(|found| Some(found.id.as_str()) == from_id)
+            && holder.disk_key.as_deref() == Some(key)
+        {
+            holder.disk_key.clone_from(&fresh);
+        }
+        self.check_disks();
+        Ok(fresh)
+    }
+
+    /// The second half: the heir names the disk. Its own empty one goes, unless the former holder has it now.
+    pub(super) fn end_handover(&mut self, fresh: Option<String>, handover: Handover<'_>) {
+        let Handover { from_id, to_id, key } = handover;
+        self.container(to_id).disk_key = Some(key.to_owned());
+        if let Some(fresh) = fresh.filter(|_| from_id.is_none()) {
+            self.disks.remove(&fresh);
+        }
+        self.check_disks();
+    }
+
     pub(super) fn inside(&self, sandbox_id: &str) -> Vec<String> {
         let inside = self.containers.iter().filter(|container| container.sandbox_id == sandbox_id);
         inside.map(|container| container.id.clone()).collect()
     }
 
-    /// At no instant do two containers name one disk.
+    /// At no instant do two containers name one disk that anything was written to: removing either would remove it.
     pub(super) fn check_disks(&mut self) {
         let mut holders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let written = |key: &str| self.disks.get(key).is_some_and(|written| !written.is_empty());
         for container in &self.containers {
-            if let Some(key) = &container.disk_key {
+            if let Some(key) = container.disk_key.as_deref().filter(|key| written(key)) {
                 holders.entry(key).or_default().push(container.label());
             }
         }

@@ -1,0 +1,53 @@
+//! The fake as ground of the cases.
+
+use super::{CASES, Clerk, Ground, play};
+use crate::runtime::fake::{self, FakeRuntime};
+use std::time::Duration;
+
+impl Ground for FakeRuntime {
+    type Runtime = Self;
+
+    fn runtime(&self) -> &Self {
+        self
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn starts(&self, key: &str) -> Option<usize> {
+        self.written(key).map(|written| written.len())
+    }
+
+    async fn faults(&self) -> Vec<String> {
+        self.violations()
+    }
+
+    async fn exit(&self, id: &str) {
+        Self::exit(self, id, 3);
+    }
+
+    async fn lose_record(&self, id: &str) {
+        Self::lose_record(self, id);
+    }
+
+    async fn restart_runtime(&self) {
+        Self::restart(self);
+    }
+
+    async fn power_cut(&self) {
+        self.reboot();
+    }
+}
+
+#[tokio::test]
+async fn the_fake_is_as_the_table_has_it() {
+    for case in CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let clerk = Clerk::new(folder.path(), fake::spec("web")).await;
+        let fake = FakeRuntime::new();
+        fake.publish(&fake::container_spec("app").image, &fake::digest('a'));
+        let differences = play(&fake, &clerk, case).await;
+        assert_eq!(differences, [], "{}", case.name);
+    }
+}
