@@ -4,7 +4,7 @@
 //! is all that runs in `berth.slice`, and a power cut ends every task of containerd: this is for virtual hosts.
 
 use anyhow::{Context, ensure};
-use berthd::runtime::cases::{CASES, Clerk, Host, play, spec};
+use berthd::runtime::cases::{CASES, Clerk, Difference, Host, Player, spec};
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -35,20 +35,26 @@ async fn main() -> anyhow::Result<()> {
     println!("runtime: {}", host.version().await);
     let cases: Vec<_> = CASES.iter().filter(|case| case.name.contains(&arguments.filter)).collect();
     ensure!(!cases.is_empty(), "no case has {:?} in its name", arguments.filter);
+    let mut player = Box::pin(Player::new(&host, &clerk)).await;
     let mut wrong = 0;
     for case in &cases {
         let begun = Instant::now();
-        let differences = Box::pin(play(&host, &clerk, case)).await;
-        let word = if differences.is_empty() { "as claimed" } else { "OTHERWISE" };
-        println!("case {:<78} {word}, {:.0} s", case.name, begun.elapsed().as_secs_f64());
-        for difference in &differences {
-            println!("  {}", difference.act);
-            println!("    claimed: {}", difference.expected);
-            println!("    found:   {}", difference.found);
-        }
-        wrong += differences.len();
+        wrong += report(case.name, begun, &Box::pin(player.play(case)).await);
     }
+    wrong += report("nothing is left", Instant::now(), &Box::pin(player.leave()).await);
     ensure!(wrong == 0, "{wrong} differences in {} cases", cases.len());
     println!("all {} cases are as claimed", cases.len());
     Ok(())
+}
+
+/// Says what came of a case; answers how much of it was not as claimed.
+fn report(name: &str, begun: Instant, differences: &[Difference]) -> usize {
+    let word = if differences.is_empty() { "as claimed" } else { "OTHERWISE" };
+    println!("case {name:<88} {word}, {:.0} s", begun.elapsed().as_secs_f64());
+    for difference in differences {
+        println!("  {}", difference.act);
+        println!("    claimed: {}", difference.expected);
+        println!("    found:   {}", difference.found);
+    }
+    differences.len()
 }

@@ -1,6 +1,6 @@
 //! The fake as ground of the cases.
 
-use super::{CASES, Clerk, Ground, play};
+use super::{CASES, Clerk, Ground, Player};
 use crate::runtime::fake::{self, FakeRuntime};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ impl Ground for FakeRuntime {
     }
 
     fn patience(&self) -> Duration {
-        Duration::ZERO
+        // An end is seen at the second look.
+        Duration::from_secs(1)
     }
 
     async fn starts(&self, key: &str) -> Option<usize> {
@@ -42,12 +43,14 @@ impl Ground for FakeRuntime {
 
 #[tokio::test]
 async fn the_fake_is_as_the_table_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let clerk = Clerk::new(folder.path(), fake::spec("web")).await;
+    let fake = FakeRuntime::new();
+    fake.linger();
+    fake.publish(&fake::container_spec("app").image, &fake::digest('a'));
+    let mut player = Player::new(&fake, &clerk).await;
     for case in CASES {
-        let folder = tempfile::tempdir().unwrap();
-        let clerk = Clerk::new(folder.path(), fake::spec("web")).await;
-        let fake = FakeRuntime::new();
-        fake.publish(&fake::container_spec("app").image, &fake::digest('a'));
-        let differences = play(&fake, &clerk, case).await;
-        assert_eq!(differences, [], "{}", case.name);
+        assert_eq!(player.play(case).await, [], "{}", case.name);
     }
+    assert_eq!(player.leave().await, []);
 }

@@ -1,6 +1,6 @@
 //! What the fake runtime claims about the real one, as one table of cases that both are held to.
 //!
-//! [`CASES`] is the table; [`play`] plays a case on a [`Ground`], which is a runtime and the hands to do to it what
+//! [`CASES`] is the table; a [`Player`] plays cases on a [`Ground`], which is a runtime and the hands to do to it what
 //! nobody orders: programs that end, a runtime that restarts, a power cut. The unit tests play all on the fake;
 //! `examples/runtime_cases.rs` plays all on the host that it is started on, which must be one that can be spoilt.
 
@@ -12,7 +12,7 @@ mod real;
 mod table;
 
 pub use clerk::Clerk;
-pub use play::{Difference, play};
+pub use play::{Difference, Player};
 pub use real::{Host, spec};
 pub use table::{CASES, Case};
 

@@ -5,7 +5,7 @@ use crate::ledger::Warrant;
 use crate::runtime::{Making, Runtime, RuntimeError};
 use crate::testing::pod;
 use berth_model::{Attempt, ContainerName, Digest, Generation};
-use berth_plan::{Liveness, Observed, ObservedContainer, SliceState, TaskState};
+use berth_plan::{Liveness, Observed, ObservedContainer, ObservedSandbox, SliceState, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,30 +29,9 @@ pub struct Difference {
     pub found: String,
 }
 
-/// Plays a case from its beginning, and clears away all that it leaves.
-///
-/// # Panics
-/// When the ground itself does not do what it must: no claim of a case.
-pub async fn play<G: Ground>(ground: &G, clerk: &Clerk, case: &Case) -> Vec<Difference> {
-    let image = &clerk.ordered().spec.containers[0].image.clone();
-    let digest = ground.runtime().ensure_image(image, None).await.expect("the image is to be had");
-    let mut player =
-        Player { ground, clerk, digest, sandboxes: BTreeMap::new(), containers: BTreeMap::new() };
-    // Whoever was here before may have been cut off.
-    player.clear().await;
-    let mut differences = Vec::new();
-    for act in BEGINNING {
-        differences.extend(player.step(act, "ok").await);
-    }
-    for (act, expected) in case.steps {
-        differences.extend(player.step(*act, expected).await);
-    }
-    player.clear().await;
-    differences.extend(player.step(Act::Look, "nothing").await);
-    differences
-}
-
-struct Player<'a, G> {
+/// Plays cases, one after the other.
+#[derive(Debug)]
+pub struct Player<'a, G> {
     ground: &'a G,
     clerk: &'a Clerk,
     digest: Digest,
@@ -61,7 +40,42 @@ struct Player<'a, G> {
     containers: BTreeMap<u32, String>,
 }
 
-impl<G: Ground> Player<'_, G> {
+impl<'a, G: Ground> Player<'a, G> {
+    /// Gets the image, and clears away what an earlier player, who may have been cut off, has left.
+    ///
+    /// # Panics
+    /// When the ground itself does not do what it must: no claim of a case. All of this may.
+    pub async fn new(ground: &'a G, clerk: &'a Clerk) -> Self {
+        let image = &clerk.ordered().spec.containers[0].image;
+        let digest = ground.runtime().ensure_image(image, None).await.expect("the image is to be had");
+        let player = Self { ground, clerk, digest, sandboxes: BTreeMap::new(), containers: BTreeMap::new() };
+        player.clear(|_| false).await;
+        player
+    }
+
+    /// Plays a case from its beginning, and clears all of it away but a sandbox that is as good as new: making one
+    /// takes longest.
+    pub async fn play(&mut self, case: &Case) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for act in BEGINNING {
+            differences.extend(self.step(act, "ok").await);
+        }
+        for (act, expected) in case.steps {
+            differences.extend(self.step(*act, expected).await);
+        }
+        let kept = self.clear(|sandbox| sandbox.ready && sandbox.attempt == Attempt(1)).await;
+        let expected = if kept { "slice; sandbox 1 ready live" } else { "nothing" };
+        differences.extend(self.step(Act::Look, expected).await);
+        self.containers.clear();
+        differences
+    }
+
+    /// Takes away the sandbox too; nothing is left.
+    pub async fn leave(mut self) -> Vec<Difference> {
+        self.clear(|_| false).await;
+        self.step(Act::Look, "nothing").await
+    }
+
     async fn step(&mut self, act: Act, expected: &str) -> Vec<Difference> {
         let found = match act {
             Act::Look => self.look_for(expected).await,
@@ -258,22 +272,26 @@ impl<G: Ground> Player<'_, G> {
         self.sandboxes.get(&attempt).cloned().unwrap_or_else(|| unknown(attempt))
     }
 
-    /// Ends all of the pod, by order.
-    async fn clear(&self) {
+    /// Ends all of the pod, by order, but for a sandbox that is to be kept; answers whether there is one.
+    async fn clear(&self, keeps: impl Fn(&ObservedSandbox) -> bool) -> bool {
         let runtime = self.ground.runtime();
         let observed = self.observe().await.expect("look at the pod");
         for container in &observed.containers {
             let removed = runtime.remove_container(&self.clerk.remains(), &container.id).await;
             removed.expect("remove what a case has left");
         }
-        for sandbox in &observed.sandboxes {
+        for sandbox in observed.sandboxes.iter().filter(|sandbox| !keeps(sandbox)) {
             let removed = runtime.remove_sandbox(&self.clerk.remains(), &sandbox.id).await;
             removed.expect("remove a sandbox that a case has left");
         }
         let kept: Vec<_> = self.containers.values().cloned().collect();
         let released = runtime.release_disks(&self.clerk.disks(), &kept, &BTreeSet::new()).await;
         released.expect("release the disks that a case has left");
-        runtime.remove_slice(&self.clerk.remains(), &pod()).await.expect("remove the slice");
+        let kept = observed.sandboxes.iter().any(keeps);
+        if !kept {
+            runtime.remove_slice(&self.clerk.remains(), &pod()).await.expect("remove the slice");
+        }
+        kept
     }
 }
 

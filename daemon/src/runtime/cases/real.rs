@@ -13,8 +13,8 @@ use containerd_client::services::v1::{Container, UpdateContainerRequest};
 use k8s_cri::v1::{ListPodSandboxRequest, PodSandboxState, PodSandboxStatusRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prost_types::FieldMask;
-use std::collections::{BTreeMap, BTreeSet};
+use prost_types::{Any, FieldMask};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
@@ -23,6 +23,8 @@ use tokio::time::Instant;
 /// Says on its system disk that it was started, and ends with 3 when it is asked to.
 const PROGRAM: &str =
     "echo start >> /starts; trap 'exit 3' USR1; trap 'exit 143' TERM; while :; do sleep 0.1; done";
+/// Where CRI keeps what it knows of a container (containerd, internal/cri/labels).
+const CRI_EXTENSION: &str = "io.cri-containerd.container.metadata";
 /// The pod's address, as its spec has it.
 const ADDRESS: &str = "10.0.0.7";
 /// How long containerd may take to come back, in an emulated host.
@@ -152,14 +154,18 @@ impl Ground for Host {
     }
 
     async fn lose_record(&self, id: &str) {
-        // What CRI knows a container by is an extension of its record.
-        let container = Container { id: id.to_owned(), ..Container::default() };
+        // What CRI knows a container by is an extension of its record; of a type that it does not know, it is no use.
+        let unknown = Any { type_url: "berth.test/unknown".to_owned(), value: Vec::new() };
+        let extensions = HashMap::from([(CRI_EXTENSION.to_owned(), unknown)]);
+        let container = Container { id: id.to_owned(), extensions, ..Container::default() };
         let request = in_namespace(UpdateContainerRequest {
             container: Some(container),
             update_mask: Some(FieldMask { paths: vec!["extensions".to_owned()] }),
         });
         self.runtime.client().containers().update(request).await.expect("take the extension away");
         self.restart_runtime().await;
+        let known = self.runtime.client().cri_status(id).await.expect("CRI answers");
+        assert!(known.is_none(), "CRI still has container {id}");
     }
 
     async fn restart_runtime(&self) {

@@ -88,12 +88,12 @@ impl Runtime for FakeRuntime {
     ) -> Result<Observed, RuntimeError> {
         self.point(Call::Observe).await;
         self.course(Call::Observe)?;
-        let world = self.world();
+        let mut world = self.world();
         let now_ms = world.now_ms();
         let of_pod = |pod: &PodId| *pod == record.pod;
         let sandboxes = world.sandboxes.iter().filter(|sandbox| of_pod(&sandbox.pod));
         let containers = world.containers.iter().filter(|container| of_pod(&container.pod));
-        Ok(Observed {
+        let observed = Observed {
             sandboxes: sandboxes.map(see_sandbox).collect(),
             containers: containers.map(|container| see_container(container, now_ms)).collect(),
             images: see_images(&world, record),
@@ -101,7 +101,9 @@ impl Runtime for FakeRuntime {
             disks: see_data_disks(&world, record),
             now_ms,
             ..Observed::default()
-        })
+        };
+        world.notice_ends();
+        Ok(observed)
     }
 
     async fn status(&self, record: &PodRecord, _ordered: Option<&Ordered>, observed: &Observed) -> PodStatus {
@@ -126,13 +128,14 @@ impl Runtime for FakeRuntime {
 
     async fn prove_dead(&self, pod: &PodId, ids: BTreeSet<String>) -> Result<DeathProof, RuntimeError> {
         self.course(Call::ProveDead)?;
-        let world = self.world();
+        let mut world = self.world();
         for id in &ids {
             let container = world.find(id).map(Container::is_live);
             let sandbox = world.sandboxes.iter().find(|sandbox| sandbox.id == *id);
             let live =
                 container.unwrap_or(false) || sandbox.is_some_and(|found| found.task != TaskFact::None);
             if live {
+                world.notice_ends();
                 return Err(error::transient(format!("prove {id} dead"), "it may live"));
             }
         }
@@ -313,8 +316,7 @@ impl Runtime for FakeRuntime {
                     disk.push(id.to_owned());
                 }
                 if world.container(id).broken {
-                    let now_ms = world.now_ms();
-                    world.container(id).end(1, now_ms);
+                    world.end(id, 1);
                 }
                 Ok(())
             })
@@ -324,7 +326,7 @@ impl Runtime for FakeRuntime {
 
     async fn probe(&self, id: &str, _probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
         self.course(Call::Probe)?;
-        let runs = self.world().find(id).is_some_and(Container::is_live);
+        let runs = self.world().find(id).is_some_and(Container::runs);
         Ok(if runs { Readiness::Ready } else { Readiness::NotReady("it does not run".to_owned()) })
     }
 

@@ -132,10 +132,13 @@ impl FakeRuntime {
 
     /// The container ends by itself.
     pub fn exit(&self, id: &str, code: i32) {
-        let mut world = self.world();
-        let now_ms = world.now_ms();
-        let container = world.container(id);
-        container.end(code, now_ms);
+        self.world().end(id, code);
+    }
+
+    /// From now on the task of what has ended is there for one more look, or try to prove the end: until then it cannot
+    /// be known whether it lives.
+    pub fn linger(&self) {
+        self.world().ends_linger = true;
     }
 
     /// It cannot be known any more whether the container lives.
@@ -194,7 +197,7 @@ impl FakeRuntime {
     pub fn running(&self, pod: &PodId, name: &ContainerName) -> Vec<String> {
         let world = self.world();
         let runs =
-            |container: &&Container| container.pod == *pod && container.name == *name && container.is_live();
+            |container: &&Container| container.pod == *pod && container.name == *name && container.runs();
         world.containers.iter().filter(runs).map(|container| container.id.clone()).collect()
     }
 

@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) effects: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) now_ms: Option<u64>,
+    /// Whether ends take a look to be noticed.
+    pub(super) ends_linger: bool,
     serial: u32,
 }
 
@@ -81,6 +83,11 @@ impl Container {
         running_ms(&self.facts(), to_ns(now_ms))
     }
 
+    /// Whether its program runs, or nobody can say.
+    pub(super) fn runs(&self) -> bool {
+        self.is_live() && self.task != TaskFact::Is(TaskStatus::Stopped)
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.liveness() != Liveness::Dead
     }
@@ -99,7 +106,7 @@ impl Container {
 
     /// Ends with the host: nobody saw how.
     pub(super) fn interrupt(&mut self, now_ms: u64) {
-        let ran = self.is_live();
+        let ran = self.runs();
         self.end(255, now_ms);
         if ran && self.cri != CriState::Missing {
             self.cri = CriState::Interrupted { finished_at_ns: to_ns(now_ms) };
@@ -146,15 +153,37 @@ impl World {
         self.containers.iter().find(|container| container.id == id)
     }
 
+    /// The runtime deletes the tasks of what has ended.
+    pub(super) fn notice_ends(&mut self) {
+        for container in &mut self.containers {
+            if container.task == TaskFact::Is(TaskStatus::Stopped) {
+                container.task = TaskFact::None;
+            }
+        }
+    }
+
+    /// A program has ended; its task may still be there.
+    pub(super) fn end(&mut self, id: &str, code: i32) {
+        let (now_ms, linger) = (self.now_ms(), self.ends_linger);
+        let container = self.container(id);
+        container.end(code, now_ms);
+        if linger {
+            container.task = TaskFact::Is(TaskStatus::Stopped);
+        }
+    }
+
     /// Ends a container, with a violation if it lives and no order covers that.
     pub(super) fn kill(&mut self, id: &str, licence: Licence, code: i32) {
-        let now_ms = self.now_ms();
         let container = self.container(id);
         if !container.is_live() {
             return;
         }
-        let label = container.label();
-        container.end(code, now_ms);
+        let (label, ended) = (container.label(), container.task == TaskFact::Is(TaskStatus::Stopped));
+        if ended {
+            container.task = TaskFact::None;
+            return;
+        }
+        self.end(id, code);
         self.effects.push(format!("kill {label}"));
         if licence == Licence::Charter {
             self.violations.push(format!("{label} was alive, and was ended without an order"));
