@@ -252,7 +252,8 @@ impl ContainerdRuntime {
         let (folder, id) = (self.inner.paths.cni_results.clone(), sandbox_id.to_owned());
         let forgotten = self.blocking(move |_| {
             let what = || format!("look through {} for sandbox {id}", folder.display());
-            cni_cache::forget_broken(&folder, &id).map_err(|error| transient(what(), error))
+            let forget = || cni_cache::forget_broken(&folder, &id);
+            Deed::ForgetNetwork.between_now(forget).map_err(|error| transient(what(), error))
         });
         forgotten.await
     }
