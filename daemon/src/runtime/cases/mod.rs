@@ -6,19 +6,36 @@
 
 mod clerk;
 #[cfg(test)]
-mod fake;
+mod on_fake;
 mod play;
 mod real;
 mod table;
 
 pub use clerk::Clerk;
 pub use play::{Difference, Player};
-pub use real::{Host, spec};
+pub use real::Host;
 pub use table::{CASES, Case};
 
-use super::Runtime;
+use super::{Runtime, fake};
+use berth_model::{ImageName, PodSpec, Rlimit, Ulimit};
 use std::future::Future;
 use std::time::Duration;
+
+/// Says on its system disk that it was started, and ends with 3 when it is asked to.
+const PROGRAM: &str =
+    "echo start >> /starts; trap 'exit 3' USR1; trap 'exit 143' TERM; while :; do sleep 0.1; done";
+/// What no runtime has by itself.
+const ULIMIT: Ulimit = Ulimit { rlimit: Rlimit::Nofile, soft: 1111, hard: 2222 };
+
+/// The pod of the cases: one container of this image, which has a shell and its tools.
+pub fn spec(image: &ImageName) -> PodSpec {
+    let mut spec = fake::spec("web");
+    let container = &mut spec.containers[0];
+    container.image = image.clone();
+    container.command = ["sh", "-c", PROGRAM].map(str::to_owned).to_vec();
+    container.ulimits = vec![ULIMIT];
+    spec
+}
 
 /// What a case does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +67,8 @@ pub enum Act {
         /// The attempt that it was made for.
         disk: u32,
     },
+    /// Writes into a created container's spec what CRI cannot say: ulimits.
+    Amend(u32),
     /// Starts a container.
     Start(u32),
     /// Stops a container, by order.
@@ -72,6 +91,8 @@ pub enum Act {
     RestartRuntime,
     /// Everything that runs ends with the host, which comes back.
     PowerCut,
+    /// Asks whether a running container's program has the ulimits of its spec.
+    HasUlimits(u32),
     /// Looks at the pod.
     Look,
 }
@@ -98,6 +119,9 @@ pub trait Ground: Sync {
 
     /// How many containers have been started on this disk; none if it is gone.
     fn starts(&self, key: &str) -> impl Future<Output = Option<usize>> + Send;
+
+    /// Whether the container's program has the ulimits of [`spec`].
+    fn has_ulimits(&self, id: &str) -> impl Future<Output = bool> + Send;
 
     /// What is so and must never be, whatever the case.
     fn faults(&self) -> impl Future<Output = Vec<String>> + Send;

@@ -79,6 +79,10 @@ impl<'a, G: Ground> Player<'a, G> {
     async fn step(&mut self, act: Act, expected: &str) -> Vec<Difference> {
         let found = match act {
             Act::Look => self.look_for(expected).await,
+            Act::HasUlimits(attempt) => {
+                let has = self.ground.has_ulimits(&self.container(attempt)).await;
+                if has { "yes" } else { "no" }.to_owned()
+            }
             act => self.act_for(act, expected).await,
         };
         let faults = self.ground.faults().await;
@@ -181,6 +185,9 @@ impl<'a, G: Ground> Player<'a, G> {
                 let proof = runtime.prove_dead(&pod(), [from.clone()].into()).await?;
                 runtime.detach_disk(&proof, &from, &self.container(disk)).await?;
             }
+            Act::Amend(attempt) => {
+                runtime.amend_spec(&ordered, &app(), &self.container(attempt)).await?;
+            }
             Act::Start(attempt) => runtime.start_container(&self.container(attempt)).await?,
             Act::Stop(attempt) => {
                 runtime.stop_container(&clerk.life(), &self.container(attempt), GRACE_MS).await?;
@@ -197,7 +204,8 @@ impl<'a, G: Ground> Player<'a, G> {
             Act::LoseRecord(attempt) => ground.lose_record(&self.container(attempt)).await,
             Act::RestartRuntime => ground.restart_runtime().await,
             Act::PowerCut => ground.power_cut().await,
-            Act::Look => {}
+            // Answered by the ground, and by a look.
+            Act::HasUlimits(_) | Act::Look => {}
         }
         Ok(())
     }
@@ -234,6 +242,7 @@ impl<'a, G: Ground> Player<'a, G> {
             | Act::Create { .. }
             | Act::Adopt { .. }
             | Act::Detach { .. }
+            | Act::Amend(_)
             | Act::Start(_)
             | Act::Stop(_)
             | Act::Remove(..)
@@ -242,6 +251,7 @@ impl<'a, G: Ground> Player<'a, G> {
             | Act::LoseRecord(_)
             | Act::RestartRuntime
             | Act::PowerCut
+            | Act::HasUlimits(_)
             | Act::Look => Ok(()),
         }
     }

@@ -1,14 +1,13 @@
 //! The host that this process runs on as ground of the cases: containerd, systemd and the kernel.
 
-use super::{Clerk, Ground};
+use super::{Clerk, Ground, ULIMIT};
 use crate::api::{Who, listen};
 use crate::ledger::Ledger;
 use crate::network::{Ipam, Probing};
 use crate::runtime::client::in_namespace;
 use crate::runtime::identity::slice_name;
-use crate::runtime::{ContainerdRuntime, RuntimePaths, fake};
+use crate::runtime::{ContainerdRuntime, RuntimePaths};
 use crate::testing::pod;
-use berth_model::{ImageName, PodSpec};
 use containerd_client::services::v1::{Container, UpdateContainerRequest};
 use k8s_cri::v1::{ListPodSandboxRequest, PodSandboxState, PodSandboxStatusRequest};
 use nix::sys::signal::{Signal, kill};
@@ -20,9 +19,6 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-/// Says on its system disk that it was started, and ends with 3 when it is asked to.
-const PROGRAM: &str =
-    "echo start >> /starts; trap 'exit 3' USR1; trap 'exit 143' TERM; while :; do sleep 0.1; done";
 /// Where CRI keeps what it knows of a container (containerd, internal/cri/labels).
 const CRI_EXTENSION: &str = "io.cri-containerd.container.metadata";
 /// The pod's address, as its spec has it.
@@ -40,15 +36,6 @@ until ! grep -qs . /sys/fs/cgroup/berth.slice/*/*/cgroup.procs; do :; done
 systemctl stop \"$1\"
 awk '{print $5}' /proc/self/mountinfo | grep -E '^/run/(containerd|netns)/' | sort -r | while read m; do umount -l \"$m\"; done
 rm -rf /run/containerd/* /run/netns/cni-*; systemctl start containerd";
-
-/// The pod of the cases: one container of this image, which has a shell and its tools.
-pub fn spec(image: &ImageName) -> PodSpec {
-    let mut spec = fake::spec("web");
-    let container = &mut spec.containers[0];
-    container.image = image.clone();
-    container.command = ["sh", "-c", PROGRAM].map(str::to_owned).to_vec();
-    spec
-}
 
 /// This host.
 #[derive(Debug)]
@@ -105,6 +92,12 @@ impl Host {
         addresses
     }
 
+    /// The program of a container that runs.
+    async fn pid(&self, id: &str) -> u32 {
+        let task = self.runtime.client().find_task(id).await.expect("containerd answers");
+        task.expect("the container runs").pid
+    }
+
     /// Where a writable snapshot of overlayfs, or of a snapshotter that binds one folder, keeps what is written.
     async fn folder(&self, key: &str) -> Option<PathBuf> {
         let client = self.runtime.client();
@@ -147,9 +140,16 @@ impl Ground for Host {
         wrong.chain(gone.map(|id| format!("an address is noted for sandbox {id}, which is gone"))).collect()
     }
 
+    async fn has_ulimits(&self, id: &str) -> bool {
+        let limits = format!("/proc/{}/limits", self.pid(id).await);
+        let limits = std::fs::read_to_string(limits).expect("read the program's limits");
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let found: Vec<_> = files.unwrap_or_default().split_whitespace().take(2).collect();
+        found == [ULIMIT.soft.to_string(), ULIMIT.hard.to_string()]
+    }
+
     async fn exit(&self, id: &str) {
-        let task = self.runtime.client().find_task(id).await.expect("containerd answers");
-        let pid = i32::try_from(task.expect("it runs").pid).expect("a pid");
+        let pid = i32::try_from(self.pid(id).await).expect("a pid");
         kill(Pid::from_raw(pid), Signal::SIGUSR1).expect("tell the program to end");
     }
 

@@ -5,8 +5,8 @@
 
 use super::Act;
 use super::Act::{
-    Adopt, Create, Detach, Exit, Look, LoseRecord, PowerCut, Release, Remove, RemoveSandbox, RemoveSlice,
-    RestartRuntime, Sandbox, Slice, Start, Stop, StopSandbox,
+    Adopt, Amend, Create, Detach, Exit, HasUlimits, Look, LoseRecord, PowerCut, Release, Remove,
+    RemoveSandbox, RemoveSlice, RestartRuntime, Sandbox, Slice, Start, Stop, StopSandbox,
 };
 use super::By::{Charter, Order};
 
@@ -70,6 +70,19 @@ pub const CASES: &[Case] = &[
             (remove(1), OK),
             (Start(2), OK),
             (Look, "slice; sandbox 1 ready live; app 2 running live on disk 1; disk 1 started 2"),
+        ],
+    },
+    Case {
+        name: "what is amended between making and starting is what the program gets",
+        steps: &[
+            (HasUlimits(1), "no"),
+            (Amend(1), OK),
+            (HasUlimits(1), "no"),
+            (SECOND, OK),
+            (Amend(2), OK),
+            (Amend(2), OK),
+            (Start(2), OK),
+            (HasUlimits(2), "yes"),
         ],
     },
     Case {
@@ -169,6 +182,7 @@ pub const CASES: &[Case] = &[
             ),
             (Exit(1), OK),
             (HAND_ON, OK),
+            (Amend(2), OK),
             (RestartRuntime, OK),
             (
                 Look,
@@ -176,6 +190,7 @@ pub const CASES: &[Case] = &[
                  disk 1 started 1; disk 2 started 0",
             ),
             (Start(2), OK),
+            (HasUlimits(2), "yes"),
         ],
     },
     Case {

@@ -287,7 +287,11 @@ impl Runtime for FakeRuntime {
     ) -> Result<(), RuntimeError> {
         let said = format!("amend {}", self.label(id));
         self.at(Call::AmendSpec, || {
-            self.act_on(Call::AmendSpec, &said, |world| world.container(id).amended = true)
+            self.act_on(Call::AmendSpec, &said, |world| {
+                // Of what was started already, only the record changes.
+                let container = world.container(id);
+                container.amended |= container.cri == CriState::Created;
+            })
         })
         .await
     }

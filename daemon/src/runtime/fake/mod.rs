@@ -4,6 +4,8 @@
 //! doing nothing; records vanish from CRI and stay in containerd; calls fail before or after their effect, or succeed
 //! without one, as [`FakeRuntime::trouble`] programs them. Life and death go through the same pure functions as in
 //! the real one. What must never happen is written down as it happens: see [`FakeRuntime::violations`].
+//!
+//! That the real thing is so is no belief: both are held to [`super::cases`].
 
 mod crashes;
 mod effects;
@@ -204,6 +206,11 @@ impl FakeRuntime {
     /// What the programs of all attempts wrote to a disk: each start appends the container's id.
     pub fn written(&self, key: &str) -> Option<Vec<String>> {
         self.world().disks.get(key).cloned()
+    }
+
+    /// Whether a container's spec was amended before it was started.
+    pub fn is_amended(&self, id: &str) -> bool {
+        self.world().container(id).amended
     }
 
     /// How many sandboxes, containers and slices the runtime has, dead ones included.

@@ -1,6 +1,6 @@
 //! The fake as ground of the cases.
 
-use super::{CASES, Clerk, Ground, Player};
+use super::{CASES, Clerk, Ground, Player, spec};
 use crate::runtime::fake::{self, FakeRuntime};
 use std::time::Duration;
 
@@ -18,6 +18,10 @@ impl Ground for FakeRuntime {
 
     async fn starts(&self, key: &str) -> Option<usize> {
         self.written(key).map(|written| written.len())
+    }
+
+    async fn has_ulimits(&self, id: &str) -> bool {
+        self.is_amended(id)
     }
 
     async fn faults(&self) -> Vec<String> {
@@ -43,11 +47,12 @@ impl Ground for FakeRuntime {
 
 #[tokio::test]
 async fn the_fake_is_as_the_table_has_it() {
+    let image = &fake::container_spec("app").image;
     let folder = tempfile::tempdir().unwrap();
-    let clerk = Clerk::new(folder.path(), fake::spec("web")).await;
+    let clerk = Clerk::new(folder.path(), spec(image)).await;
     let fake = FakeRuntime::new();
     fake.linger();
-    fake.publish(&fake::container_spec("app").image, &fake::digest('a'));
+    fake.publish(image, &fake::digest('a'));
     let mut player = Player::new(&fake, &clerk).await;
     for case in CASES {
         assert_eq!(player.play(case).await, [], "{}", case.name);
