@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// List the points at which a test can let this program end
+    #[cfg(feature = "crash-points")]
+    CrashPoints,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod clock;
 pub mod config;
+pub mod crash_point;
 pub mod disk;
 pub mod host;
 pub mod join_command;
@@ -23,5 +24,7 @@ pub mod reports;
 pub mod runtime;
 pub mod serve;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
+#[allow(clippy::unwrap_used, reason = "for tests only")]
+#[cfg_attr(not(test), allow(dead_code, reason = "the runtime's cases need half of it"))]
 mod testing;

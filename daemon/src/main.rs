@@ -52,6 +52,11 @@ fn work(cli: Cli) -> anyhow::Result<()> {
             cli::config(&command, &config);
             Ok(())
         }
+        #[cfg(feature = "crash-points")]
+        Command::CrashPoints => {
+            berthd::crash_point::points().for_each(|point| println!("{point}"));
+            Ok(())
+        }
     }
 }
 

@@ -28,6 +28,12 @@ pub(crate) enum Drill {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Hold the runtime of a suite's host to the cases that the agent's tests lean on.
+    Runtime {
+        /// Which release of Debian: bookworm, trixie or forky.
+        #[arg(long, default_value = "trixie")]
+        suite: String,
+    },
 }
 
 impl Drill {
@@ -36,13 +42,23 @@ impl Drill {
         match self {
             Self::Reboot { pods } => words(&[&"reboot", &"--pods", pods]),
             Self::Power { count, seed } => words(&[&"power", &"--count", count, &"--seed", seed]),
+            Self::Runtime { suite } => words(&[&"runtime", &"--suite", suite]),
         }
     }
 }
 
-/// Builds what a drill needs, runs it, and takes its lab down whatever came of it.
+/// Builds what a drill needs, and runs it.
 pub(crate) fn run(root: &Path, drill: &Drill) -> Result<()> {
     e2e::prepare(root)?;
+    match drill {
+        Drill::Runtime { .. } => e2e::build_test_programs(root)?,
+        Drill::Reboot { .. } | Drill::Power { .. } => {}
+    }
+    play(root, drill)
+}
+
+/// Runs a drill, and takes its lab down whatever came of it.
+pub(crate) fn play(root: &Path, drill: &Drill) -> Result<()> {
     let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
     down()?;
     let words = drill.words();

@@ -1,9 +1,10 @@
 //! The cases in virtual hosts, and the demo: packages are built, and everything else happens in `tests/e2e`.
 
 use crate::run::{cargo, stage, succeed};
-use crate::{lab, package, prereqs};
-use anyhow::Result;
+use crate::{drill, lab, package, prereqs};
+use anyhow::{Context, Result};
 use std::path::Path;
+use std::process::Command;
 
 /// The lab that the cases share.
 const LAB: &str = "e2e";
@@ -11,6 +12,7 @@ const LAB: &str = "e2e";
 /// Runs every case in virtual hosts, and takes them down whatever came of it.
 pub(crate) fn test(root: &Path) -> Result<()> {
     prepare(root)?;
+    stage("programs for the cases", || build_test_programs(root))?;
     let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
     down()?;
     let result = stage("cases in virtual hosts", || {
@@ -29,6 +31,32 @@ pub(crate) fn demo(root: &Path) -> Result<()> {
         cargo(root).args(["run", "--quiet", "--locked", "--package", "berth-e2e", "--bin", "berth-demo"]),
         "demo",
     )
+}
+
+/// Programs for virtual hosts that no package has, apart from every other build so that nobody takes them for the real
+/// ones: the agent that dies where it is told, and the agent's own cases for the runtime. Unoptimized, since everything
+/// beneath them is there from the unit tests; stripped, since they go over ssh.
+pub(crate) fn build_test_programs(root: &Path) -> Result<()> {
+    let agent = ["build", "--quiet", "--locked", "--package", "berthd", "--bin", "berthd"];
+    let mut build = cargo(root);
+    build.args(agent).args(["--example", "runtime_cases", "--features", "crash-points,fake"]);
+    succeed(&mut build, "build the cases' programs")?;
+    let (folder, built) = (root.join("target/e2e"), lab::target(root).join("debug"));
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    for (from, to) in [("berthd", "berthd-crash-points"), ("examples/runtime_cases", "runtime-cases")] {
+        let mut strip = Command::new("strip");
+        strip.arg("-o").arg(folder.join(to)).arg(built.join(from));
+        succeed(&mut strip, &format!("strip {to}"))?;
+    }
+    // What is left under the usual name is the usual program.
+    succeed(cargo(root).args(agent), "build berthd")
+}
+
+/// Holds the runtimes of other suites to the cases that the tests hold the usual one to.
+pub(crate) fn other_suites(root: &Path) -> Result<()> {
+    ["bookworm", "forky"]
+        .into_iter()
+        .try_for_each(|suite| drill::play(root, &drill::Drill::Runtime { suite: suite.to_owned() }))
 }
 
 pub(crate) fn prepare(root: &Path) -> Result<()> {

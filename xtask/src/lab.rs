@@ -3,7 +3,7 @@
 use crate::prereqs;
 use crate::run::{cargo, succeed};
 use anyhow::Result;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs the lab's own program.
@@ -13,9 +13,12 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
 }
 
 /// Builds the lab's program; answers where it is.
-pub(crate) fn program(root: &Path) -> Result<std::path::PathBuf> {
+pub(crate) fn program(root: &Path) -> Result<PathBuf> {
     succeed(cargo(root).args(["build", "--quiet", "--package", "berth-lab"]), "build the lab")?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
-    Ok(target.join("debug/berth-lab"))
+    Ok(target(root).join("debug/berth-lab"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }

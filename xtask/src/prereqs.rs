@@ -10,6 +10,7 @@ pub(crate) type Need = (&'static str, &'static str);
 pub(crate) const BUILD: &[Need] = &[
     ("gcc", "links programs, and compiles SQLite and the TLS library"),
     ("libc6-dev", "is what programs link with"),
+    ("binutils", "strips programs that go into virtual hosts"),
     ("protobuf-compiler", "compiles the runtime's protocol files"),
     ("libprotobuf-dev", "has the well-known protocol types"),
     ("pkg-config", "finds libraries"),

@@ -4,6 +4,7 @@ use super::book::{Book, Write};
 use super::desk::LedgerError;
 use super::entry::{Attachment, AttachmentKey, KEPT_TENURES, Tenure};
 use super::handle::Ledger;
+use crate::crash_point::Deed;
 use berth_model::{AddressGrant, Incarnation, PodId};
 use std::collections::BTreeSet;
 
@@ -73,7 +74,8 @@ impl Ledger {
             let known = desk.read(|book| book.attachments.contains_key(&attachment.key));
             if !known {
                 let addresses = grant.addresses.iter().map(|grant| grant.address.address()).collect();
-                desk.commit(vec![Write::Attachment(Attachment { addresses, ..attachment })])?;
+                let noted = vec![Write::Attachment(Attachment { addresses, ..attachment })];
+                desk.commit(Deed::NoteAttachment, noted)?;
             }
             Ok(grant)
         })
@@ -85,7 +87,11 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn detach(&self, keys: BTreeSet<AttachmentKey>, at_ms: u64) -> Result<(), LedgerError> {
-        self.run(move |desk| desk.commit(desk.read(|book| endings(book, &keys, at_ms)))).await?
+        self.run(move |desk| {
+            let endings = desk.read(|book| endings(book, &keys, at_ms));
+            desk.commit(Deed::NoteDetachment, endings)
+        })
+        .await?
     }
 }
 

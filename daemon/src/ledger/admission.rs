@@ -5,6 +5,7 @@ use super::desk::{Desk, LedgerError};
 use super::entry::{Ended, OrderEntry};
 use super::handle::{Ledger, Moment};
 use super::outcomes::{MAX_PENDING_ORDERS, forgotten};
+use crate::crash_point::Deed;
 use berth_model::{Failure, OrderId, Outcome, Refusal};
 use berth_plan::{Accepted, Admission, Change, HostView, Known, LedgerView, admit};
 use berth_proto::Addressed;
@@ -63,7 +64,7 @@ impl Desk {
             deadline_at_ms,
             ended: None,
         })));
-        self.commit(writes)?;
+        self.commit(Deed::NoteAcceptance, writes)?;
         Ok(Answer::Accepted)
     }
 }

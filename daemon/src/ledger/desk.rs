@@ -3,6 +3,7 @@
 
 use super::book::{Book, Write};
 use super::store::{CommitError, Store};
+use crate::crash_point::Deed;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
@@ -42,14 +43,14 @@ impl Desk {
     }
 
     /// Writes all of it durably and shows it to readers, or neither.
-    pub(super) fn commit(&mut self, writes: Vec<Write>) -> Result<(), LedgerError> {
+    pub(super) fn commit(&mut self, deed: Deed, writes: Vec<Write>) -> Result<(), LedgerError> {
         if writes.is_empty() {
             return Ok(());
         }
         if let Some(reason) = self.failed.borrow().clone() {
             return Err(LedgerError::Stopped(reason));
         }
-        self.store.commit(&writes).map_err(|error| self.explain(&error))?;
+        self.store.commit(deed, &writes).map_err(|error| self.explain(&error))?;
         self.book.write().unwrap_or_else(PoisonError::into_inner).apply(writes);
         self.version.send_modify(|version| *version += 1);
         Ok(())

@@ -4,6 +4,7 @@ use super::book::{Book, Write};
 use super::desk::{Desk, Job, LedgerError};
 use super::entry::OrderEntry;
 use super::store::{CommitError, OpenError, Store};
+use crate::crash_point::Deed;
 use crate::{clock, node};
 use berth_model::{NodeName, PodId};
 use berth_plan::{OpenOrder, PodRecord, booted};
@@ -163,14 +164,14 @@ fn begin(store: &mut Store, book: &mut Book, path: &Path, boot: &Boot, now: Mome
         };
         writes.push(Write::Pod(Box::new(record)));
     }
-    store.commit(&writes).map_err(|error| match error {
+    store.commit(Deed::NoteBoot, &writes).map_err(|error| match error {
         CommitError::Undone(source) | CommitError::Unknown(source) => opening(source),
         #[cfg(test)]
         CommitError::Crash => OpenError::Thread(std::io::ErrorKind::Interrupted.into()),
     })?;
     book.apply(writes);
     // Last: if the process ends before, it is all done again.
-    store.set_meta("boot_id", &boot.boot_id).map_err(opening)
+    Deed::NoteBootId.between_now(|| store.set_meta("boot_id", &boot.boot_id)).map_err(opening)
 }
 
 fn postponed(record: PodRecord, deadline_at_ms: u64) -> PodRecord {

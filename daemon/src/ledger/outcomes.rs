@@ -4,6 +4,7 @@ use super::book::{Book, Write};
 use super::desk::{Desk, LedgerError};
 use super::entry::{Ended, OrderEntry};
 use super::handle::{Ledger, Moment};
+use crate::crash_point::Deed;
 use berth_model::{OrderId, Outcome};
 
 /// Most outcomes that are kept after upstream has confirmed them; a redelivered order is answered from them.
@@ -22,7 +23,8 @@ impl Ledger {
     pub async fn finish(&self, id: OrderId, outcome: Outcome, now: Moment) -> Result<(), LedgerError> {
         self.run(move |desk| {
             let open = desk.read(|book| book.orders.get(&id).filter(|entry| entry.ended.is_none()).cloned());
-            desk.commit(open.map(|entry| end(entry, outcome, now)).into_iter().collect())
+            let ended = open.map(|entry| end(entry, outcome, now));
+            desk.commit(Deed::NoteOutcome, ended.into_iter().collect())
         })
         .await?
     }
@@ -55,7 +57,7 @@ impl Desk {
         };
         let mut writes = self.read(seen);
         writes.extend(self.read(|book| forgotten(book, now.epoch_ms)));
-        self.commit(writes)
+        self.commit(Deed::NoteConfirmation, writes)
     }
 }
 

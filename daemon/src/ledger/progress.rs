@@ -5,6 +5,7 @@ use super::book::Write;
 use super::desk::{Desk, LedgerError};
 use super::handle::{Ledger, Moment};
 use super::outcomes::end;
+use crate::crash_point::Deed;
 use berth_model::{Failure, OrderId};
 use berth_plan::{Concluded, Effect, Observed, PodRecord, Step};
 use std::sync::Arc;
@@ -41,7 +42,9 @@ impl Ledger {
         };
         let look = look.clone();
         self.run(move |desk| match desk.is_current(&look.record) {
-            true => desk.commit(vec![Write::Pod(Box::new(next))]).map(|()| Standing::Current),
+            true => {
+                desk.commit(Deed::NoteIntent, vec![Write::Pod(Box::new(next))]).map(|()| Standing::Current)
+            }
             false => Ok(Standing::Passed),
         })
         .await?
@@ -64,7 +67,8 @@ impl Ledger {
                 return Ok(Standing::Passed);
             };
             let next = berth_plan::after(&record, &look.observed, &look.step, &effect);
-            desk.commit(next.map(|next| Write::Pod(Box::new(next))).into_iter().collect())?;
+            let noted = next.map(|next| Write::Pod(Box::new(next)));
+            desk.commit(Deed::NoteEffect, noted.into_iter().collect())?;
             Ok(Standing::Current)
         })
         .await?
@@ -123,6 +127,6 @@ impl Desk {
             let entry = self.read(|book| book.orders.get(&id).cloned());
             writes.extend(entry.map(|entry| end(entry, outcome, now)));
         }
-        self.commit(writes).map(|()| true)
+        self.commit(Deed::NoteConclusion, writes).map(|()| true)
     }
 }

@@ -3,6 +3,7 @@
 use super::book::{Book, Write};
 use super::entry::AttachmentKey;
 use super::rows::{self, BadRow};
+use crate::crash_point::Deed;
 use berth_model::Term;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::fs::OpenOptions;
@@ -233,8 +234,8 @@ impl Store {
         self.connection.pragma_update_and_check(None, "max_page_count", count + pages, limit).unwrap();
     }
 
-    /// All of it durably, or nothing.
-    pub(super) fn commit(&mut self, writes: &[Write]) -> Result<(), CommitError> {
+    /// All of it durably, or nothing; `deed` is what it notes.
+    pub(super) fn commit(&mut self, deed: Deed, writes: &[Write]) -> Result<(), CommitError> {
         let transaction = self.connection.transaction().map_err(CommitError::Undone)?;
         for write in writes {
             // Dropping the transaction rolls it back.
@@ -244,7 +245,7 @@ impl Store {
         if self.crash.as_mut().is_some_and(|crash| crash(CrashPoint::BeforeCommit)) {
             return Err(CommitError::Crash);
         }
-        transaction.commit().map_err(|error| match error.sqlite_error_code() {
+        deed.between_now(|| transaction.commit()).map_err(|error| match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::DatabaseBusy) => {
                 CommitError::Undone(error)
             }

@@ -3,6 +3,7 @@
 use super::book::Write;
 use super::store::{CrashPoint, Store};
 use super::*;
+use crate::crash_point::Deed;
 use crate::report::chain;
 use crate::testing::{
     NOW, boot, evict_order, host_view, node, open, order_id, pod, pod_order, pool, pool_order, run_order,
@@ -360,7 +361,7 @@ async fn history_is_durable_and_bounded() {
     let (mut store, mut book) = Store::open(&folder.path().join("ledger.db")).unwrap();
     let tenure = |at_ms: u64| Tenure { attachment: attachment(), detached_at_ms: at_ms };
     let all: Vec<_> = (0..KEPT_TENURES as u64).map(|number| Write::Tenure(number, tenure(number))).collect();
-    store.commit(&all).unwrap();
+    store.commit(Deed::NoteEffect, &all).unwrap();
     book.attachments.insert(attachment().key, attachment());
     book.apply(all);
     let ledger = Ledger::start(store, book, Some(node())).unwrap();

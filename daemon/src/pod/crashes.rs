@@ -105,6 +105,7 @@ enum Life {
 impl<'a> Node<'a> {
     fn new(folder: &'a Path) -> Self {
         let fake = FakeRuntime::new();
+        fake.linger();
         fake.publish(&fake::container_spec("app").image, &fake::digest('a'));
         fake.publish(&next_image(), &fake::digest('b'));
         Self { folder, fake, boot: 1, clock_ms: 0 }
@@ -127,7 +128,7 @@ impl<'a> Node<'a> {
 
     fn pods(&self, ledger: &Ledger) -> Arc<Pods<FakeRuntime>> {
         let pace = Pace {
-            look: Duration::from_millis(20),
+            look: Duration::from_millis(4),
             retry: Duration::from_millis(2),
             retry_cap: Duration::from_millis(5),
         };

@@ -2,6 +2,7 @@
 
 use super::RuntimeError;
 use super::error::{Call, refused, transient};
+use crate::crash_point::Deed;
 use containerd_client::services::v1 as ctr;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use hyper_util::rt::TokioIo;
@@ -106,15 +107,17 @@ pub(super) struct Attempted {
     pub(super) what: String,
     pub(super) call: Call,
     pub(super) timeout: Duration,
+    /// What it does; nothing if it only looks.
+    pub(super) deed: Option<Deed>,
 }
 
 impl Attempted {
     pub(super) fn look(what: impl Into<String>) -> Self {
-        Self { what: what.into(), call: Call::Plain, timeout: LOOK_TIMEOUT }
+        Self { what: what.into(), call: Call::Plain, timeout: LOOK_TIMEOUT, deed: None }
     }
 
-    pub(super) fn record(what: impl Into<String>) -> Self {
-        Self { what: what.into(), call: Call::Plain, timeout: RECORD_TIMEOUT }
+    pub(super) fn record(deed: Deed, what: impl Into<String>) -> Self {
+        Self { what: what.into(), call: Call::Plain, timeout: RECORD_TIMEOUT, deed: Some(deed) }
     }
 
     /// Waits for the answer, or gives up in time.
@@ -125,7 +128,12 @@ impl Attempted {
         // Requests are large, and every caller up to the pod's task would carry room for one.
         let answer = Box::pin(answer);
         async move {
-            match tokio::time::timeout(self.timeout, answer).await {
+            let in_time = tokio::time::timeout(self.timeout, answer);
+            let answered = match self.deed {
+                Some(deed) => deed.between(in_time).await,
+                None => in_time.await,
+            };
+            match answered {
                 Ok(Ok(response)) => Ok(response.into_inner()),
                 Ok(Err(status)) => Err(refused(self.what, self.call, &status)),
                 Err(_) => Err(transient(self.what, format!("no answer in {} s", self.timeout.as_secs()))),

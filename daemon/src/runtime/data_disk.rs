@@ -2,6 +2,7 @@
 
 use super::RuntimeError;
 use super::error::{chain, permanent, transient};
+use crate::crash_point::Deed;
 use crate::disk::{DeviceDisk, DiskError, Disks, Fault, Left};
 use berth_model::{Access, ContainerSpec, DataDisk, DiskName, DiskSource, PodId, PodSpec};
 use berth_plan::DiskState;
@@ -38,12 +39,12 @@ pub(super) fn look(
 /// Makes the spec's data disks.
 pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), RuntimeError> {
     spec.disks.iter().try_for_each(|disk| {
-        let made = match &disk.source {
+        let made = Deed::MakeDataDisk.between_now(|| match &disk.source {
             DiskSource::Directory { size } => disks.ensure_directory(pod, &disk.name, *size),
             DiskSource::Device { id, filesystem } => {
                 disks.ensure_device(DeviceDisk { pod, disk: &disk.name, id, filesystem: *filesystem })
             }
-        };
+        });
         made.map_err(|error| told(format!("make data disk {} of {pod}", disk.name), &error))
     })
 }
@@ -51,7 +52,9 @@ pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), R
 /// Gives data disks up; what is in directories is removed later.
 pub(super) fn give_up(disks: &Disks, pod: &PodId, names: &BTreeSet<DiskName>) -> Result<(), RuntimeError> {
     names.iter().try_for_each(|name| {
-        let given_up = disks.give_up_device(pod, name).and_then(|()| disks.give_up_directory(pod, name));
+        let given_up = Deed::GiveUpDataDisk.between_now(|| {
+            disks.give_up_device(pod, name).and_then(|()| disks.give_up_directory(pod, name))
+        });
         given_up.map_err(|error| told(format!("give up data disk {name} of {pod}"), &error))
     })
 }
@@ -60,13 +63,14 @@ pub(super) fn give_up(disks: &Disks, pod: &PodId, names: &BTreeSet<DiskName>) ->
 /// containers' system disks.
 pub(super) fn sweep(disks: &Disks, containerd: &Path) {
     let emptied = loop {
-        match disks.empty_trash(TRASH_BUDGET) {
+        match Deed::EmptyTrash.between_now(|| disks.empty_trash(TRASH_BUDGET)) {
             Ok(Left::Something) => {}
             Ok(Left::Nothing) => break Ok(()),
             Err(error) => break Err(error),
         }
     };
-    if let Err(error) = emptied.and_then(|()| disks.free_system_projects(containerd)) {
+    let free = || Deed::FreeProjects.between_now(|| disks.free_system_projects(containerd));
+    if let Err(error) = emptied.and_then(|()| free()) {
         tracing::warn!(error = chain(&error), "not everything that was given up is removed yet");
     }
 }

@@ -10,6 +10,7 @@ use super::error::{permanent, transient};
 use super::identity::{DISK_POD, GC_ROOT, Tag, pod_filter};
 use super::kernel::{KernelRoots, mounted_rootfs};
 use super::{DeathProof, RuntimeError};
+use crate::crash_point::Deed;
 use berth_model::PodId;
 use std::collections::HashMap;
 
@@ -41,7 +42,7 @@ pub(super) async fn adopt(
         detach_from(client, roots, Detachment { proof, from_id, key, instead: &fresh }).await?;
     }
     if heir.disk_key() != Some(key) {
-        client.set_disk_key(to_id, key).await?;
+        client.set_disk_key(Deed::AttachDisk, to_id, key).await?;
     }
     expect_key(client, to_id, key).await?;
     if from.is_none() {
@@ -134,7 +135,7 @@ async fn detach_from(
     if holder.disk_key() != Some(key) {
         return Ok(());
     }
-    client.set_disk_key(from_id, instead).await?;
+    client.set_disk_key(Deed::DetachDisk, from_id, instead).await?;
     let holder = find(client, from_id).await?;
     match holder.disk_key() {
         Some(named) if named == key => Err(transient(what(), "the record still names it")),

@@ -3,6 +3,7 @@
 use super::RuntimeError;
 use super::error::{permanent, transient};
 use super::identity::pod_hash;
+use crate::crash_point::Deed;
 use berth_model::{PodId, PodSpec};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +29,8 @@ impl PodFiles {
     pub(super) async fn write_hosts(&self, spec: &PodSpec) -> Result<(), RuntimeError> {
         let (path, text) = (self.hosts(), hosts_text(spec));
         let what = format!("write {}", path.display());
-        let written = tokio::task::spawn_blocking(move || replace(&path, &text)).await;
+        let written =
+            Deed::WriteHosts.between(tokio::task::spawn_blocking(move || replace(&path, &text))).await;
         written.map_err(|error| transient(&what, error))?.map_err(|error| transient(&what, error))
     }
 
@@ -42,7 +44,7 @@ impl PodFiles {
 
     /// Removes the pod's folder, if it is there.
     pub(super) async fn remove(&self) -> Result<(), RuntimeError> {
-        match tokio::fs::remove_dir_all(&self.folder).await {
+        match Deed::RemoveFiles.between(tokio::fs::remove_dir_all(&self.folder)).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(permanent(format!("remove {}", self.folder.display()), error))
             }

@@ -7,6 +7,7 @@ use super::client::Client;
 use super::containerd::Image;
 use super::error::{permanent, transient};
 use super::{CONTAINERD_ROOT, RuntimeError};
+use crate::crash_point::Deed;
 use berth_model::{Digest, ImageName};
 use berth_plan::ImageState;
 use nix::unistd::syncfs;
@@ -154,7 +155,7 @@ async fn keep(client: &Client, pinned: &ImageName) -> Result<(), RuntimeError> {
 async fn flush() -> Result<(), RuntimeError> {
     let flushed =
         tokio::task::spawn_blocking(|| syncfs(File::open(CONTAINERD_ROOT)?).map_err(io::Error::from));
-    let flushed = flushed.await.map_err(io::Error::other).flatten();
+    let flushed = Deed::FlushImages.between(flushed).await.map_err(io::Error::other).flatten();
     flushed.map_err(|error| transient(format!("flush {CONTAINERD_ROOT}"), error))
 }
 

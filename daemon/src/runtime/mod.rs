@@ -3,6 +3,8 @@
 //! [`Runtime`] is what a pod's task needs; [`crate::pod`] owns the trait's meaning, the real one here talks CRI and
 //! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod cases;
 mod client;
 mod cni_cache;
 mod containerd;

@@ -21,6 +21,7 @@ use super::{
     DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image, pause, prlimit, rlimits,
     status, system_disk,
 };
+use crate::crash_point::Deed;
 use crate::disk::Disks;
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
@@ -158,7 +159,7 @@ impl ContainerdRuntime {
         PodFiles::new(&self.inner.paths.state, pod)
     }
 
-    async fn snapshotter(&self) -> Result<&str, RuntimeError> {
+    pub(super) async fn snapshotter(&self) -> Result<&str, RuntimeError> {
         let ask = || async {
             let told = self.client().snapshotter().await?;
             Ok(told.unwrap_or_else(|| DEFAULT_SNAPSHOTTER.to_owned()))
@@ -252,7 +253,8 @@ impl ContainerdRuntime {
         let (folder, id) = (self.inner.paths.cni_results.clone(), sandbox_id.to_owned());
         let forgotten = self.blocking(move |_| {
             let what = || format!("look through {} for sandbox {id}", folder.display());
-            cni_cache::forget_broken(&folder, &id).map_err(|error| transient(what(), error))
+            let forget = || cni_cache::forget_broken(&folder, &id);
+            Deed::ForgetNetwork.between_now(forget).map_err(|error| transient(what(), error))
         });
         forgotten.await
     }
@@ -353,7 +355,7 @@ impl Runtime for ContainerdRuntime {
         self.inner.systemd.ensure_slice(&slice_name(&ordered.pod), &plan.properties).await?;
         self.blocking(move |roots| {
             controls::enable_inside(roots, &target)?;
-            target.settle(roots, &plan)
+            Deed::WriteControls.between_now(|| target.settle(roots, &plan))
         })
         .await
     }
@@ -468,8 +470,8 @@ impl Runtime for ContainerdRuntime {
         let ulimits = prlimit::ulimits_to_set(ordered, container).map(<[_]>::to_vec).unwrap_or_default();
         let scope = scope_path(&ordered.pod, id);
         self.blocking(move |roots| {
-            target.settle(roots, &plan)?;
-            prlimit::set(roots, &scope, &ulimits)
+            Deed::WriteControls.between_now(|| target.settle(roots, &plan))?;
+            Deed::SetUlimits.between_now(|| prlimit::set(roots, &scope, &ulimits))
         })
         .await
     }

@@ -5,6 +5,7 @@ use super::client::Client;
 use super::containerd::{Record, SnapshotMount};
 use super::data_disk::told;
 use super::error::{permanent, transient};
+use crate::crash_point::Deed;
 use crate::disk::{Disks, SystemDisk};
 use berth_model::Bytes;
 use std::path::PathBuf;
@@ -33,7 +34,8 @@ pub(super) async fn hold(
     let Some(disk) = find(client, container, size).await? else {
         return Ok(());
     };
-    work(disks, container, move |disks| disks.limit_system_disk(&disk, size)).await
+    let hold = move |disks: &Disks| disks.limit_system_disk(&disk, size);
+    Deed::HoldSystemDisk.between(work(disks, container, hold)).await
 }
 
 async fn work<T: Send + 'static>(

@@ -5,6 +5,7 @@
 
 use super::RuntimeError;
 use super::error::{chain, permanent, transient};
+use crate::crash_point::Deed;
 use berth_cgroup::{PropertyValue, UnitProperty};
 use std::future::Future;
 use std::time::Duration;
@@ -53,11 +54,11 @@ impl Systemd {
         let description = ("Description".to_owned(), text(&what, "Pod of Berth")?);
         let mut values = to_bus(&what, properties)?;
         values.push(description);
-        self.call(&what, async |manager: ManagerProxy<'_>| {
+        let start = self.call(&what, async |manager: ManagerProxy<'_>| {
             let mode = "replace".to_owned();
             manager.start_transient_unit(name.to_owned(), mode, values.clone(), Vec::new()).await
-        })
-        .await?;
+        });
+        Deed::StartSlice.between(start).await?;
         self.await_state(name, &what, |state| state == UnitState::Active).await
     }
 
@@ -67,10 +68,10 @@ impl Systemd {
             return Ok(());
         }
         let what = format!("start {name}");
-        self.call(&what, async |manager: ManagerProxy<'_>| {
+        let start = self.call(&what, async |manager: ManagerProxy<'_>| {
             manager.start_unit(name.to_owned(), "replace".to_owned()).await
-        })
-        .await?;
+        });
+        Deed::StartSlice.between(start).await?;
         self.await_state(name, &what, |state| state == UnitState::Active).await
     }
 
@@ -82,20 +83,20 @@ impl Systemd {
     ) -> Result<(), RuntimeError> {
         let what = format!("set properties of {name}");
         let values = to_bus(&what, properties)?;
-        self.call(&what, async |manager: ManagerProxy<'_>| {
+        let set = self.call(&what, async |manager: ManagerProxy<'_>| {
             manager.set_unit_properties(name.to_owned(), true, values.clone()).await
-        })
-        .await
+        });
+        Deed::SetProperties.between(set).await
     }
 
     /// Stops a unit and all that is in it, and forgets it. One that is not there is stopped.
     pub(super) async fn stop(&self, name: &str) -> Result<(), RuntimeError> {
         let what = format!("stop {name}");
         if matches!(self.state(name).await?, UnitState::Active | UnitState::Changing) {
-            self.call(&what, async |manager: ManagerProxy<'_>| {
+            let stop = self.call(&what, async |manager: ManagerProxy<'_>| {
                 absent_is_fine(manager.stop_unit(name.to_owned(), "replace".to_owned()).await.map(drop))
-            })
-            .await?;
+            });
+            Deed::StopSlice.between(stop).await?;
         }
         let ended = |state| matches!(state, UnitState::Inactive | UnitState::Failed);
         self.await_state(name, &what, ended).await?;

@@ -70,6 +70,19 @@ impl Footprint {
         &self.kinds[kind]
     }
 
+    /// How many of each kind are here and were not in `earlier`; kinds of which there are none are left out.
+    pub fn counts_beyond(&self, earlier: &Self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for (kind, names) in &self.kinds {
+            let had = earlier.kinds.get(*kind);
+            let new = names.iter().filter(|name| !had.is_some_and(|had| had.contains(*name))).count();
+            if new > 0 {
+                counts.insert(*kind, new);
+            }
+        }
+        counts
+    }
+
     /// What is here and was not in `earlier`, each as `kind name`.
     pub fn beyond(&self, earlier: &Self) -> Vec<String> {
         let new = |(kind, names): (&&'static str, &BTreeSet<String>)| {
@@ -89,6 +102,7 @@ mod tests {
         let before = Footprint::parse("= container\na\n= shim\n= mount\n/run/netns/x\n").unwrap();
         let after = Footprint::parse("= container\na\nb\n= shim\ns\n= mount\n").unwrap();
         assert_eq!(after.beyond(&before), ["container b", "shim s"]);
+        assert_eq!(after.counts_beyond(&before), BTreeMap::from([("container", 1), ("shim", 1)]));
         assert_eq!(before.beyond(&after), ["mount /run/netns/x"]);
         assert_eq!(before.kind("container").len(), 1);
         assert!(Footprint::parse("stray\n").is_err());

@@ -6,6 +6,7 @@
 //! Nothing of Berth's inside is linked here: cases know its commands and their JSON.
 #![forbid(unsafe_code)]
 
+mod crash_points;
 pub mod demo;
 pub mod drill;
 mod fleet;
@@ -13,9 +14,12 @@ mod footprint;
 mod kernel;
 mod manifest;
 mod redact;
+mod runtime_cases;
 
+pub use crash_points::{CrashPoints, Death};
 pub use fleet::{Fleet, FleetSpec, package};
 pub use footprint::Footprint;
 pub use kernel::{Kernel, PodProcess};
 pub use manifest::{REGISTRY_IMAGES, image};
 pub use redact::redact;
+pub use runtime_cases::{hold_suite_to_cases, hold_to_cases};

@@ -1,5 +1,6 @@
 //! Container records.
 
+use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, in_namespace};
 use crate::runtime::error::permanent;
@@ -61,10 +62,15 @@ impl Client {
         Ok(answer.and_then(|answer| answer.container).map(Record))
     }
 
-    /// Makes a container name another snapshot, or none.
-    pub(in crate::runtime) async fn set_disk_key(&self, id: &str, key: &str) -> Result<Record, RuntimeError> {
+    /// Makes a container name another snapshot, or none; `deed` is what comes of it.
+    pub(in crate::runtime) async fn set_disk_key(
+        &self,
+        deed: Deed,
+        id: &str,
+        key: &str,
+    ) -> Result<Record, RuntimeError> {
         let change = Container { id: id.to_owned(), snapshot_key: key.to_owned(), ..Container::default() };
-        self.update_record(change, "snapshotkey").await
+        self.update_record(deed, change, "snapshotkey").await
     }
 
     /// Replaces a container's OCI specification.
@@ -76,23 +82,28 @@ impl Client {
         let type_url = record.0.spec.as_ref().map(|spec| spec.type_url.clone()).unwrap_or_default();
         let spec = Any { type_url, value: spec.to_string().into_bytes() };
         let change = Container { id: record.0.id.clone(), spec: Some(spec), ..Container::default() };
-        self.update_record(change, "spec").await
+        self.update_record(Deed::AmendSpec, change, "spec").await
     }
 
-    async fn update_record(&self, change: Container, field: &str) -> Result<Record, RuntimeError> {
+    async fn update_record(
+        &self,
+        deed: Deed,
+        change: Container,
+        field: &str,
+    ) -> Result<Record, RuntimeError> {
         let what = format!("write {field} of container {}", change.id);
         let request = in_namespace(UpdateContainerRequest {
             container: Some(change),
             update_mask: Some(FieldMask { paths: vec![field.to_owned()] }),
         });
-        let answer = Attempted::record(&what).run(self.containers().update(request)).await?;
+        let answer = Attempted::record(deed, &what).run(self.containers().update(request)).await?;
         answer.container.map(Record).ok_or_else(|| permanent(what, "containerd answered without a container"))
     }
 
     /// Deletes a record; one that is gone is deleted.
     pub(in crate::runtime) async fn delete_record(&self, id: &str) -> Result<(), RuntimeError> {
         let request = in_namespace(DeleteContainerRequest { id: id.to_owned() });
-        Attempted::record(format!("delete containerd's container {id}"))
+        Attempted::record(Deed::DeleteRecord, format!("delete containerd's container {id}"))
             .find(self.containers().delete(request))
             .await
             .map(drop)

@@ -1,5 +1,6 @@
 //! Writing blobs into the content store, held by a lease until something refers to them.
 
+use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, RECORD_TIMEOUT, in_namespace};
 use crate::runtime::error::{Call, refused, transient};
@@ -63,13 +64,19 @@ impl Client {
     pub(in crate::runtime) async fn take_lease(&self, id: &str, expiry: String) -> Result<(), RuntimeError> {
         let labels = HashMap::from([(LEASE_EXPIRY.to_owned(), expiry)]);
         let request = in_namespace(CreateRequest { id: id.to_owned(), labels });
-        Attempted::record(format!("take lease {id}")).run(self.leases().create(request)).await.map(drop)
+        Attempted::record(Deed::TakeLease, format!("take lease {id}"))
+            .run(self.leases().create(request))
+            .await
+            .map(drop)
     }
 
     /// Gives a lease back; one that has ended is given back.
     pub(in crate::runtime) async fn end_lease(&self, id: &str) -> Result<(), RuntimeError> {
         let request = in_namespace(DeleteRequest { id: id.to_owned(), sync: false });
-        Attempted::record(format!("end lease {id}")).find(self.leases().delete(request)).await.map(drop)
+        Attempted::record(Deed::EndLease, format!("end lease {id}"))
+            .find(self.leases().delete(request))
+            .await
+            .map(drop)
     }
 
     /// Writes a blob under a lease; one that is there already is written.
@@ -83,7 +90,7 @@ impl Client {
             while answers.message().await?.is_some() {}
             Ok::<_, Status>(())
         };
-        match tokio::time::timeout(RECORD_TIMEOUT, write).await {
+        match Deed::WriteBlob.between(tokio::time::timeout(RECORD_TIMEOUT, write)).await {
             Ok(Ok(())) => Ok(()),
             // Whoever wrote it may not have said what it refers to.
             Ok(Err(status)) if status.code() == Code::AlreadyExists => self.label_blob(blob).await,
@@ -100,7 +107,7 @@ impl Client {
         let info = Info { digest: blob.digest.clone(), labels: blob.labels.clone(), ..Info::default() };
         let request =
             in_namespace(UpdateRequest { info: Some(info), update_mask: Some(FieldMask { paths }) });
-        Attempted::record(format!("label blob {}", blob.digest))
+        Attempted::record(Deed::LabelBlob, format!("label blob {}", blob.digest))
             .run(self.content().update(request))
             .await
             .map(drop)

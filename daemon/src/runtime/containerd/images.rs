@@ -1,5 +1,6 @@
 //! Image records: names for manifests in the content store.
 
+use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, in_namespace};
 use containerd_client::services::v1::{
@@ -66,10 +67,10 @@ impl Client {
                 update_mask: Some(FieldMask { paths }),
                 source_date_epoch: None,
             });
-            Attempted::record(what).run(self.images().update(request)).await.map(drop)
+            Attempted::record(Deed::NameImage, what).run(self.images().update(request)).await.map(drop)
         } else {
             let request = in_namespace(CreateImageRequest { image: Some(image), source_date_epoch: None });
-            Attempted::record(what).run(self.images().create(request)).await.map(drop)
+            Attempted::record(Deed::NameImage, what).run(self.images().create(request)).await.map(drop)
         }
     }
 
@@ -85,7 +86,7 @@ impl Client {
             update_mask: Some(FieldMask { paths }),
             source_date_epoch: None,
         });
-        Attempted::record(format!("pin image {}", image.name))
+        Attempted::record(Deed::PinImage, format!("pin image {}", image.name))
             .run(self.images().update(request))
             .await
             .map(drop)

@@ -1,5 +1,6 @@
 //! Snapshots: the containers' disks.
 
+use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, in_namespace};
 use containerd_client::services::v1::snapshots::{
@@ -78,7 +79,7 @@ impl Client {
             info: Some(info),
             update_mask: Some(FieldMask { paths }),
         });
-        Attempted::record(format!("label snapshot {key} of {snapshotter}"))
+        Attempted::record(Deed::LabelDisk, format!("label snapshot {key} of {snapshotter}"))
             .run(self.snapshots().update(request))
             .await
             .map(drop)
@@ -92,7 +93,7 @@ impl Client {
     ) -> Result<(), RuntimeError> {
         let request =
             in_namespace(RemoveSnapshotRequest { snapshotter: snapshotter.to_owned(), key: key.to_owned() });
-        Attempted::record(format!("remove snapshot {key} of {snapshotter}"))
+        Attempted::record(Deed::RemoveSnapshot, format!("remove snapshot {key} of {snapshotter}"))
             .find(self.snapshots().remove(request))
             .await
             .map(drop)

@@ -1,5 +1,6 @@
 //! Tasks: what runs, by containerd's word.
 
+use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, in_namespace};
 use containerd_client::services::v1::{DeleteTaskRequest, GetRequest, KillRequest, WaitRequest};
@@ -56,17 +57,25 @@ impl Client {
     pub(in crate::runtime) async fn end_task(&self, id: &str) -> Result<(), RuntimeError> {
         let container_id = id.to_owned();
         let kill = KillRequest { container_id, exec_id: String::new(), signal: SIGKILL, all: true };
-        Attempted::record(format!("kill task {id}")).find(self.tasks().kill(in_namespace(kill))).await?;
-        let wait = WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
-        Attempted { timeout: END_TIMEOUT, ..Attempted::record(format!("wait for task {id} to end")) }
-            .find(self.tasks().wait(in_namespace(wait)))
+        Attempted::record(Deed::KillTask, format!("kill task {id}"))
+            .find(self.tasks().kill(in_namespace(kill)))
             .await?;
+        let wait = WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
+        Attempted {
+            timeout: END_TIMEOUT,
+            ..Attempted::record(Deed::AwaitTask, format!("wait for task {id} to end"))
+        }
+        .find(self.tasks().wait(in_namespace(wait)))
+        .await?;
         self.delete_task(id).await
     }
 
     /// Deletes an ended task; a missing one is deleted.
     pub(in crate::runtime) async fn delete_task(&self, id: &str) -> Result<(), RuntimeError> {
         let request = in_namespace(DeleteTaskRequest { container_id: id.to_owned() });
-        Attempted::record(format!("delete task {id}")).find(self.tasks().delete(request)).await.map(drop)
+        Attempted::record(Deed::DeleteTask, format!("delete task {id}"))
+            .find(self.tasks().delete(request))
+            .await
+            .map(drop)
     }
 }

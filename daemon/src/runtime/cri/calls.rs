@@ -1,5 +1,6 @@
 //! The calls.
 
+use crate::crash_point::Deed;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent};
 use crate::runtime::{Readiness, RuntimeError};
@@ -76,12 +77,12 @@ fn image_spec(name: &str) -> Option<ImageSpec> {
     Some(ImageSpec { image: name.to_owned(), ..ImageSpec::default() })
 }
 
-fn making(what: String) -> Attempted {
-    Attempted { what, call: Call::Launch, timeout: MAKE_TIMEOUT }
+fn making(deed: Deed, what: String) -> Attempted {
+    Attempted { call: Call::Launch, timeout: MAKE_TIMEOUT, ..Attempted::record(deed, what) }
 }
 
-fn ending(what: String) -> Attempted {
-    Attempted { timeout: END_TIMEOUT, ..Attempted::record(what) }
+fn ending(deed: Deed, what: String) -> Attempted {
+    Attempted { timeout: END_TIMEOUT, ..Attempted::record(deed, what) }
 }
 
 impl Client {
@@ -123,7 +124,7 @@ impl Client {
         let name = config.metadata.as_ref().map(|data| format!("{}/{}", data.namespace, data.name));
         let what = format!("make the sandbox of {}", name.unwrap_or_default());
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        let answer = making(what).run(self.runtime().run_pod_sandbox(request)).await?;
+        let answer = making(Deed::MakeSandbox, what).run(self.runtime().run_pod_sandbox(request)).await?;
         Ok(answer.pod_sandbox_id)
     }
 
@@ -141,13 +142,16 @@ impl Client {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        let answer = making(what).run(self.runtime().create_container(request)).await?;
+        let answer = making(Deed::MakeContainer, what).run(self.runtime().create_container(request)).await?;
         Ok(answer.container_id)
     }
 
     pub(in crate::runtime) async fn start_cri_container(&self, id: &str) -> Result<(), RuntimeError> {
         let request = StartContainerRequest { container_id: id.to_owned() };
-        making(format!("start container {id}")).run(self.runtime().start_container(request)).await.map(drop)
+        making(Deed::StartContainer, format!("start container {id}"))
+            .run(self.runtime().start_container(request))
+            .await
+            .map(drop)
     }
 
     /// SIGTERM, and SIGKILL after the grace, which is rounded up to whole seconds: CRI has no finer ones.
@@ -160,7 +164,8 @@ impl Client {
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let timeout = i64::try_from(seconds).map_err(|error| permanent(&what, error))?;
         let request = StopContainerRequest { container_id: id.to_owned(), timeout };
-        let attempted = Attempted { timeout: grace + END_TIMEOUT, ..Attempted::record(what) };
+        let attempted =
+            Attempted { timeout: grace + END_TIMEOUT, ..Attempted::record(Deed::StopContainer, what) };
         attempted.run(self.runtime().stop_container(request)).await.map(drop)
     }
 
@@ -189,17 +194,26 @@ impl Client {
 
     pub(in crate::runtime) async fn remove_cri_container(&self, id: &str) -> Result<(), RuntimeError> {
         let request = RemoveContainerRequest { container_id: id.to_owned() };
-        ending(format!("remove container {id}")).run(self.runtime().remove_container(request)).await.map(drop)
+        ending(Deed::RemoveContainer, format!("remove container {id}"))
+            .run(self.runtime().remove_container(request))
+            .await
+            .map(drop)
     }
 
     pub(in crate::runtime) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let request = StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        ending(format!("stop sandbox {id}")).run(self.runtime().stop_pod_sandbox(request)).await.map(drop)
+        ending(Deed::StopSandbox, format!("stop sandbox {id}"))
+            .run(self.runtime().stop_pod_sandbox(request))
+            .await
+            .map(drop)
     }
 
     pub(in crate::runtime) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
         let request = RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        ending(format!("remove sandbox {id}")).run(self.runtime().remove_pod_sandbox(request)).await.map(drop)
+        ending(Deed::RemoveSandbox, format!("remove sandbox {id}"))
+            .run(self.runtime().remove_pod_sandbox(request))
+            .await
+            .map(drop)
     }
 
     /// What CRI believes of a container, if it has it.
@@ -236,8 +250,8 @@ impl Client {
     /// Pulls an image.
     pub(in crate::runtime) async fn pull_image(&self, name: &str) -> Result<(), RuntimeError> {
         let request = PullImageRequest { image: image_spec(name), auth: None, sandbox_config: None };
-        let attempted =
-            Attempted { what: format!("pull image {name}"), call: Call::Pull, timeout: PULL_TIMEOUT };
+        let plain = Attempted::record(Deed::PullImage, format!("pull image {name}"));
+        let attempted = Attempted { call: Call::Pull, timeout: PULL_TIMEOUT, ..plain };
         attempted.run(self.cri_images().pull_image(request)).await.map(drop)
     }
 }

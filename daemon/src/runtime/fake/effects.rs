@@ -1,6 +1,6 @@
 //! The runtime's calls, on the fake host.
 
-use super::world::{Container, Licence, Sandbox, World, to_ns};
+use super::world::{Container, Handover, Licence, Sandbox, World, to_ns};
 use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Trouble, error};
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime};
@@ -88,12 +88,12 @@ impl Runtime for FakeRuntime {
     ) -> Result<Observed, RuntimeError> {
         self.point(Call::Observe).await;
         self.course(Call::Observe)?;
-        let world = self.world();
+        let mut world = self.world();
         let now_ms = world.now_ms();
         let of_pod = |pod: &PodId| *pod == record.pod;
         let sandboxes = world.sandboxes.iter().filter(|sandbox| of_pod(&sandbox.pod));
         let containers = world.containers.iter().filter(|container| of_pod(&container.pod));
-        Ok(Observed {
+        let observed = Observed {
             sandboxes: sandboxes.map(see_sandbox).collect(),
             containers: containers.map(|container| see_container(container, now_ms)).collect(),
             images: see_images(&world, record),
@@ -101,7 +101,9 @@ impl Runtime for FakeRuntime {
             disks: see_data_disks(&world, record),
             now_ms,
             ..Observed::default()
-        })
+        };
+        world.notice_ends();
+        Ok(observed)
     }
 
     async fn status(&self, record: &PodRecord, _ordered: Option<&Ordered>, observed: &Observed) -> PodStatus {
@@ -126,13 +128,14 @@ impl Runtime for FakeRuntime {
 
     async fn prove_dead(&self, pod: &PodId, ids: BTreeSet<String>) -> Result<DeathProof, RuntimeError> {
         self.course(Call::ProveDead)?;
-        let world = self.world();
+        let mut world = self.world();
         for id in &ids {
             let container = world.find(id).map(Container::is_live);
             let sandbox = world.sandboxes.iter().find(|sandbox| sandbox.id == *id);
             let live =
                 container.unwrap_or(false) || sandbox.is_some_and(|found| found.task != TaskFact::None);
             if live {
+                world.notice_ends();
                 return Err(error::transient(format!("prove {id} dead"), "it may live"));
             }
         }
@@ -162,6 +165,13 @@ impl Runtime for FakeRuntime {
     async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
         self.at(Call::RunSandbox, || {
             self.act(Call::RunSandbox, "sandbox-0".to_owned(), |world| {
+                let same = |found: &&Sandbox| {
+                    (&found.pod, found.incarnation, found.attempt, found.ready)
+                        == (&ordered.pod, ordered.incarnation, attempt, true)
+                };
+                if let Some(found) = world.sandboxes.iter().find(same) {
+                    return Ok(found.id.clone());
+                }
                 let id = world.next_id("sandbox");
                 world.effects.push(format!("sandbox #{attempt}"));
                 world.sandboxes.push(Sandbox {
@@ -192,8 +202,9 @@ impl Runtime for FakeRuntime {
                 if !world.images.values().any(|here| here == digest) {
                     return Err(error::transient(what, "the image is not here"));
                 }
-                if !world.sandboxes.iter().any(|sandbox| sandbox.id == sandbox_id && sandbox.ready) {
-                    return Err(error::transient(what, "the sandbox is not ready"));
+                // One that has ended will do, as for containerd 2; what is made there never starts.
+                if !world.sandboxes.iter().any(|sandbox| sandbox.id == sandbox_id) {
+                    return Err(error::transient(what, "there is no such sandbox"));
                 }
                 let same = |found: &&Container| {
                     (&found.pod, &found.name, found.incarnation, found.attempt)
@@ -240,21 +251,18 @@ impl Runtime for FakeRuntime {
             return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
         }
         let said = format!("adopt {key} by {}", self.label(to_id));
-        self.at(Call::AdoptDisk, || {
-            self.act(Call::AdoptDisk, (), |world| {
-                if !world.disks.contains_key(key) {
-                    return Err(error::permanent(said.clone(), "there is no such disk"));
-                }
-                world.effects.push(said.clone());
-                let fresh = world.container(to_id).disk_key.replace(key.to_owned());
-                match from_id.filter(|id| world.find(id).is_some()) {
-                    Some(from_id) => world.container(from_id).disk_key = fresh,
-                    None => drop(fresh.and_then(|fresh| world.disks.remove(&fresh))),
-                }
-                Ok(())
-            })
-        })
-        .await
+        self.crashes.pass("before AdoptDisk".to_owned()).await;
+        let course = self.course(Call::AdoptDisk)?;
+        if !matches!(course, Course::Nothing) {
+            let fresh = self.world().begin_handover(&said, Handover { from_id, to_id, key })?;
+            self.crashes.pass("between the halves of AdoptDisk".to_owned()).await;
+            self.world().end_handover(fresh, Handover { from_id, to_id, key });
+        }
+        self.crashes.pass("after AdoptDisk".to_owned()).await;
+        match course {
+            Course::Straight | Course::Nothing => Ok(()),
+            Course::ThenFail => Err(error::transient(said, "the answer was lost")),
+        }
     }
 
     async fn detach_disk(&self, proof: &DeathProof, from_id: &str, key: &str) -> Result<(), RuntimeError> {
@@ -280,7 +288,11 @@ impl Runtime for FakeRuntime {
     ) -> Result<(), RuntimeError> {
         let said = format!("amend {}", self.label(id));
         self.at(Call::AmendSpec, || {
-            self.act_on(Call::AmendSpec, &said, |world| world.container(id).amended = true)
+            self.act_on(Call::AmendSpec, &said, |world| {
+                // Of what was started already, only the record changes.
+                let container = world.container(id);
+                container.amended |= container.cri == CriState::Created;
+            })
         })
         .await
     }
@@ -295,6 +307,9 @@ impl Runtime for FakeRuntime {
                 if found.cri != CriState::Created {
                     return Err(error::transient(said.clone(), format!("it is {:?}", found.cri)));
                 }
+                if !world.sandboxes.iter().any(|sandbox| sandbox.id == found.sandbox_id && sandbox.ready) {
+                    return Err(error::transient(said.clone(), "its sandbox is not ready"));
+                }
                 world.effects.push(said.clone());
                 let started_at_ns = to_ns(world.now_ms());
                 let container = world.container(id);
@@ -306,8 +321,7 @@ impl Runtime for FakeRuntime {
                     disk.push(id.to_owned());
                 }
                 if world.container(id).broken {
-                    let now_ms = world.now_ms();
-                    world.container(id).end(1, now_ms);
+                    world.end(id, 1);
                 }
                 Ok(())
             })
@@ -317,7 +331,7 @@ impl Runtime for FakeRuntime {
 
     async fn probe(&self, id: &str, _probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
         self.course(Call::Probe)?;
-        let runs = self.world().find(id).is_some_and(Container::is_live);
+        let runs = self.world().find(id).is_some_and(Container::runs);
         Ok(if runs { Readiness::Ready } else { Readiness::NotReady("it does not run".to_owned()) })
     }
 
@@ -403,12 +417,15 @@ impl Runtime for FakeRuntime {
             Warrant::Charter(_) => Licence::Charter,
         };
         self.at(Call::RemoveSlice, || {
-            self.act_on(Call::RemoveSlice, "remove slice", |world| {
-                let inside = world.containers.iter().filter(|container| container.pod == *pod);
-                for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
-                    world.kill(&id, licence, 137);
+            self.act(Call::RemoveSlice, (), |world| {
+                let live =
+                    matches!(see_slice(world, pod), SliceState::Present { liveness: Liveness::Live, .. });
+                if live && licence == Licence::Charter {
+                    return Err(error::permanent("remove the slice without an order", "it is populated"));
                 }
-                world.slices.remove(pod);
+                world.effects.push("remove slice".to_owned());
+                world.stop_slice(pod, licence);
+                Ok(())
             })
         })
         .await

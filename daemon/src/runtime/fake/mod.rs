@@ -4,6 +4,8 @@
 //! doing nothing; records vanish from CRI and stay in containerd; calls fail before or after their effect, or succeed
 //! without one, as [`FakeRuntime::trouble`] programs them. Life and death go through the same pure functions as in
 //! the real one. What must never happen is written down as it happens: see [`FakeRuntime::violations`].
+//!
+//! That the real thing is so is no belief: both are held to [`super::cases`].
 
 mod crashes;
 mod effects;
@@ -132,10 +134,13 @@ impl FakeRuntime {
 
     /// The container ends by itself.
     pub fn exit(&self, id: &str, code: i32) {
-        let mut world = self.world();
-        let now_ms = world.now_ms();
-        let container = world.container(id);
-        container.end(code, now_ms);
+        self.world().end(id, code);
+    }
+
+    /// From now on the task of what has ended is there for one more look, or try to prove the end: until then it cannot
+    /// be known whether it lives.
+    pub fn linger(&self) {
+        self.world().ends_linger = true;
     }
 
     /// It cannot be known any more whether the container lives.
@@ -169,6 +174,9 @@ impl FakeRuntime {
         }
     }
 
+    /// The runtime itself restarts: nothing that runs, and no record, depends on its process.
+    pub fn restart(&self) {}
+
     /// Everything that runs is gone, records and disks stay.
     pub fn reboot(&self) {
         let mut world = self.world();
@@ -191,13 +199,18 @@ impl FakeRuntime {
     pub fn running(&self, pod: &PodId, name: &ContainerName) -> Vec<String> {
         let world = self.world();
         let runs =
-            |container: &&Container| container.pod == *pod && container.name == *name && container.is_live();
+            |container: &&Container| container.pod == *pod && container.name == *name && container.runs();
         world.containers.iter().filter(runs).map(|container| container.id.clone()).collect()
     }
 
     /// What the programs of all attempts wrote to a disk: each start appends the container's id.
     pub fn written(&self, key: &str) -> Option<Vec<String>> {
         self.world().disks.get(key).cloned()
+    }
+
+    /// Whether a container's spec was amended before it was started.
+    pub fn is_amended(&self, id: &str) -> bool {
+        self.world().container(id).amended
     }
 
     /// How many sandboxes, containers and slices the runtime has, dead ones included.

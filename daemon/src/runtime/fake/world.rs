@@ -1,6 +1,6 @@
 //! What the fake host holds.
 
-use super::{Call, CgroupFact, CriState, TaskFact, TaskStatus, Trouble, monotonic_ms};
+use super::{Call, CgroupFact, CriState, RuntimeError, TaskFact, TaskStatus, Trouble, error, monotonic_ms};
 use crate::runtime::liveness::{Facts, liveness, running_ms, task_state};
 use berth_model::{Attempt, ContainerName, Digest, DiskName, Generation, Incarnation, PodId};
 use berth_plan::{Controls, Liveness, TaskState};
@@ -26,6 +26,8 @@ pub(super) struct World {
     pub(super) effects: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) now_ms: Option<u64>,
+    /// Whether ends take a look to be noticed.
+    pub(super) ends_linger: bool,
     serial: u32,
 }
 
@@ -81,6 +83,11 @@ impl Container {
         running_ms(&self.facts(), to_ns(now_ms))
     }
 
+    /// Whether its program runs, or nobody can say.
+    pub(super) fn runs(&self) -> bool {
+        self.is_live() && self.task != TaskFact::Is(TaskStatus::Stopped)
+    }
+
     pub(super) fn is_live(&self) -> bool {
         self.liveness() != Liveness::Dead
     }
@@ -99,7 +106,7 @@ impl Container {
 
     /// Ends with the host: nobody saw how.
     pub(super) fn interrupt(&mut self, now_ms: u64) {
-        let ran = self.is_live();
+        let ran = self.runs();
         self.end(255, now_ms);
         if ran && self.cri != CriState::Missing {
             self.cri = CriState::Interrupted { finished_at_ns: to_ns(now_ms) };
@@ -109,6 +116,14 @@ impl Container {
 
 pub(super) fn to_ns(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX / NS_PER_MS) * NS_PER_MS
+}
+
+/// Who hands which disk to whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handover<'a> {
+    pub(super) from_id: Option<&'a str>,
+    pub(super) to_id: &'a str,
+    pub(super) key: &'a str,
 }
 
 /// Whether an effect may end what lives.
@@ -138,15 +153,37 @@ impl World {
         self.containers.iter().find(|container| container.id == id)
     }
 
+    /// The runtime deletes the tasks of what has ended.
+    pub(super) fn notice_ends(&mut self) {
+        for container in &mut self.containers {
+            if container.task == TaskFact::Is(TaskStatus::Stopped) {
+                container.task = TaskFact::None;
+            }
+        }
+    }
+
+    /// A program has ended; its task may still be there.
+    pub(super) fn end(&mut self, id: &str, code: i32) {
+        let (now_ms, linger) = (self.now_ms(), self.ends_linger);
+        let container = self.container(id);
+        container.end(code, now_ms);
+        if linger {
+            container.task = TaskFact::Is(TaskStatus::Stopped);
+        }
+    }
+
     /// Ends a container, with a violation if it lives and no order covers that.
     pub(super) fn kill(&mut self, id: &str, licence: Licence, code: i32) {
-        let now_ms = self.now_ms();
         let container = self.container(id);
         if !container.is_live() {
             return;
         }
-        let label = container.label();
-        container.end(code, now_ms);
+        let (label, ended) = (container.label(), container.task == TaskFact::Is(TaskStatus::Stopped));
+        if ended {
+            container.task = TaskFact::None;
+            return;
+        }
+        self.end(id, code);
         self.effects.push(format!("kill {label}"));
         if licence == Licence::Charter {
             self.violations.push(format!("{label} was alive, and was ended without an order"));
@@ -168,16 +205,70 @@ impl World {
         }
     }
 
+    /// systemd tells everything in the slice to end, sandboxes too.
+    pub(super) fn stop_slice(&mut self, pod: &PodId, licence: Licence) {
+        let inside = self.containers.iter().filter(|container| container.pod == *pod);
+        for id in inside.map(|container| container.id.clone()).collect::<Vec<_>>() {
+            self.kill(&id, licence, 143);
+        }
+        for sandbox in self.sandboxes.iter_mut().filter(|sandbox| sandbox.pod == *pod) {
+            sandbox.ready = false;
+            sandbox.task = TaskFact::None;
+        }
+        self.slices.remove(pod);
+    }
+
+    /// The first half: the dead holder lets go of the disk, and names the heir's empty one. Answers that one's key.
+    pub(super) fn begin_handover(
+        &mut self,
+        said: &str,
+        handover: Handover<'_>,
+    ) -> Result<Option<String>, RuntimeError> {
+        let Handover { from_id, to_id, key } = handover;
+        if !self.disks.contains_key(key) {
+            return Err(error::permanent(said, "there is no such disk"));
+        }
+        if self.container(to_id).task != TaskFact::None {
+            return Err(error::permanent(said, "the heir has been started already"));
+        }
+        let third = |other: &&Container| {
+            other.disk_key.as_deref() == Some(key) && other.id != to_id && Some(other.id.as_str()) != from_id
+        };
+        if let Some(third) = self.containers.iter().find(third) {
+            return Err(error::permanent(said, format!("{} names it", third.label())));
+        }
+        self.effects.push(said.to_owned());
+        let fresh = self.container(to_id).disk_key.clone().filter(|named| named != key);
+        if let Some(holder) = self.containers.iter_mut().find(|found| Some(found.id.as_str()) == from_id)
+            && holder.disk_key.as_deref() == Some(key)
+        {
+            holder.disk_key.clone_from(&fresh);
+        }
+        self.check_disks();
+        Ok(fresh)
+    }
+
+    /// The second half: the heir names the disk. Its own empty one goes, unless the former holder has it now.
+    pub(super) fn end_handover(&mut self, fresh: Option<String>, handover: Handover<'_>) {
+        let Handover { from_id, to_id, key } = handover;
+        self.container(to_id).disk_key = Some(key.to_owned());
+        if let Some(fresh) = fresh.filter(|_| from_id.is_none()) {
+            self.disks.remove(&fresh);
+        }
+        self.check_disks();
+    }
+
     pub(super) fn inside(&self, sandbox_id: &str) -> Vec<String> {
         let inside = self.containers.iter().filter(|container| container.sandbox_id == sandbox_id);
         inside.map(|container| container.id.clone()).collect()
     }
 
-    /// At no instant do two containers name one disk.
+    /// At no instant do two containers name one disk that anything was written to: removing either would remove it.
     pub(super) fn check_disks(&mut self) {
         let mut holders: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let written = |key: &str| self.disks.get(key).is_some_and(|written| !written.is_empty());
         for container in &self.containers {
-            if let Some(key) = &container.disk_key {
+            if let Some(key) = container.disk_key.as_deref().filter(|key| written(key)) {
                 holders.entry(key).or_default().push(container.label());
             }
         }

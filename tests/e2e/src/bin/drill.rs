@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 use berth_e2e::drill::{PowerSpec, RebootSpec, Report, power, reboot};
+use berth_e2e::hold_suite_to_cases;
+use berth_lab::Suite;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,12 @@ enum Drill {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// The runtime of a suite's host is held to the cases that the agent's tests lean on.
+    Runtime {
+        /// Which suite.
+        #[arg(long)]
+        suite: Suite,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,6 +63,10 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Vec<String>> {
     let (name, report) = match arguments.drill {
         Drill::Reboot { pods } => ("reboot", reboot(&RebootSpec { lab: arguments.lab, pods })?),
+        Drill::Runtime { suite } => {
+            hold_suite_to_cases(&arguments.lab, suite)?;
+            return Ok(Vec::new());
+        }
         Drill::Power { count, seed } => ("power", power(&PowerSpec { lab: arguments.lab, count, seed })?),
     };
     show(name, &report, &arguments.out)?;

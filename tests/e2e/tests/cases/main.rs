@@ -4,12 +4,14 @@ mod addresses;
 mod bad_input;
 mod boot;
 mod controls;
+mod crashes;
 mod databases;
 mod disks;
 mod file_systems;
 mod in_place;
 mod life;
 mod readme;
+mod runtime;
 
 use berth_e2e::{Fleet, FleetSpec};
 use berth_lab::Suite;
