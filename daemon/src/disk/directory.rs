@@ -181,6 +181,7 @@ mod tests {
         assert_ne!(id, new);
         assert_eq!(disks.projects().unwrap().all().unwrap().len(), 3);
         assert_eq!(disks.empty_trash(usize::MAX).unwrap(), super::super::Left::Nothing);
+        assert_eq!(disks.free_projects().unwrap(), super::super::Left::Nothing);
         assert_eq!(disks.projects().unwrap().all().unwrap().len(), 2);
     }
 }

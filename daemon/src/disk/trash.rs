@@ -45,7 +45,7 @@ impl Disks {
         pods.remove_if_empty(folder_of(pod))
     }
 
-    /// Removes at most so many files and folders of what was given up, and frees the project ids of what is gone.
+    /// Removes at most so many files and folders of what was given up.
     ///
     /// # Errors
     /// The first thing that could not be removed; the others are.
@@ -69,7 +69,6 @@ impl Disks {
                 break;
             }
         }
-        self.free_projects()?;
         match (first, trash.some_entries(1)?.is_empty()) {
             (Some(error), _) => Err(error),
             (None, true) => Ok(Left::Nothing),
@@ -77,13 +76,18 @@ impl Disks {
         }
     }
 
-    /// Frees every project id whose disk is gone and that the file system counts nothing for any more.
-    fn free_projects(&self) -> Result<(), DiskError> {
+    /// Frees every project id whose disk is gone and that the file system counts nothing for any more. XFS counts what was
+    /// removed until it has freed it, a moment later; then there is something left.
+    ///
+    /// # Errors
+    /// When usage cannot be read, or an id not be freed.
+    pub fn free_projects(&self) -> Result<Left, DiskError> {
         let _turn = self.turn();
         let root = self.root()?;
         if QuotaSupport::of(root.as_fd(), root.path())? != QuotaSupport::Enforced {
-            return Ok(());
+            return Ok(Left::Nothing);
         }
+        let mut left = Left::Nothing;
         let projects = self.projects()?;
         for (id, owner) in projects.all()? {
             let Some(owner) = owner else { continue };
@@ -93,16 +97,19 @@ impl Disks {
                 // Its snapshot is the runtime's; whoever removes that says so.
                 Owner::System { .. } => false,
             };
-            let holds = quota::usage(root.as_fd(), id, root.path())?.used;
-            if !gone || holds != Some(Bytes(0)) {
+            if !gone {
                 continue;
             }
-            quota::hold(root.as_fd(), id, None, root.path())?;
-            if quota::is_unused(root.as_fd(), id) {
-                projects.free(id, &owner)?;
+            let holds = quota::usage(root.as_fd(), id, root.path())?.used;
+            if holds == Some(Bytes(0)) {
+                quota::hold(root.as_fd(), id, None, root.path())?;
+            }
+            match holds == Some(Bytes(0)) && quota::is_unused(root.as_fd(), id) {
+                true => projects.free(id, &owner)?,
+                false => left = Left::Something,
             }
         }
-        Ok(())
+        Ok(left)
     }
 }
 

@@ -9,9 +9,14 @@ use berth_plan::DiskState;
 use k8s_cri::v1::{Mount, MountPropagation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How much of the trash is removed in one piece of work, between which others get a turn.
 const TRASH_BUDGET: usize = 4096;
+/// How often, and with what pause, project ids of removed disks are tried: XFS frees what was unlinked within a second.
+const FREE_TRIES: usize = 50;
+const FREE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Every data disk of the spec, and every other one of the pod that is on the node.
 pub(super) fn look(
@@ -59,20 +64,29 @@ pub(super) fn give_up(disks: &Disks, pod: &PodId, names: &BTreeSet<DiskName>) ->
     })
 }
 
-/// Removes what was given up, and frees the project ids of what is gone. `containerd` is on the file system of the
-/// containers' system disks.
-pub(super) fn sweep(disks: &Disks, containerd: &Path) {
-    let emptied = loop {
-        match Deed::EmptyTrash.between_now(|| disks.empty_trash(TRASH_BUDGET)) {
-            Ok(Left::Something) => {}
-            Ok(Left::Nothing) => break Ok(()),
-            Err(error) => break Err(error),
+/// Removes what was given up, and frees the project ids of what is gone; waits a moment for a file system that frees in the
+/// background. What is counted still then, since somebody has a file open that is gone, is freed by a later sweep.
+/// `containerd` is on the file system of the containers' system disks.
+pub(super) async fn sweep(disks: Arc<Disks>, containerd: &'static Path) {
+    for _ in 0..FREE_TRIES {
+        let disks = disks.clone();
+        match tokio::task::spawn_blocking(move || sweep_once(&disks, containerd)).await {
+            Ok(Ok(Left::Something)) => tokio::time::sleep(FREE_PAUSE).await,
+            Ok(Ok(Left::Nothing)) | Err(_) => break,
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "not everything that was given up is removed yet");
+                break;
+            }
         }
-    };
-    let free = || Deed::FreeProjects.between_now(|| disks.free_system_projects(containerd));
-    if let Err(error) = emptied.and_then(|()| free()) {
-        tracing::warn!(error = chain(&error), "not everything that was given up is removed yet");
     }
+}
+
+fn sweep_once(disks: &Disks, containerd: &Path) -> Result<Left, DiskError> {
+    while Deed::EmptyTrash.between_now(|| disks.empty_trash(TRASH_BUDGET))? == Left::Something {}
+    Deed::FreeProjects.between_now(|| {
+        disks.free_system_projects(containerd)?;
+        disks.free_projects()
+    })
 }
 
 /// A container's mounts, outer paths first.

@@ -280,7 +280,7 @@ impl ContainerdRuntime {
     /// Removes what was given up, beside everything else.
     fn sweep_disks(&self) {
         let disks = self.inner.disks.clone();
-        drop(tokio::task::spawn_blocking(move || data_disk::sweep(&disks, Path::new(CONTAINERD_ROOT))));
+        drop(tokio::spawn(data_disk::sweep(disks, Path::new(CONTAINERD_ROOT))));
     }
 
     async fn on_disks<T: Send + 'static>(

@@ -18,7 +18,7 @@ const EVICT_LIMIT: Duration = Duration::from_secs(600);
 const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 /// Recovery does more than the bare calls: it stops what was left of the old sandboxes, hands the disks on, removes
 /// what held them, and looks at everything in between. So much longer than the bare calls alone it may take.
-const BUDGET: f64 = 3.0;
+const BUDGET: f64 = 2.0;
 /// The network for the bare calls: the same bridge, and Debian's own `host-local`.
 const RAW_NETWORK: &str = r#"{"cniVersion": "1.0.0", "name": "raw", "plugins": [{"type": "bridge", "bridge": "berth0",
 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.89.0.0/16", "rangeStart": "10.89.9.1", "rangeEnd": "10.89.9.99"}]]}}]}"#;
