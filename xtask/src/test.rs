@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that a change must pass.
 
+use crate::drill::{self, Drill};
 use crate::run::{cargo, stage, succeed};
 use crate::{e2e, layers, prereqs, reference};
 use anyhow::Result;
@@ -28,7 +29,12 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
         return Ok(());
     }
     e2e::test(root)?;
-    if long { e2e::other_suites(root) } else { Ok(()) }
+    drill::play(root, &Drill::Power { count: 4, seed: 1 })?;
+    if long {
+        drill::play(root, &Drill::Reboot { pods: 10 })?;
+        e2e::other_suites(root)?;
+    }
+    Ok(())
 }
 
 fn lint(root: &Path, what: &[&str]) -> Result<()> {
