@@ -3,6 +3,7 @@
 use crate::{discard, fleet, idle_pod};
 use berth_e2e::{Kernel, PodProcess};
 use berth_lab::wait_until;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Until what was given up is removed from the disk.
@@ -27,6 +28,18 @@ fn fill(kernel: &Kernel, process: &PodProcess, file: &str) -> (String, u64) {
     let (_, said) = inside(kernel, process, &script);
     let kib = said.lines().last().and_then(|line| line.split_whitespace().next()?.parse().ok());
     (said.clone(), kib.unwrap_or_else(|| panic!("no size in {said:?}")))
+}
+
+/// What the node's own list says of the pod's data disk: used, and the limit, bytes.
+fn listed(kernel: &Kernel, pod: &str) -> (u64, u64) {
+    let said = kernel.guest().run_ok("berthctl -o json disks").expect("list the disks");
+    let disks: Value = serde_json::from_str(&said).expect("understand the list");
+    let mut disks = disks.as_array().into_iter().flatten();
+    let disk = disks.find(|disk| disk["pod"]["name"] == pod && disk["name"] == "data");
+    let disk = disk.unwrap_or_else(|| panic!("no disk of {pod} in {said}"));
+    // JSON of protocol buffers has 64-bit numbers as text.
+    let number = |key: &str| disk[key].as_u64().or_else(|| disk[key].as_str()?.parse().ok());
+    (number("usedBytes").expect("usage is counted"), number("limitBytes").expect("a limit is set"))
 }
 
 /// Waits until the control plane hears something of a pod.
@@ -54,6 +67,8 @@ pub(crate) fn check_data_disk(kernel: &Kernel, name: &str) {
     assert!(said.contains("No space left") || said.contains("quota"), "{said}");
     assert!((3_500..=4_096).contains(&kib), "{kib} KiB of 4096");
     await_word(&pod, "data disk data is full");
+    let (used, limit) = listed(kernel, name);
+    assert!(limit == 4 << 20 && used > limit - (limit >> 5), "berthctl disks says {used} of {limit} bytes");
     assert_eq!(kernel.process(name).expect("find it again"), process, "a full disk ends nothing");
     let (status, said) = inside(kernel, &process, "rm /data/full && echo kept > /data/file && sync");
     assert_eq!(status, 0, "{said}");
