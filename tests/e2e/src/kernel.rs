@@ -97,7 +97,9 @@ impl Kernel {
     /// # Errors
     /// When the guest cannot be asked.
     pub fn has_process(&self, mark: &str) -> Result<bool> {
-        Ok(self.guest.run(&format!("grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ"))?.success())
+        // What grep ends with says nothing: files of processes that end meanwhile are errors to it.
+        let found = self.guest.run(&format!("grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ"))?;
+        Ok(!found.stdout.trim().is_empty())
     }
 
     /// The text of a control file, trimmed.
