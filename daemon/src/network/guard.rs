@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use tonic::Status;
 use tracing::{debug, warn};
 
+/// What is said of an address that somebody else has; the runtime passes it on as a text.
+pub(crate) const IN_USE: &str = "is in use by";
+
 /// By which interface of the host addresses are probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probing {
@@ -42,7 +45,7 @@ impl Probing {
                 Verdict::Taken { by } => {
                     warn!(pod = %grant.pod, %address, %by, interface, "an address has a second owner");
                     return Err(Status::failed_precondition(format!(
-                        "address {address} of pod {} is in use by {by}, heard on {interface}: find out who that is; \
+                        "address {address} of pod {} {IN_USE} {by}, heard on {interface}: find out who that is; \
                          the pod is not started with it",
                         grant.pod
                     )));

@@ -20,6 +20,7 @@ mod reconcile;
 mod tests;
 
 pub use frame::Mac;
+pub(crate) use guard::IN_USE;
 pub use guard::{Probing, announce_sandbox};
 pub use ipam::Ipam;
 pub use probe::{ProbeError, ProbeTiming, Verdict, announce, probe};

@@ -11,6 +11,7 @@ use berth_plan::{
 };
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -46,14 +47,15 @@ enum Rest {
     Usual,
     /// Look again after this time at the latest.
     For(Duration),
-    /// Something did not work: look again soon, later each time.
-    Retry,
+    /// Something did not work, and why if it was an effect: look again soon, later each time.
+    Retry(Option<String>),
 }
 
-/// What a round came to, and how many steps it made.
+/// What a round came to.
 struct Round {
     rest: Rest,
-    steps: usize,
+    /// At which kind of step it rests; none where nothing could be seen.
+    at: Option<Discriminant<Step>>,
 }
 
 /// Whether the round goes on.
@@ -70,14 +72,12 @@ pub(super) async fn run<R: Runtime>(
     _alive: mpsc::Sender<()>,
 ) {
     let mut failures: u32 = 0;
+    let mut failed_at = None;
+    let mut trouble = None;
     loop {
-        let Round { rest, steps } = round(&pods, &pod, &handle).await;
-        // Whoever got a step further is not stuck at what failed before.
-        failures = match (&rest, steps) {
-            (Rest::Usual | Rest::For(_), _) => 0,
-            (Rest::Retry, 0) => failures.saturating_add(1),
-            (Rest::Retry, 1..) => 1,
-        };
+        let Round { rest, at } = round(&pods, &pod, &handle, trouble.as_deref()).await;
+        failures = count(failures, &rest, at == failed_at);
+        failed_at = at;
         handle.rounds.send_modify(|rounds| *rounds += 1);
         if pods.is_draining() || pods.retire(&pod) {
             return;
@@ -88,6 +88,20 @@ pub(super) async fn run<R: Runtime>(
             // Cancel-safe: a timer holds nothing.
             () = tokio::time::sleep(pause(pods.pace, &pod, &rest, failures)) => {}
         }
+        trouble = match rest {
+            Rest::Usual | Rest::For(_) => None,
+            Rest::Retry(why) => why,
+        };
+    }
+}
+
+/// How often in a row the pod has failed. Whoever fails at another step got further; who cleared up and fails at the same
+/// again did not.
+fn count(failures: u32, rest: &Rest, at_the_same: bool) -> u32 {
+    match rest {
+        Rest::Usual | Rest::For(_) => 0,
+        Rest::Retry(_) if at_the_same => failures.saturating_add(1),
+        Rest::Retry(_) => 1,
     }
 }
 
@@ -99,18 +113,23 @@ fn pause(pace: Pace, pod: &PodId, rest: &Rest, failures: u32) -> Duration {
     match rest {
         Rest::For(time) => (*time).min(pace.look),
         Rest::Usual => pace.look * percent / 100,
-        Rest::Retry => {
+        Rest::Retry(_) => {
             let doubled = pace.retry.saturating_mul(1 << failures.saturating_sub(1).min(10));
             doubled.min(pace.retry_cap) * percent / 100
         }
     }
 }
 
-/// Step by step until there is nothing to do now.
-async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId, handle: &Handle) -> Round {
+/// Step by step until there is nothing to do now. `trouble` is what went wrong before it.
+async fn round<R: Runtime>(
+    pods: &Arc<Pods<R>>,
+    pod: &PodId,
+    handle: &Handle,
+    trouble: Option<&str>,
+) -> Round {
     let mut rewritten = BTreeSet::new();
-    for steps in 0..MAX_STEPS {
-        let ended = |rest| Round { rest, steps };
+    for _ in 0..MAX_STEPS {
+        let ended = |rest| Round { rest, at: None };
         if pods.is_draining() {
             return ended(Rest::Usual);
         }
@@ -123,18 +142,18 @@ async fn round<R: Runtime>(pods: &Arc<Pods<R>>, pod: &PodId, handle: &Handle) ->
         };
         let step = next_step(&record, &observed);
         let look = Arc::new(Look { record, observed, step });
-        report(pods, &look).await;
+        report(pods, &look, trouble).await;
         match turn(pods, &look).await {
             Turn::Again => note_rewritten(&mut rewritten, &look.step),
             Turn::Rest(rest) => {
                 // All that is left to do while the host shuts down is to wait for its end.
                 handle.quiet.send_replace(look.observed.shutdown.is_some() && !is_effect(&look.step));
-                return ended(rest);
+                return Round { rest, at: Some(discriminant(&look.step)) };
             }
         }
     }
     error!(%pod, steps = MAX_STEPS, "the pod does not settle");
-    Round { rest: Rest::Retry, steps: 0 }
+    Round { rest: Rest::Retry(None), at: None }
 }
 
 fn is_effect(step: &Step) -> bool {
@@ -204,16 +223,20 @@ fn unseen<R: Runtime>(pods: &Pods<R>, record: &PodRecord, error: &RuntimeError) 
         ..last
     };
     pods.reports.put(&record.pod, Report::Status(Box::new(status)), String::new());
-    Rest::Retry
+    Rest::Retry(None)
 }
 
-async fn report<R: Runtime>(pods: &Pods<R>, look: &Look) {
+/// Reports the pod, with what went wrong last as long as there is something left to do.
+async fn report<R: Runtime>(pods: &Pods<R>, look: &Look, trouble: Option<&str>) {
     let record = &look.record;
     let report = match &record.charter {
         None => Report::Gone(record.pod.clone(), record.incarnation),
         Some(_) => {
             let ordered = pods.ordered(record);
-            let status = pods.runtime.status(record, ordered.as_ref(), &look.observed).await;
+            let mut status = pods.runtime.status(record, ordered.as_ref(), &look.observed).await;
+            if let Some(trouble) = trouble.filter(|_| is_effect(&look.step)) {
+                status.message = [&status.message, trouble].join("; ");
+            }
             Report::Status(Box::new(status))
         }
     };
@@ -266,7 +289,7 @@ async fn settle<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>) -> Turn {
 
 fn unwritten(pod: &PodId, error: &LedgerError) -> Turn {
     error!(%pod, %error, "the ledger cannot be written");
-    Turn::Rest(Rest::Retry)
+    Turn::Rest(Rest::Retry(None))
 }
 
 /// Does one step, with the ledger written before and after it.
@@ -274,7 +297,7 @@ async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
     let (pod, step) = (&look.record.pod, &look.step);
     if let Err(violation) = check(&look.record, &look.observed, step) {
         error!(%pod, step = step.describe(), %violation, "a step that must not be done was planned");
-        return Turn::Rest(Rest::Retry);
+        return Turn::Rest(Rest::Retry(None));
     }
     match pods.ledger.before(look).await {
         Ok(Standing::Current) => {}
@@ -302,11 +325,11 @@ async fn failed<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>, error: &RuntimeErr
     let (pod, step) = (&look.record.pod, look.step.describe());
     warn!(%pod, "{pod}: failed to {step}: {error}");
     let Some(why) = lasting(&look.step, error) else {
-        return Turn::Rest(Rest::Retry);
+        return Turn::Rest(Rest::Retry(Some(error.to_string())));
     };
     match pods.ledger.give_up(look, why, Moment::now()).await {
         Ok(true) => Turn::Again,
-        Ok(false) => Turn::Rest(Rest::Retry),
+        Ok(false) => Turn::Rest(Rest::Retry(Some(error.to_string()))),
         Err(error) => unwritten(&look.record.pod, &error),
     }
 }
@@ -323,5 +346,27 @@ fn lasting(step: &Step, error: &RuntimeError) -> Option<Failure> {
             Step::EnsureImage { image, .. } => Failure::Image { image: image.to_string(), why: why.clone() },
             other => Failure::Effect { step: other.describe(), why: why.clone() },
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failing_at_the_same_step_again_takes_longer_each_time() {
+        let check = |failures, rest: Rest, at_the_same, expected| {
+            assert_eq!(count(failures, &rest, at_the_same), expected);
+        };
+        check(0, Rest::Retry(None), false, 1);
+        check(1, Rest::Retry(None), true, 2);
+        check(7, Rest::Retry(None), false, 1);
+        check(7, Rest::Usual, true, 0);
+        check(7, Rest::For(Duration::ZERO), true, 0);
+
+        let pod = PodId::new("shop", "web").unwrap();
+        let pauses = [1, 2, 3, 20].map(|failures| pause(Pace::default(), &pod, &Rest::Retry(None), failures));
+        assert!(pauses.is_sorted() && pauses[0] < Duration::from_secs(1), "{pauses:?}");
+        assert!(pauses[3] >= Duration::from_secs(27) && pauses[3] <= Duration::from_secs(33), "{pauses:?}");
     }
 }

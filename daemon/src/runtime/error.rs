@@ -8,6 +8,7 @@
 //! | `InvalidArgument`, `OutOfRange`, `Unimplemented`, `PermissionDenied`, `Unauthenticated`, `DataLoss` | we ask for what cannot be | permanent |
 
 use super::RuntimeError;
+use crate::network::IN_USE;
 use tonic::{Code, Status};
 
 /// What an effect was about, for the cases where one code means different things.
@@ -22,8 +23,10 @@ pub(super) enum Call {
 }
 
 /// Texts by which runc and containerd say that the spec itself cannot work, whatever is tried.
-/// They arrive with code `Unknown`, or `NotFound` where runc says ENOENT of the program.
-const HOPELESS: [&str; 8] = [
+/// They arrive with code `Unknown`, or `NotFound` where runc says ENOENT of the program. An address that somebody else has
+/// is our own word, by way of the CNI plugin: it will not be free by asking again.
+const HOPELESS: [&str; 9] = [
+    IN_USE,
     "executable file not found",
     "exec format error",
     "no such file or directory: unknown",
@@ -110,6 +113,12 @@ mod tests {
             (Call::Launch, Code::Unknown, enoent, true),
             (Call::Launch, Code::NotFound, enoent, true),
             (Call::Launch, Code::NotFound, "image not found", false),
+            (
+                Call::Launch,
+                Code::Unknown,
+                "address 10.0.0.7 of pod shop/web is in use by 02:00:00:00:00:01",
+                true,
+            ),
             (Call::Launch, Code::Unknown, "dbus: connection closed by user", false),
         ];
         for (call, code, message, permanent) in cases {
