@@ -107,6 +107,25 @@ pub const CASES: &[Case] = &[
         ],
     },
     Case {
+        // As after a crash between the halves of handing on.
+        name: "who picks a disk up gives up its own, and who names that one can still be removed",
+        steps: &[
+            (Exit(1), OK),
+            (SECOND, OK),
+            (HAND_ON, OK),
+            (Detach { from: 2, disk: 1 }, OK),
+            (PICK_UP, OK),
+            (
+                Look,
+                "slice; sandbox 1 ready live; app 1 exited 3 dead on disk 2; app 2 created dead on disk 1; \
+                 disk 1 started 1",
+            ),
+            (remove(1), OK),
+            (Start(2), OK),
+            (Look, "slice; sandbox 1 ready live; app 2 running live on disk 1; disk 1 started 2"),
+        ],
+    },
+    Case {
         name: "what has ended never starts again, and what has started takes no disk",
         steps: &[
             (Exit(1), OK),

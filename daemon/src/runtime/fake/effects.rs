@@ -256,7 +256,7 @@ impl Runtime for FakeRuntime {
         if !matches!(course, Course::Nothing) {
             let fresh = self.world().begin_handover(&said, Handover { from_id, to_id, key })?;
             self.crashes.pass("between the halves of AdoptDisk".to_owned()).await;
-            self.world().end_handover(fresh, Handover { from_id, to_id, key });
+            self.world().end_handover(&fresh, Handover { from_id, to_id, key });
         }
         self.crashes.pass("after AdoptDisk".to_owned()).await;
         match course {

@@ -223,7 +223,7 @@ impl World {
         &mut self,
         said: &str,
         handover: Handover<'_>,
-    ) -> Result<Option<String>, RuntimeError> {
+    ) -> Result<String, RuntimeError> {
         let Handover { from_id, to_id, key } = handover;
         if !self.disks.contains_key(key) {
             return Err(error::permanent(said, "there is no such disk"));
@@ -238,22 +238,25 @@ impl World {
             return Err(error::permanent(said, format!("{} names it", third.label())));
         }
         self.effects.push(said.to_owned());
-        let fresh = self.container(to_id).disk_key.clone().filter(|named| named != key);
+        // The disk that a container is made with has its id.
+        let named = self.container(to_id).disk_key.clone().filter(|named| named != key);
+        let fresh = named.unwrap_or_else(|| to_id.to_owned());
         if let Some(holder) = self.containers.iter_mut().find(|found| Some(found.id.as_str()) == from_id)
             && holder.disk_key.as_deref() == Some(key)
         {
-            holder.disk_key.clone_from(&fresh);
+            holder.disk_key = Some(fresh.clone());
         }
         self.check_disks();
         Ok(fresh)
     }
 
-    /// The second half: the heir names the disk. Its own empty one goes, unless the former holder has it now.
-    pub(super) fn end_handover(&mut self, fresh: Option<String>, handover: Handover<'_>) {
+    /// The second half: the heir names the disk. Its own empty one goes where no holder is known that would have it; one
+    /// that names it all the same, after a crash in between, has none then.
+    pub(super) fn end_handover(&mut self, fresh: &str, handover: Handover<'_>) {
         let Handover { from_id, to_id, key } = handover;
         self.container(to_id).disk_key = Some(key.to_owned());
-        if let Some(fresh) = fresh.filter(|_| from_id.is_none()) {
-            self.disks.remove(&fresh);
+        if from_id.is_none() && fresh != key {
+            self.disks.remove(fresh);
         }
         self.check_disks();
     }
