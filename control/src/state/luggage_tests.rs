@@ -243,6 +243,27 @@ fn a_source_that_dies_while_it_is_copied_is_waited_for_no_longer_than_the_copy()
 }
 
 #[test]
+fn a_pod_that_is_placed_anew_goes_where_its_data_are() {
+    let mut drill = running(well, Crash::Never, None);
+    let again = drill.state.pods[&pod_id(0)].request.clone();
+    drill.act(|tx| {
+        let disposition = berth_model::EvictDisposition::Keep;
+        tx.evict(&pod_id(0), &Evict { grace_ms: None, disposition, reason: String::new() }).unwrap();
+    });
+    drill.settle();
+    drill.act(|tx| {
+        let elsewhere = berth_model::PodRequest { node: Some(node_name(1)), ..again.clone() };
+        let denied = tx.submit(elsewhere, 0).unwrap_err().to_string();
+        assert!(denied.contains("are kept on node n0: name that one, or release the pod"), "{denied}");
+        // Whatever else decides among equally good nodes.
+        tx.submit(again.clone(), 1).unwrap();
+    });
+    drill.settle();
+    check(&drill, 0, &["data n0 n0", "logs n0 n0"]);
+    check(&drill, 1, &[]);
+}
+
+#[test]
 fn a_source_that_serves_nobody_is_named() {
     let mut drill = running(well, Crash::Never, None);
     drill.act(|tx| {
