@@ -5,13 +5,14 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "berth/v1/types.proto",
     "berth/v1/order.proto",
     "berth/v1/node_link.proto",
     "berth/v1/platform.proto",
     "berth/v1/node.proto",
     "berth/v1/ledger.proto",
+    "berth/v1/peer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -32,6 +32,8 @@ pub struct Config {
     pub run_deadline_ms: u64,
     /// How long it may take for any other order, milliseconds; a stop's grace is added.
     pub order_deadline_ms: u64,
+    /// How long a migration's target may take to copy one data disk, milliseconds.
+    pub copy_deadline_ms: u64,
     /// Most pods that are placed on one node.
     pub max_pods_per_node: u32,
     /// What is logged, as `tracing_subscriber::EnvFilter` has it.
@@ -50,6 +52,7 @@ impl Default for Config {
             lease_ms: 40_000,
             run_deadline_ms: 600_000,
             order_deadline_ms: 120_000,
+            copy_deadline_ms: 14_400_000,
             max_pods_per_node: 500,
             log: "info".to_owned(),
         }
@@ -130,6 +133,7 @@ impl Config {
             ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2)),
             ("run_deadline_ms", self.run_deadline_ms, 1_000),
             ("order_deadline_ms", self.order_deadline_ms, 1_000),
+            ("copy_deadline_ms", self.copy_deadline_ms, 1_000),
         ];
         for (key, value, least) in intervals {
             if !(least..=MAX_INTERVAL_MS).contains(&value) {

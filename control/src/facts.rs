@@ -4,6 +4,7 @@ use berth_model::{Bytes, CpuSet, MemSet};
 use berth_numa::{Core, HugePages, MemoryNode, Topology};
 use berth_proto::{InvalidMessage, v1};
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 /// Most memory nodes and cores that are believed: the largest machines have a tenth of that.
 const MAX_TOPOLOGY_PARTS: usize = 16_384;
@@ -75,6 +76,15 @@ impl Facts {
     /// Sizes of huge pages.
     pub(crate) fn page_sizes(&self) -> BTreeSet<Bytes> {
         self.topology.huge_page_sizes()
+    }
+
+    /// Where it serves other nodes; nowhere if it serves none, or says nothing that makes sense.
+    pub(crate) fn peer_addresses(&self) -> Vec<SocketAddr> {
+        let Some(port) = u16::try_from(self.wire.peer_port).ok().filter(|port| *port != 0) else {
+            return Vec::new();
+        };
+        let addresses = self.wire.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+        addresses.map(|address| SocketAddr::new(address, port)).collect()
     }
 
     /// Memory for pods: all but what is kept for the host.

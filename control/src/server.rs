@@ -113,6 +113,7 @@ fn settings(config: &Config) -> Settings {
         lease_ms: config.lease_ms,
         run_deadline_ms: config.run_deadline_ms,
         order_deadline_ms: config.order_deadline_ms,
+        copy_deadline_ms: config.copy_deadline_ms,
         max_pods_per_node: config.max_pods_per_node,
     }
 }

@@ -5,12 +5,16 @@ use crate::link;
 use berth_model::{Bytes, CpuSet, NodeName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Where configuration is read from unless the command line says otherwise.
 pub const DEFAULT_CONFIG_PATH: &str = "/etc/berth/berthd.toml";
 /// The port on which the control plane signs certificates, unless `control_enroll` says otherwise.
 pub const DEFAULT_ENROLL_PORT: u16 = 7444;
+
+/// Where other nodes are served, unless `peer_listen` says otherwise.
+const DEFAULT_PEER_LISTEN: &str = "0.0.0.0:7445";
 
 /// Longest key and value of a label, in bytes; Kubernetes has 63 for the parts of both.
 const LABEL_MAX_BYTES: usize = 253;
@@ -30,6 +34,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `log_dir`: containers' logs; absolute. Default: `/var/log/berth/pods`.
     pub log_dir: PathBuf,
+    /// `peer_listen`: where other nodes of the fleet are served data disks that pods take along, `address:port`; on
+    /// every address of the host by default, port 7445. Empty: nowhere, and no such disk leaves this node.
+    pub peer_listen: Option<SocketAddr>,
     /// `socket`: where `berthctl` asks; absolute. Default: `/run/berth/berthd.sock`.
     pub socket: PathBuf,
     /// `socket_group`: whose members may ask there. Default: `berth`.
@@ -90,6 +97,7 @@ struct File {
     control_enroll: Option<String>,
     state_dir: Option<PathBuf>,
     log_dir: Option<PathBuf>,
+    peer_listen: Option<String>,
     socket: Option<PathBuf>,
     socket_group: Option<String>,
     cni_socket: Option<PathBuf>,
@@ -177,6 +185,7 @@ impl Config {
             control_enroll: address("control_enroll", file.control_enroll)?,
             state_dir: absolute("state_dir", file.state_dir, "/var/lib/berth")?,
             log_dir: absolute("log_dir", file.log_dir, "/var/log/berth/pods")?,
+            peer_listen: listener("peer_listen", file.peer_listen)?,
             socket: absolute("socket", file.socket, "/run/berth/berthd.sock")?,
             socket_group: not_empty("socket_group", file.socket_group, "berth")?,
             cni_socket: absolute("cni_socket", file.cni_socket, "/run/berth/cni.sock")?,
@@ -222,6 +231,8 @@ impl Config {
         for (key, path) in paths {
             document.insert(key, value(path.display().to_string()));
         }
+        let peer_listen = self.peer_listen.map(|address| address.to_string());
+        document.insert("peer_listen", value(peer_listen.unwrap_or_default()));
         document.insert("socket_group", value(&self.socket_group));
         document.insert("reserved_cpus", value(self.reserved_cpus.to_string()));
         document.insert("reserved_memory", value(self.reserved_memory.0.to_string()));
@@ -269,6 +280,16 @@ fn address(key: &'static str, text: Option<String>) -> Result<Option<String>, Ba
         link::split_address(text).map_err(|error| (key, text.clone(), error.to_string()))?;
     }
     Ok(text)
+}
+
+fn listener(key: &'static str, text: Option<String>) -> Result<Option<SocketAddr>, Bad> {
+    let text = text.unwrap_or_else(|| DEFAULT_PEER_LISTEN.to_owned());
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Ok(Some(address)),
+        Ok(_) => Err((key, text, "names no port".to_owned())),
+        Err(_) if text.is_empty() => Ok(None),
+        Err(_) => Err((key, text, "is not of the form address:port".to_owned())),
+    }
 }
 
 fn absolute(key: &'static str, path: Option<PathBuf>, default: &str) -> Result<PathBuf, Bad> {
@@ -344,6 +365,8 @@ mod tests {
         check("log = \"berthd=loud\"", &["log", "berthd=loud"]);
         check("log_format = \"xml\"", &["log_format", "xml"]);
         check("probe_interface = \"eth/0\"", &["probe_interface", "no interface name"]);
+        check("peer_listen = \"node:7445\"", &["peer_listen", "address:port"]);
+        check("peer_listen = \"0.0.0.0:0\"", &["peer_listen", "no port"]);
         check("[labels]\nzone = \"a b\"", &["labels", "zone=a b"]);
         check("[labels]\nzone = 1", &["zone", "string"]);
     }
@@ -354,6 +377,8 @@ mod tests {
         let empty = Config::parse("", path).unwrap();
         assert_eq!(empty.socket, Path::new("/run/berth/berthd.sock"));
         assert_eq!((empty.node, empty.control), (None, None));
+        assert_eq!(empty.peer_listen.map(|address| address.port()), Some(7445));
+        assert_eq!(Config::parse("peer_listen = \"\"", path).unwrap().peer_listen, None);
         let full = "node = \"n1\"\ncontrol = \"[2001:db8::1]:7443\"\nreserved_cpus = \"0-1\"\n\
                     reserved_memory = \"512Mi\"\nlog_format = \"json\"\n[labels]\nzone = \"a\"\n";
         let full = Config::parse(full, path).unwrap();

@@ -72,6 +72,7 @@ impl LocalHost {
                 labels: config.labels.clone(),
                 reserved_cpus: config.reserved_cpus.clone(),
                 reserved_memory: config.reserved_memory,
+                peer_port: config.peer_listen.map(|address| address.port()),
             },
             places: node::Places { sockets, ..node::Places::default() },
             runtime,

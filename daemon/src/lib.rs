@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod link;
 pub mod network;
 pub mod node;
+pub mod peers;
 pub mod pod;
 pub mod report;
 pub mod reports;

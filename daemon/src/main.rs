@@ -77,6 +77,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     // Handlers first: a signal from here on ends the daemon in order.
     let told = told()?;
     let running = Daemon {
+        disks: runtime.disks().clone(),
         hints: runtime.subscribe(),
         config,
         ledger,

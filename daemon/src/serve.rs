@@ -6,11 +6,13 @@
 use crate::api::{About, Listener, NodeApi, SocketError, Who, listen};
 use crate::clock::epoch_ms;
 use crate::config::Config;
+use crate::disk::Disks;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::link::{Link, LinkConfig, LinkState, Orders, PkiFiles};
 use crate::network::{Ipam, Probing};
 use crate::node::ShutdownNotice;
+use crate::peers::{self, Courier, Served};
 use crate::pod::{Beat, Pace, Parts, Pods, Sight};
 use crate::reports::Reports;
 use crate::runtime::{Hint, Runtime};
@@ -43,6 +45,8 @@ pub struct Daemon<R, H> {
     pub runtime: Arc<R>,
     /// The host.
     pub host: Arc<H>,
+    /// The node's data disks, for what goes to other nodes and comes from there.
+    pub disks: Arc<Disks>,
     /// Where the runtime says that something may have changed.
     pub hints: mpsc::Receiver<Hint>,
     /// Called after every round of the loop beside the pods' tasks.
@@ -60,6 +64,7 @@ pub struct Running<R> {
     api: JoinHandle<()>,
     cni: JoinHandle<()>,
     collecting: JoinHandle<()>,
+    peers: Option<JoinHandle<()>>,
     tend: JoinHandle<()>,
     shutting_down: JoinHandle<()>,
     dialling: Option<JoinHandle<()>>,
@@ -90,7 +95,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn start(self) -> Result<Running<R>, SocketError> {
-        let Self { config, ledger, runtime, host, hints, beat, shutdowns } = self;
+        let Self { config, ledger, runtime, host, disks, hints, beat, shutdowns } = self;
         let reports = Arc::new(Reports::default());
         let (draining, drained) = watch::channel(false);
         let state = LinkState::new(silence(&config, &ledger));
@@ -102,12 +107,17 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         let collecting = tokio::spawn(async move { match ipam.collect_for_ever().await {} });
         let socket = listen(&config.socket, Who::of_group(&config.socket_group))?;
         let api = serve_api(socket, api(&config, &ledger, &reports, &state, &host));
+        if let Err(error) = disks.abandon_all() {
+            warn!(error = crate::report::chain(&error), "half-copied disks are not thrown away");
+        }
+        let peers = serve_peers(&config, &ledger, &disks);
         let pods = Pods::new(Parts {
             ledger: ledger.clone(),
             runtime,
             reports: reports.clone(),
             pace: Pace::default(),
             sight: sight(&host),
+            copies: Arc::new(Courier::new(PkiFiles::below(&config.state_dir), disks)),
         });
         let adopted = pods.adopt();
         let tending = pods.clone();
@@ -134,6 +144,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
             api,
             cni,
             collecting,
+            peers,
             tend,
             shutting_down,
             dialling,
@@ -218,6 +229,13 @@ fn api<H: Host>(
     }
 }
 
+fn serve_peers(config: &Config, ledger: &Ledger, disks: &Arc<Disks>) -> Option<JoinHandle<()>> {
+    let address = config.peer_listen?;
+    let pki = PkiFiles::below(&config.state_dir);
+    let served = Served::new(ledger.clone(), disks.clone());
+    Some(tokio::spawn(async move { match peers::listen(address, pki, served).await {} }))
+}
+
 fn serve_api<H: Host>(socket: Listener, api: NodeApi<H>) -> JoinHandle<()> {
     let service = NodeServer::new(api).max_decoding_message_size(MAX_QUESTION_BYTES);
     let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
@@ -276,6 +294,9 @@ impl<R: Runtime> Running<R> {
         self.tend.abort();
         self.shutting_down.abort();
         self.collecting.abort();
+        if let Some(peers) = &self.peers {
+            peers.abort();
+        }
         // Last: a sandbox that was being made until now asked here.
         self.cni.abort();
     }

@@ -3,15 +3,17 @@
 use crate::disk::{FoundDisk, Usage};
 use crate::host::{Host, SeenDisks, Unseen};
 use crate::ledger::{Boot, Ledger, Moment};
+use crate::pod::Copies;
 use crate::runtime::fake;
 use berth_model::{
-    Bytes, Disk, DiskName, EvictDisposition, Generation, Incarnation, NodeName, NodeOrder, NodeVerb, Order,
-    OrderId, PodId, PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
+    Bytes, Disk, DiskFetch, DiskName, EvictDisposition, Failure, Generation, Incarnation, NodeName,
+    NodeOrder, NodeVerb, Order, OrderId, PodId, PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
 };
 use berth_plan::{HostView, QuotaView};
 use berth_proto::{Addressed, v1};
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long anything may take before a test says that it does not happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,6 +105,16 @@ pub(crate) fn boot() -> Boot {
 
 pub(crate) fn open(folder: &Path) -> Ledger {
     Ledger::open(&folder.join("ledger.db"), &boot(), NOW).unwrap()
+}
+
+/// Where no disk can be copied from.
+pub(crate) struct NoCopies;
+
+#[tonic::async_trait]
+impl Copies for NoCopies {
+    async fn fetch(&self, fetch: &DiskFetch, _: &watch::Sender<String>) -> Result<(), Failure> {
+        Err(Failure::Effect { step: "FetchDisk".to_owned(), why: format!("there is no node {}", fetch.from) })
+    }
 }
 
 /// A host with four CPUs and two memory nodes.

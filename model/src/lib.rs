@@ -37,7 +37,10 @@ pub use limits::{
     SwapLimit,
 };
 pub use net::{AddressGrant, Cidr, InvalidCidr};
-pub use order::{Disk, EvictDisposition, NodeOrder, NodeVerb, Order, PodOrder, PodVerb, Target};
+pub use order::{
+    Disk, DiskFetch, DiskOffer, EvictDisposition, MAX_PEER_ADDRESSES, NodeOrder, NodeVerb, Order, PodOrder,
+    PodVerb, Target,
+};
 pub use pod::{
     ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, InvalidSpec, MAX_CONTAINERS,
     PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,

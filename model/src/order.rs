@@ -1,9 +1,11 @@
 //! Orders: the one thing that upstream tells a node to do.
 
 use crate::{
-    CpuSet, Digest, DiskPolicy, Generation, ImageName, Incarnation, MemSet, OrderId, PodId, PodSpec,
-    PoolName, Seq, Term,
+    Bytes, CpuSet, Digest, DiskName, DiskPolicy, Generation, ImageName, Incarnation, MemSet, NodeName,
+    OrderId, PodId, PodSpec, PoolName, Seq, Term,
 };
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// One order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +161,50 @@ pub enum NodeVerb {
     },
     /// Look at everything again and report it whole.
     Inspect,
+    /// Let another node copy data disks of a pod that has left this one.
+    OfferDisks(DiskOffer),
+    /// Take an offer back; one that is not there is taken back.
+    WithdrawDisks {
+        /// Of which pod.
+        pod: PodId,
+    },
+    /// Copy a data disk that another node offers, and put it in the place of whatever is here under its name.
+    FetchDisk(Box<DiskFetch>),
 }
+
+/// Data disks of a pod that is not on its node any more, for one other node. It holds until it is withdrawn, or the pod
+/// runs here again, or is released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskOffer {
+    /// Whose disks.
+    pub pod: PodId,
+    /// The placement that left them here.
+    pub incarnation: Incarnation,
+    /// Which: directories, at least one.
+    pub disks: BTreeSet<DiskName>,
+    /// Who may have them.
+    pub to: NodeName,
+}
+
+/// One data disk to be copied from another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFetch {
+    /// Whose disk.
+    pub pod: PodId,
+    /// The placement that left it there.
+    pub incarnation: Incarnation,
+    /// Which: a directory.
+    pub disk: DiskName,
+    /// What the copy is held to; as large as the node's disk when absent.
+    pub size: Option<Bytes>,
+    /// Who has it.
+    pub from: NodeName,
+    /// Where that node serves its peers, to be tried in this order; at least one.
+    pub at: Vec<SocketAddr>,
+}
+
+/// Most addresses of a node that a copy tries: a host has a few networks, not hundreds.
+pub const MAX_PEER_ADDRESSES: usize = 32;
 
 impl NodeVerb {
     /// The verb's name.
@@ -168,6 +213,9 @@ impl NodeVerb {
             Self::SetSharedCpus { .. } => "SetSharedCpus",
             Self::PullImage { .. } => "PullImage",
             Self::Inspect => "Inspect",
+            Self::OfferDisks(_) => "OfferDisks",
+            Self::WithdrawDisks { .. } => "WithdrawDisks",
+            Self::FetchDisk(_) => "FetchDisk",
         }
     }
 }

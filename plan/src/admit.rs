@@ -4,6 +4,7 @@
 //! and an order that waits behind another could only delay it.
 
 mod change;
+mod disks;
 mod host;
 mod pod;
 
@@ -11,8 +12,8 @@ pub use host::obstacle;
 
 use crate::{OpenOrder, PodRecord, SharedPool};
 use berth_model::{
-    Bytes, CpuSet, Digest, Generation, ImageName, MemSet, NodeVerb, Order, OrderId, Outcome, PodId, PoolName,
-    Refusal, Target, Term,
+    Bytes, CpuSet, Digest, DiskName, DiskOffer, Generation, ImageName, MemSet, NodeOrder, NodeVerb, Order,
+    OrderId, Outcome, PodId, PoolName, Refusal, Target, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,10 @@ pub struct LedgerView<'a> {
     pub pods: &'a BTreeMap<PodId, PodRecord>,
     /// The shared CPU pools.
     pub pools: &'a BTreeMap<PoolName, SharedPool>,
+    /// Data disks that another node may copy.
+    pub offers: &'a BTreeMap<PodId, DiskOffer>,
+    /// Data disks that are being copied here, and by which order.
+    pub fetches: &'a BTreeMap<(PodId, DiskName), OrderId>,
     /// What is known of the order's own id.
     pub known: Option<Known<'a>>,
 }
@@ -91,6 +96,8 @@ pub struct Accepted {
     pub change: Change,
     /// The open order that it replaces; it ends with [`Failure::Superseded`](berth_model::Failure::Superseded).
     pub superseded: Option<OrderId>,
+    /// The pod whose disks are offered no more: they are about to change, or to go.
+    pub ended_offer: Option<PodId>,
 }
 
 /// What accepting an order changes.
@@ -109,6 +116,15 @@ pub enum Change {
     },
     /// Nothing is written: everything is looked at again.
     Inspect,
+    /// These disks are offered, and no other ones of the pod.
+    Offer(DiskOffer),
+    /// No disks of the pod are offered any more.
+    Withdraw(PodId),
+    /// A disk is copied. A pod that was never here is known from then on, so that the copy can be released.
+    Fetch {
+        /// Its record, if it has none yet.
+        unknown: Option<Box<PodRecord>>,
+    },
 }
 
 /// Answers an order. `now_ms` is the node's monotonic clock.
@@ -148,27 +164,39 @@ fn decide(ledger: &LedgerView<'_>, host: &HostView, order: &Order, now_ms: u64) 
                 deadline_at_ms: now_ms.saturating_add(order.deadline_ms),
                 failure: None,
             };
-            pod::decide(ledger, host, opened, target)
+            disks::check_not_arriving(ledger, target)?;
+            let accepted = pod::decide(ledger, host, opened, target)?;
+            Ok(Accepted { ended_offer: disks::ended_offer(ledger, &target.pod), ..accepted })
         }
-        Target::Node(target) => {
-            let change = match &target.verb {
-                NodeVerb::SetSharedCpus { pool, cpus, mems, generation } => {
-                    let pool = SharedPool {
-                        name: pool.clone(),
-                        cpus: cpus.clone(),
-                        mems: mems.clone(),
-                        generation: *generation,
-                    };
-                    Change::Pool(check_pool(ledger, host, pool)?)
-                }
-                NodeVerb::PullImage { image, digest } => {
-                    Change::Pull { image: image.clone(), digest: digest.clone() }
-                }
-                NodeVerb::Inspect => Change::Inspect,
-            };
-            Ok(Accepted { change, superseded: None })
-        }
+        Target::Node(target) => decide_node(ledger, host, target),
     }
+}
+
+fn decide_node(ledger: &LedgerView<'_>, host: &HostView, order: &NodeOrder) -> Result<Accepted, Refusal> {
+    let mut ended_offer = None;
+    let change = match &order.verb {
+        NodeVerb::SetSharedCpus { pool, cpus, mems, generation } => {
+            let pool = SharedPool {
+                name: pool.clone(),
+                cpus: cpus.clone(),
+                mems: mems.clone(),
+                generation: *generation,
+            };
+            Change::Pool(check_pool(ledger, host, pool)?)
+        }
+        NodeVerb::PullImage { image, digest } => {
+            Change::Pull { image: image.clone(), digest: digest.clone() }
+        }
+        NodeVerb::Inspect => Change::Inspect,
+        NodeVerb::OfferDisks(offer) => Change::Offer(disks::check_offer(ledger, offer)?),
+        NodeVerb::WithdrawDisks { pod } => Change::Withdraw(pod.clone()),
+        NodeVerb::FetchDisk(fetch) => {
+            let unknown = disks::check_fetch(ledger, host, fetch)?;
+            ended_offer = disks::ended_offer(ledger, &fetch.pod);
+            Change::Fetch { unknown: unknown.map(Box::new) }
+        }
+    };
+    Ok(Accepted { change, superseded: None, ended_offer })
 }
 
 fn check_pool(ledger: &LedgerView<'_>, host: &HostView, pool: SharedPool) -> Result<SharedPool, Refusal> {

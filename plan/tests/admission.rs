@@ -5,9 +5,9 @@
 mod fixtures;
 
 use berth_model::{
-    AddressGrant, Bytes, ContainerSpec, CpuBinding, Disk, EvictDisposition, Generation, HugetlbLimit,
-    Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb,
-    PoolName, Seq, SwapLimit, Target, Term,
+    AddressGrant, Bytes, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer, EvictDisposition, Generation,
+    HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec,
+    PodVerb, PoolName, Seq, SwapLimit, Target, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, QuotaView, SharedPool, Step, admit,
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 struct Ledger {
     pods: BTreeMap<berth_model::PodId, PodRecord>,
     pools: BTreeMap<PoolName, SharedPool>,
+    offers: BTreeMap<berth_model::PodId, DiskOffer>,
+    fetches: BTreeMap<(berth_model::PodId, berth_model::DiskName), OrderId>,
 }
 
 impl Ledger {
@@ -29,7 +31,12 @@ impl Ledger {
             mems: "0".parse().unwrap(),
             generation: Generation(4),
         };
-        let mut ledger = Self { pods: BTreeMap::new(), pools: BTreeMap::from([(pool.name.clone(), pool)]) };
+        let mut ledger = Self {
+            pods: BTreeMap::new(),
+            pools: BTreeMap::from([(pool.name.clone(), pool)]),
+            offers: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+        };
         let accepted = ledger.answer(&pod_order("shop/web", [3, 2, 5], run(fixtures_spec())));
         let Admission::Accept(Accepted { change: Change::Pod(record), .. }) = accepted else {
             panic!("{accepted:?}")
@@ -39,8 +46,12 @@ impl Ledger {
     }
 
     fn answer(&self, order: &Order) -> Admission {
-        let view = LedgerView { term: Term(5), pods: &self.pods, pools: &self.pools, known: None };
-        admit(&view, &host(), order, 1_000)
+        admit(&self.view(None), &host(), order, 1_000)
+    }
+
+    fn view<'a>(&'a self, known: Option<Known<'a>>) -> LedgerView<'a> {
+        let Self { pods, pools, offers, fetches } = self;
+        LedgerView { term: Term(5), pods, pools, offers, fetches, known }
     }
 }
 
@@ -156,8 +167,7 @@ fn the_same_order_again_is_known_and_another_content_is_not() {
     let given = pod_order("shop/web", [3, 2, 6], PodVerb::Start);
     let answer = |again: &Order| {
         let known = Some(Known { order: &given, outcome: None });
-        let view = LedgerView { term: Term(5), pods: &ledger.pods, pools: &ledger.pools, known };
-        admit(&view, &host(), again, 0)
+        admit(&ledger.view(known), &host(), again, 0)
     };
     assert_eq!(answer(&given), Admission::Already(None));
     assert_eq!(
@@ -271,7 +281,7 @@ fn a_pod_that_left_is_remembered() {
     let mut ledger = Ledger::new();
     let pod = fixtures::pod();
     let evict = PodVerb::Evict { grace_ms: 1, disposition: EvictDisposition::Keep };
-    let Admission::Accept(Accepted { change: Change::Pod(record), superseded }) =
+    let Admission::Accept(Accepted { change: Change::Pod(record), superseded, .. }) =
         ledger.answer(&pod_order("shop/web", [3, 2, 6], evict))
     else {
         panic!("an Evict is accepted")
@@ -469,4 +479,114 @@ fn a_shared_pool_is_honoured_as_long_as_any_of_it_is_there() {
     check("1-3", "0-1", None, ("1-2", "0"));
     check("1,3", "0", Some("CPUs 1,3"), ("1", "0"));
     check("0", "1", Some("memory nodes 1"), ("0", ""));
+}
+
+const POD: &str = "shop/web";
+
+fn offer(incarnation: u64) -> DiskOffer {
+    DiskOffer {
+        pod: POD.parse().unwrap(),
+        incarnation: Incarnation(incarnation),
+        disks: ["data".parse().unwrap()].into(),
+        to: "node-2".parse().unwrap(),
+    }
+}
+
+fn offered(incarnation: u64) -> Order {
+    order(Target::Node(NodeOrder { verb: NodeVerb::OfferDisks(offer(incarnation)) }))
+}
+
+fn fetched(incarnation: u64, disk: &str) -> Order {
+    let fetch = DiskFetch {
+        pod: POD.parse().unwrap(),
+        incarnation: Incarnation(incarnation),
+        disk: disk.parse().unwrap(),
+        size: Some(Bytes(1 << 20)),
+        from: "node-2".parse().unwrap(),
+        at: vec!["10.0.0.7:7445".parse().unwrap()],
+    };
+    order(Target::Node(NodeOrder { verb: NodeVerb::FetchDisk(Box::new(fetch)) }))
+}
+
+/// A ledger from which the pod has been evicted, with its disks kept.
+fn without_pod() -> Ledger {
+    let mut ledger = Ledger::new();
+    ledger.pods.get_mut(&POD.parse().unwrap()).unwrap().charter = None;
+    ledger
+}
+
+#[test]
+fn disks_are_copied_only_while_no_pod_is_on_them() {
+    let here = Ledger::new();
+    check(&here, &offered(3), "StillHere");
+    check(&here, &fetched(3, "data"), "StillHere");
+    let gone = without_pod();
+    check(&gone, &offered(3), "accept");
+    check(&gone, &offered(2), "StaleIncarnation");
+    check(&gone, &offered(4), "NoSuchPod");
+    check(&gone, &fetched(2, "data"), "StaleIncarnation");
+    check(&gone, &fetched(3, "data"), "accept");
+    let withdraw = NodeVerb::WithdrawDisks { pod: POD.parse().unwrap() };
+    check(&gone, &order(Target::Node(NodeOrder { verb: withdraw })), "accept");
+    let mut unsized_host = host();
+    unsized_host.data_disk_quota = QuotaView::Unsupported { why: "no prjquota".to_owned() };
+    let answer = admit(&gone.view(None), &unsized_host, &fetched(3, "data"), 0);
+    assert!(
+        matches!(&answer, Admission::Refuse(refusal) if refusal.code() == "QuotaUnsupported"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_copy_of_a_pod_that_was_never_here_can_be_released() {
+    let mut ledger = Ledger::new();
+    ledger.pods.clear();
+    let release = || pod_order(POD, [4, 1, 6], PodVerb::Release);
+    check(&ledger, &release(), "NoSuchPod");
+    let answer = ledger.answer(&fetched(3, "data"));
+    let Admission::Accept(Accepted { change: Change::Fetch { unknown: Some(record) }, .. }) = answer else {
+        panic!("{answer:?}")
+    };
+    ledger.pods.insert(record.pod.clone(), *record);
+    check(&ledger, &release(), "accept");
+    check(&ledger, &pod_order(POD, [4, 1, 6], run(fixtures_spec())), "accept");
+    check(&ledger, &pod_order(POD, [2, 1, 6], run(fixtures_spec())), "StaleIncarnation");
+}
+
+#[test]
+fn nothing_begins_on_a_disk_that_is_half_there() {
+    let mut ledger = without_pod();
+    let id = OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAX").unwrap();
+    ledger.fetches.insert((POD.parse().unwrap(), "data".parse().unwrap()), id);
+    check(&ledger, &pod_order(POD, [4, 1, 6], run(fixtures_spec())), "UnderWay");
+    check(&ledger, &pod_order(POD, [3, 2, 6], PodVerb::Release), "UnderWay");
+    check(&ledger, &offered(3), "UnderWay");
+    check(&ledger, &fetched(3, "data"), "UnderWay: order 01ARZ3NDEKTSV4RRFFQ69G5FAX (FetchDisk)");
+    check(&ledger, &fetched(3, "logs"), "accept");
+    // What is not here is not here, whatever comes.
+    let evict = PodVerb::Evict { grace_ms: 1, disposition: EvictDisposition::Keep };
+    check(&ledger, &pod_order(POD, [3, 2, 6], evict), "NoSuchPod");
+    check(&ledger, &other(|_| {}), "accept");
+}
+
+#[test]
+fn an_offer_ends_once_the_disks_change_or_go() {
+    let mut ledger = without_pod();
+    let ended = |ledger: &Ledger, order: &Order| match ledger.answer(order) {
+        Admission::Accept(accepted) => accepted.ended_offer.map(|pod| pod.to_string()),
+        other => panic!("{other:?}"),
+    };
+    let orders = [
+        pod_order(POD, [4, 1, 6], run(fixtures_spec())),
+        pod_order(POD, [3, 2, 6], PodVerb::Release),
+        fetched(3, "data"),
+    ];
+    for order in &orders {
+        assert_eq!(ended(&ledger, order), None);
+    }
+    ledger.offers.insert(POD.parse().unwrap(), offer(3));
+    for order in &orders {
+        assert_eq!(ended(&ledger, order).as_deref(), Some(POD));
+    }
+    assert_eq!(ended(&ledger, &other(|_| {})), None);
 }

@@ -16,7 +16,7 @@ mod status;
 pub use disk::{access_from, filesystem_from};
 pub use error::InvalidMessage;
 pub use limits::{limits_from, ulimits_from};
-pub use order::Addressed;
+pub use order::{Addressed, offer_from};
 pub use pod::{class_from, disk_from, pod_from, recovery_from, restart_from, run_state_from};
 pub use reason::failure_from;
 pub use request::DEFAULT_POOL;

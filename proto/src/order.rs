@@ -4,8 +4,8 @@ use crate::error::{At, InvalidMessage, Result, required};
 use crate::pod::{disk_from, pod_from};
 use crate::v1;
 use berth_model::{
-    Disk, EvictDisposition, Generation, Incarnation, NodeName, NodeOrder, NodeVerb, Order, PodOrder, PodSpec,
-    PodVerb, Seq, Target, Term,
+    Bytes, Disk, DiskFetch, DiskOffer, EvictDisposition, Generation, Incarnation, MAX_DISKS,
+    MAX_PEER_ADDRESSES, NodeName, NodeOrder, NodeVerb, Order, PodOrder, PodSpec, PodVerb, Seq, Target, Term,
 };
 
 /// An order as it came, with the node that it is for.
@@ -94,8 +94,49 @@ fn node_order_from(wire: v1::NodeOrder) -> Result<NodeOrder> {
             digest: pull.digest.map(|digest| digest.parse()).transpose().at("pull_image.digest")?,
         },
         Verb::Inspect(_) => NodeVerb::Inspect,
+        Verb::OfferDisks(offer) => NodeVerb::OfferDisks(offer_from(offer).at("offer_disks")?),
+        Verb::WithdrawDisks(withdraw) => {
+            NodeVerb::WithdrawDisks { pod: pod_from(withdraw.pod).at("withdraw_disks")? }
+        }
+        Verb::FetchDisk(fetch) => NodeVerb::FetchDisk(Box::new(fetch_from(fetch).at("fetch_disk")?)),
     };
     Ok(NodeOrder { verb })
+}
+
+/// Reads an offer of disks.
+///
+/// # Errors
+/// When a field makes no sense, or it offers none, or more than a pod may have.
+pub fn offer_from(wire: v1::DiskOffer) -> Result<DiskOffer> {
+    let count = wire.disks.len();
+    if !(1..=MAX_DISKS).contains(&count) {
+        return Err(InvalidMessage::new(
+            "disks",
+            format!("{count} disks are offered, 1 to {MAX_DISKS} can be"),
+        ));
+    }
+    Ok(DiskOffer {
+        pod: pod_from(wire.pod)?,
+        incarnation: Incarnation(wire.incarnation),
+        disks: wire.disks.iter().map(|disk| disk.parse().at("disks")).collect::<Result<_>>()?,
+        to: wire.to.parse().at("to")?,
+    })
+}
+
+fn fetch_from(wire: v1::node_order::FetchDisk) -> Result<DiskFetch> {
+    let count = wire.at.len();
+    if !(1..=MAX_PEER_ADDRESSES).contains(&count) {
+        let why = format!("{count} addresses are given, 1 to {MAX_PEER_ADDRESSES} can be");
+        return Err(InvalidMessage::new("at", why));
+    }
+    Ok(DiskFetch {
+        pod: pod_from(wire.pod)?,
+        incarnation: Incarnation(wire.incarnation),
+        disk: wire.disk.parse().at("disk")?,
+        size: wire.size_bytes.map(Bytes),
+        from: wire.from.parse().at("from")?,
+        at: wire.at.iter().map(|address| address.parse().at("at")).collect::<Result<_>>()?,
+    })
 }
 
 impl From<&Addressed> for v1::Order {
@@ -158,7 +199,7 @@ impl From<&PodVerb> for v1::pod_order::Verb {
 
 impl From<&NodeOrder> for v1::NodeOrder {
     fn from(order: &NodeOrder) -> Self {
-        use v1::node_order::{Inspect, PullImage, SetSharedCpus, Verb};
+        use v1::node_order::{FetchDisk, Inspect, PullImage, SetSharedCpus, Verb, WithdrawDisks};
         let verb = match &order.verb {
             NodeVerb::SetSharedCpus { pool, cpus, mems, generation } => Verb::SetSharedCpus(SetSharedCpus {
                 pool: pool.to_string(),
@@ -171,7 +212,28 @@ impl From<&NodeOrder> for v1::NodeOrder {
                 digest: digest.as_ref().map(ToString::to_string),
             }),
             NodeVerb::Inspect => Verb::Inspect(Inspect {}),
+            NodeVerb::OfferDisks(offer) => Verb::OfferDisks(offer.into()),
+            NodeVerb::WithdrawDisks { pod } => Verb::WithdrawDisks(WithdrawDisks { pod: Some(pod.into()) }),
+            NodeVerb::FetchDisk(fetch) => Verb::FetchDisk(FetchDisk {
+                pod: Some((&fetch.pod).into()),
+                incarnation: fetch.incarnation.0,
+                disk: fetch.disk.to_string(),
+                size_bytes: fetch.size.map(|size| size.0),
+                from: fetch.from.to_string(),
+                at: fetch.at.iter().map(ToString::to_string).collect(),
+            }),
         };
         Self { verb: Some(verb) }
+    }
+}
+
+impl From<&DiskOffer> for v1::DiskOffer {
+    fn from(offer: &DiskOffer) -> Self {
+        Self {
+            pod: Some((&offer.pod).into()),
+            incarnation: offer.incarnation.0,
+            disks: offer.disks.iter().map(ToString::to_string).collect(),
+            to: offer.to.to_string(),
+        }
     }
 }

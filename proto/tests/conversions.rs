@@ -4,10 +4,10 @@
 
 use berth_model::{
     Access, AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
-    CpuWeight, DataDisk, Disk, DiskMount, DiskPolicy, DiskSource, EnvVar, EvictDisposition, ExecProbe,
-    Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit, IoWeight, Limits, Movability,
-    NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, Rlimit, Seq,
-    SwapLimit, Target, Term, Ulimit, User,
+    CpuWeight, DataDisk, Disk, DiskFetch, DiskMount, DiskOffer, DiskPolicy, DiskSource, EnvVar,
+    EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit,
+    IoWeight, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec,
+    PodStatus, PodVerb, Rlimit, Seq, SwapLimit, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -153,6 +153,21 @@ fn every_order() -> Vec<Addressed> {
         }),
         node(NodeVerb::PullImage { image: "registry.example/shop/web:1".parse().unwrap(), digest: None }),
         node(NodeVerb::Inspect),
+        node(NodeVerb::OfferDisks(DiskOffer {
+            pod: "shop/web".parse().unwrap(),
+            incarnation: Incarnation(4),
+            disks: ["data".parse().unwrap(), "logs".parse().unwrap()].into(),
+            to: "node-2".parse().unwrap(),
+        })),
+        node(NodeVerb::WithdrawDisks { pod: "shop/web".parse().unwrap() }),
+        node(NodeVerb::FetchDisk(Box::new(DiskFetch {
+            pod: "shop/web".parse().unwrap(),
+            incarnation: Incarnation(4),
+            disk: "data".parse().unwrap(),
+            size: Some(Bytes(1 << 20)),
+            from: "node-1".parse().unwrap(),
+            at: vec!["10.0.0.7:7445".parse().unwrap(), "[2001:db8::7]:7445".parse().unwrap()],
+        }))),
     ]
 }
 

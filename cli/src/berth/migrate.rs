@@ -24,7 +24,7 @@ Examples:
   berth migrate shop/db --leave-data     begins with fresh disks; the old node keeps what was written
   berth migrate status                   all migrations
   berth migrate status shop/web
-  berth migrate abort shop/web           as long as the pod has not been stopped
+  berth migrate abort shop/web           as long as the target was not told to run it
 
 A migration waits as long as the pod's node is merely silent: the pod may still run there. Whoever knows that the node
 is powered off, or cut off for good, says so: berth node confirm-dead node-1";
@@ -32,7 +32,8 @@ is powered off, or cut off for good, says so: berth node confirm-dead node-1";
 /// Move a pod to another node; it keeps its addresses and host name
 ///
 /// The target takes the images and frees CPUs while the pod still runs; the source stops the pod and says so durably;
-/// only then does the target run it. If the target cannot, the source runs it again.
+/// only then does the target copy its movable data disks and run it. If the target cannot, the source runs it again.
+/// The gap that is shown is the time from the order to stop until the pod ran again, in which it may not answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = MIGRATE_EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Migrate {
@@ -58,7 +59,8 @@ pub(crate) struct Start {
     /// Where to [default: the node that fits best]
     #[arg(long, value_name = "NODE")]
     pub to: Option<NodeName>,
-    /// Leave behind what cannot be taken along: it stays on the old node until the pod is released
+    /// Leave behind what cannot be taken along, as what a dead node has: it stays on the old node until the pod is
+    /// released
     #[arg(long, conflicts_with = "discard_data")]
     pub leave_data: bool,
     /// Give up what cannot be taken along, once the pod runs on its new node
@@ -82,7 +84,7 @@ pub(crate) struct Status {
     pub pod: Option<PodId>,
 }
 
-/// Give up a migration that has not stopped the pod yet
+/// Give up a migration whose target was not told to run the pod yet; a pod that was stopped runs on its old node again
 #[derive(Debug, Args)]
 pub(crate) struct Abort {
     /// Which pod's

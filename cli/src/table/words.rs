@@ -141,6 +141,11 @@ pub(super) fn verb(order: Option<&v1::Order>) -> (&'static str, String) {
             Some(Node::SetSharedCpus(set)) => ("SetSharedCpus", format!("{}={}", set.pool, set.cpus)),
             Some(Node::PullImage(pull)) => ("PullImage", pull.image.clone()),
             Some(Node::Inspect(_)) => ("Inspect", String::new()),
+            Some(Node::OfferDisks(offer)) => ("OfferDisks", identity(offer.pod.as_ref())),
+            Some(Node::WithdrawDisks(withdraw)) => ("WithdrawDisks", identity(withdraw.pod.as_ref())),
+            Some(Node::FetchDisk(fetch)) => {
+                ("FetchDisk", format!("{}:{}", identity(fetch.pod.as_ref()), fetch.disk))
+            }
             None => ("?", String::new()),
         },
         None => ("?", String::new()),

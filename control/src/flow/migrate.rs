@@ -1,11 +1,11 @@
 //! A migration's next step. The order is: prepare the target while the source works; have the source stop the pod and
-//! say durably that it has; run it on the target. So no address ever has two owners: without the source's word nothing
+//! say durably that it has; have the target copy its movable data disks; run it there. So no address ever has two owners: without the source's word nothing
 //! goes on, unless an operator has confirmed that the source is dead.
 //!
 //! [`next`] is level-triggered: it is asked again after everything that happens, and remembers nothing.
 
-use berth_model::OrderId;
-use std::collections::BTreeMap;
+use berth_model::{DiskName, OrderId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a migration is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub(crate) enum Phase {
     Preparing,
     /// The source was ordered to stop the pod, and to keep what is there.
     Stopping,
+    /// The source, which runs it no more, was ordered to let the target have its movable data disks.
+    Offering,
+    /// The target was ordered to copy them.
+    Copying,
     /// The target was ordered to run it.
     Starting,
     /// It runs on the target; the source was ordered to give up what it kept.
@@ -41,6 +45,17 @@ pub(crate) enum LeftBehind {
     Kept,
     /// The source gives it up once the pod runs on the target.
     Discarded,
+}
+
+/// The data disks that go along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Luggage<'a> {
+    /// There are none.
+    Nothing,
+    /// The pod does not run without them.
+    Needed(&'a BTreeSet<DiskName>),
+    /// If they cannot be had any more, the pod begins without them.
+    Wanted(&'a BTreeSet<DiskName>),
 }
 
 /// What is known of a node.
@@ -89,6 +104,8 @@ pub(crate) struct Facts<'a> {
     pub orders: &'a BTreeMap<OrderId, OrderFact>,
     /// What becomes of what stays on the source.
     pub left_behind: LeftBehind,
+    /// What goes along.
+    pub luggage: Luggage<'a>,
 }
 
 /// What to do now.
@@ -96,10 +113,18 @@ pub(crate) struct Facts<'a> {
 pub(crate) enum Next {
     /// Have the source stop the pod and keep what is there.
     Stop,
+    /// Have the source let the target have the disks that go along.
+    Offer,
+    /// Have the target copy them.
+    Copy,
     /// Run the pod on the target.
     Start,
+    /// Likewise, without the disks that were to go along.
+    StartWithout,
     /// Have the source give up what it kept.
     Release,
+    /// Have the source keep what it has, and let nobody have it.
+    Withdraw,
     /// Run the pod on the source again.
     Return(String),
     /// Nothing, until something changes.
@@ -116,6 +141,8 @@ impl Phase {
         match self {
             Self::Preparing => "Preparing",
             Self::Stopping => "Stopping",
+            Self::Offering => "Offering",
+            Self::Copying => "Copying",
             Self::Starting => "Starting",
             Self::Releasing => "Releasing",
             Self::Returning { .. } => "Returning",
@@ -127,9 +154,13 @@ impl Phase {
     /// Whether there may be something left to do.
     pub(crate) fn is_open(&self) -> bool {
         match self {
-            Self::Preparing | Self::Stopping | Self::Starting | Self::Releasing | Self::Returning { .. } => {
-                true
-            }
+            Self::Preparing
+            | Self::Stopping
+            | Self::Offering
+            | Self::Copying
+            | Self::Starting
+            | Self::Releasing
+            | Self::Returning { .. } => true,
             Self::Done | Self::Failed { .. } => false,
         }
     }
@@ -137,7 +168,12 @@ impl Phase {
     /// Whether the pod is between two nodes, so that nobody else may order it.
     pub(crate) fn holds_pod(&self) -> bool {
         match self {
-            Self::Preparing | Self::Stopping | Self::Starting | Self::Returning { .. } => true,
+            Self::Preparing
+            | Self::Stopping
+            | Self::Offering
+            | Self::Copying
+            | Self::Starting
+            | Self::Returning { .. } => true,
             Self::Releasing | Self::Done | Self::Failed { .. } => false,
         }
     }
@@ -159,7 +195,11 @@ pub(crate) fn next(phase: &Phase, facts: &Facts<'_>) -> Next {
     match phase {
         Phase::Preparing => prepare(facts, orders),
         Phase::Stopping => match (facts.source, orders) {
-            (_, OrderFact::Done) | (NodeFact::Dead, _) => Next::Start,
+            (NodeFact::Dead, _) => without_source(facts),
+            (NodeFact::Ready | NodeFact::Silent, OrderFact::Done) => match facts.luggage {
+                Luggage::Nothing => Next::Start,
+                Luggage::Needed(_) | Luggage::Wanted(_) => Next::Offer,
+            },
             (NodeFact::Ready | NodeFact::Silent, OrderFact::Failed(why)) => {
                 Next::Failed(format!("the source could not stop the pod: {why}"))
             }
@@ -170,8 +210,10 @@ pub(crate) fn next(phase: &Phase, facts: &Facts<'_>) -> Next {
                     .to_owned(),
             ),
         },
+        Phase::Offering => offer(facts, orders),
+        Phase::Copying => copy(facts, all_ended(facts.orders, orders)),
         Phase::Starting => match (facts.source, orders) {
-            (source, OrderFact::Done) => started(source, facts.left_behind),
+            (_, OrderFact::Done) => started(facts),
             (NodeFact::Dead, OrderFact::Failed(why)) => {
                 Next::Failed(format!("the target could not run the pod, and the source is dead: {why}"))
             }
@@ -185,11 +227,11 @@ pub(crate) fn next(phase: &Phase, facts: &Facts<'_>) -> Next {
             OrderFact::Open => Next::Wait("the pod runs on the target; the source gives up what it kept".to_owned()),
         },
         Phase::Returning { why } => match orders {
-            OrderFact::Done => Next::Failed(format!("the target could not run the pod, which runs on the source again: {why}")),
+            OrderFact::Done => Next::Failed(format!("the target could not take the pod, which runs on the source again: {why}")),
             OrderFact::Failed(other) => {
-                Next::Failed(format!("the target could not run the pod ({why}), nor could the source: {other}"))
+                Next::Failed(format!("the target could not take the pod ({why}), nor could the source: {other}"))
             }
-            OrderFact::Open => Next::Wait(format!("the target could not run the pod ({why}): the source starts it again")),
+            OrderFact::Open => Next::Wait(format!("the target could not take the pod ({why}): the source starts it again")),
         },
         Phase::Done => Next::Done,
         Phase::Failed { why } => Next::Failed(why.clone()),
@@ -217,7 +259,7 @@ fn prepare(facts: &Facts<'_>, orders: OrderFact) -> Next {
             NodeFact::Dead,
             OrderFact::Open | OrderFact::Done,
             PoolFact::Settled | PoolFact::Pending,
-        ) => Next::Start,
+        ) => without_source(facts),
         (NodeFact::Ready, NodeFact::Ready | NodeFact::Silent, OrderFact::Done, PoolFact::Settled) => {
             Next::Stop
         }
@@ -230,79 +272,76 @@ fn prepare(facts: &Facts<'_>, orders: OrderFact) -> Next {
     }
 }
 
-fn started(source: NodeFact, left_behind: LeftBehind) -> Next {
-    match (source, left_behind) {
-        (NodeFact::Dead, _) | (NodeFact::Ready | NodeFact::Silent, LeftBehind::Kept) => Next::Done,
-        (NodeFact::Ready | NodeFact::Silent, LeftBehind::Nothing | LeftBehind::Discarded) => Next::Release,
+/// The source is dead, and what is there is not to be had.
+fn without_source(facts: &Facts<'_>) -> Next {
+    match facts.luggage {
+        Luggage::Nothing => Next::Start,
+        Luggage::Wanted(_) => Next::StartWithout,
+        Luggage::Needed(disks) => Next::Failed(format!(
+            "the source is dead, and data disks that the pod takes along are there: {}",
+            names(disks)
+        )),
+    }
+}
+
+fn names(disks: &BTreeSet<DiskName>) -> String {
+    disks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// As long as the pod was not ordered to run on the target, it may return: the target has not run it.
+fn offer(facts: &Facts<'_>, orders: OrderFact) -> Next {
+    match (facts.source, facts.target, orders) {
+        (NodeFact::Dead, ..) => without_source(facts),
+        (NodeFact::Ready | NodeFact::Silent, _, OrderFact::Failed(why)) => Next::Return(why),
+        (NodeFact::Ready | NodeFact::Silent, NodeFact::Ready, OrderFact::Done) => Next::Copy,
+        (NodeFact::Ready | NodeFact::Silent, NodeFact::Silent | NodeFact::Dead, _) => {
+            Next::Return(LOST.to_owned())
+        }
+        (NodeFact::Ready, NodeFact::Ready, OrderFact::Open) => {
+            Next::Wait("the pod is stopped; the source lets the target have its data disks".to_owned())
+        }
+        (NodeFact::Silent, NodeFact::Ready, OrderFact::Open) => Next::Wait(
+            "the pod is stopped, and the source, which has its data disks, is silent: waiting for it"
+                .to_owned(),
+        ),
+    }
+}
+
+const LOST: &str = "the target went silent before it had the data disks";
+
+/// Nothing follows from a copy that failed as long as another one goes on.
+fn all_ended(orders: &BTreeMap<OrderId, OrderFact>, together: OrderFact) -> OrderFact {
+    match orders.values().any(|order| *order == OrderFact::Open) {
+        true => OrderFact::Open,
+        false => together,
+    }
+}
+
+fn copy(facts: &Facts<'_>, orders: OrderFact) -> Next {
+    match (facts.source, facts.target, orders) {
+        (_, _, OrderFact::Done) => Next::Start,
+        (NodeFact::Dead, _, OrderFact::Failed(_)) => without_source(facts),
+        (NodeFact::Ready | NodeFact::Silent, _, OrderFact::Failed(why)) => Next::Return(why),
+        (NodeFact::Ready | NodeFact::Silent, NodeFact::Silent | NodeFact::Dead, OrderFact::Open) => {
+            Next::Return(LOST.to_owned())
+        }
+        (NodeFact::Dead, NodeFact::Dead, OrderFact::Open) => {
+            Next::Failed("source and target were confirmed dead".to_owned())
+        }
+        (_, NodeFact::Ready | NodeFact::Silent, OrderFact::Open) => {
+            Next::Wait(on_target(facts.target, "copies the data disks"))
+        }
+    }
+}
+
+fn started(facts: &Facts<'_>) -> Next {
+    match (facts.source, facts.left_behind, facts.luggage) {
+        (NodeFact::Dead, ..) => Next::Done,
+        (_, LeftBehind::Nothing | LeftBehind::Discarded, _) => Next::Release,
+        (_, LeftBehind::Kept, Luggage::Nothing) => Next::Done,
+        (_, LeftBehind::Kept, Luggage::Needed(_) | Luggage::Wanted(_)) => Next::Withdraw,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The whole table: a row for each phase, state of the orders, source and target; pools and what stays behind
-    /// matter in one phase each.
-    #[test]
-    fn what_is_next() {
-        let phases = [
-            Phase::Preparing,
-            Phase::Stopping,
-            Phase::Starting,
-            Phase::Releasing,
-            Phase::Returning { why: "no room".to_owned() },
-        ];
-        let orders = [OrderFact::Open, OrderFact::Done, OrderFact::Failed("it broke".to_owned())];
-        let nodes = [NodeFact::Ready, NodeFact::Silent, NodeFact::Dead];
-        let mut table = String::new();
-        for phase in &phases {
-            for order in &orders {
-                let id = OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
-                let orders = BTreeMap::from([(id, order.clone())]);
-                for source in nodes {
-                    for target in nodes {
-                        let facts = Facts {
-                            source,
-                            target,
-                            pool: PoolFact::Settled,
-                            orders: &orders,
-                            left_behind: LeftBehind::Nothing,
-                        };
-                        let next = next(phase, &facts);
-                        // The rule that all else is for.
-                        let stopped = *order == OrderFact::Done || source == NodeFact::Dead;
-                        assert!(next != Next::Start || stopped, "{phase:?} {facts:?}");
-                        table.push_str(&format!(
-                            "{:9} {order:?} {source:?} {target:?} -> {next:?}\n",
-                            phase.name()
-                        ));
-                    }
-                }
-            }
-        }
-        insta::assert_snapshot!(table);
-    }
-
-    #[test]
-    fn pools_and_what_stays_behind() {
-        let none = BTreeMap::new();
-        let facts = |pool, left_behind| Facts {
-            source: NodeFact::Ready,
-            target: NodeFact::Ready,
-            pool,
-            orders: &none,
-            left_behind,
-        };
-        let pending = next(&Phase::Preparing, &facts(PoolFact::Pending, LeftBehind::Nothing));
-        assert!(matches!(pending, Next::Wait(_)), "{pending:?}");
-        let refused = next(&Phase::Preparing, &facts(PoolFact::Refused, LeftBehind::Nothing));
-        assert!(matches!(refused, Next::Failed(_)), "{refused:?}");
-        for (left_behind, expected) in [
-            (LeftBehind::Nothing, Next::Release),
-            (LeftBehind::Discarded, Next::Release),
-            (LeftBehind::Kept, Next::Done),
-        ] {
-            assert_eq!(next(&Phase::Starting, &facts(PoolFact::Settled, left_behind)), expected);
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 mod cpus;
 mod ending;
 mod in_place;
+pub(crate) mod luggage;
 pub(crate) mod migrate;
 pub(crate) mod patch;
 mod pod;

@@ -5,11 +5,11 @@
 use super::tests::{facts, node_name, settings};
 use super::*;
 use crate::clock::Moment;
-use crate::flow::Ending;
+use crate::flow::{Ending, Reason};
 use crate::store::Store;
 use berth_model::{
-    Generation, Incarnation, NodeOrder, NodeVerb, PodOrder, PodPhase, PodStatus, PodVerb, Refusal, Seq,
-    Target,
+    DiskFetch, DiskName, DiskOffer, EvictDisposition, Generation, Incarnation, NodeOrder, NodeVerb, PodOrder,
+    PodPhase, PodStatus, PodVerb, Refusal, Seq, Target,
 };
 
 /// When the control plane dies.
@@ -37,6 +37,9 @@ pub(super) struct FakeNode {
     pub seqs: BTreeMap<PodId, Seq>,
     pub fences: BTreeMap<PodId, Incarnation>,
     pub ledger: BTreeMap<OrderId, Ending>,
+    /// What is on data disks: the node of every run of the pod that wrote there.
+    pub data: BTreeMap<(PodId, DiskName), Vec<String>>,
+    pub offers: BTreeMap<PodId, DiskOffer>,
     /// Outcomes that the control plane has not confirmed.
     pub untold: BTreeSet<OrderId>,
     /// Whether it can be heard.
@@ -58,6 +61,8 @@ pub(super) struct Drill {
     _dir: tempfile::TempDir,
     crash: Crash,
     twins: bool,
+    /// Nodes do not get to copying disks.
+    pub slow: bool,
 }
 
 impl Drill {
@@ -76,6 +81,7 @@ impl Drill {
             _dir: dir,
             crash: Crash::Never,
             twins: false,
+            slow: false,
         };
         drill.act(|tx| {
             let pool = berth_proto::v1::AddressPool {
@@ -150,7 +156,8 @@ impl Drill {
         let untold: Vec<_> = node.untold.iter().map(|id| (id.clone(), node.ledger[id].clone())).collect();
         let pods: Vec<PodStatus> = node.pods.iter().map(|(id, here)| status(id, *here)).collect();
         self.act(|tx| {
-            let greeting = Greeting { term: 0, facts: facts(), pods: pods.clone(), outcomes: untold.clone() };
+            let greeting =
+                Greeting { term: 0, facts: facts_of(name), pods: pods.clone(), outcomes: untold.clone() };
             tx.hello(name, greeting).unwrap();
         });
         self.nodes.get_mut(name).unwrap().untold.clear();
@@ -185,6 +192,9 @@ impl Drill {
         }
         let Some((id, record)) = self.state.orders_to_send(name).into_iter().next() else { return false };
         let target = record.order.target.clone();
+        if self.slow && matches!(&target, Target::Node(NodeOrder { verb: NodeVerb::FetchDisk(_) })) {
+            return false;
+        }
         let ending = self.carry_out(name, &id, &target);
         let refused = matches!(ending, Ending::Refused(_));
         if !refused && !self.once(&|tx| tx.acknowledge(name, &id)) {
@@ -206,26 +216,49 @@ impl Drill {
             return known.clone();
         }
         let fate = (self.fate)(name, target);
-        let node = self.nodes.get_mut(name).unwrap();
         let ending = match target {
-            Target::Pod(order) => match node.admit(order) {
+            Target::Pod(order) => match self.nodes.get_mut(name).unwrap().admit(order) {
                 Ok(()) => fate,
                 Err(refusal) => Ending::Refused((&refusal).into()),
             },
-            Target::Node(NodeOrder {
-                verb: NodeVerb::SetSharedCpus { .. } | NodeVerb::PullImage { .. } | NodeVerb::Inspect,
-            }) => fate,
+            Target::Node(order) => match (&order.verb, fate) {
+                (NodeVerb::FetchDisk(fetch), Ending::Done) => self.copy_disk(name, fetch),
+                (verb, fate) => self.nodes.get_mut(name).unwrap().do_verb(verb, fate),
+            },
         };
         if let Ending::Refused(_) = ending {
             return ending;
         }
+        let node = self.nodes.get_mut(name).unwrap();
         if let Target::Pod(order) = target {
-            node.take(order, &ending);
+            node.take(name, order, &ending);
             self.done.push((name.clone(), order.clone()));
         }
         node.ledger.insert(id.clone(), ending.clone());
         node.untold.insert(id.clone());
         ending
+    }
+
+    /// A copy is as the source was, which offers it to this node and can be heard.
+    fn copy_disk(&mut self, name: &NodeName, fetch: &DiskFetch) -> Ending {
+        assert!(
+            !self.nodes[name].pods.contains_key(&fetch.pod),
+            "{} runs where its disk is copied to",
+            fetch.pod
+        );
+        let key = (fetch.pod.clone(), fetch.disk.clone());
+        let source = &self.nodes[&fetch.from];
+        assert_eq!(fetch.at, [format!("192.0.2.{}:7445", &fetch.from.as_str()[1..]).parse().unwrap()]);
+        let offered = source.offers.get(&fetch.pod).is_some_and(|offer| {
+            offer.incarnation == fetch.incarnation && offer.to == *name && offer.disks.contains(&fetch.disk)
+        });
+        match source.data.get(&key).filter(|_| offered && !source.silent).cloned() {
+            Some(data) => {
+                self.nodes.get_mut(name).unwrap().data.insert(key, data);
+                Ending::Done
+            }
+            None => Ending::Failed(Reason::of_step("FetchDisk", "it cannot be had")),
+        }
     }
 
     /// No identity, and so no address, is ever on two nodes that can be heard.
@@ -249,6 +282,14 @@ impl Drill {
         assert_eq!(read.migrations, self.state.migrations);
         assert_eq!(read.tenures.all, self.state.tenures.all);
     }
+}
+
+/// Every node has an address of its own, and one that all have, as a bridge's.
+fn facts_of(name: &NodeName) -> Facts {
+    let mut wire = facts().wire;
+    let number: u8 = name.as_str().trim_start_matches('n').parse().unwrap();
+    wire.addresses = vec!["10.89.0.1".to_owned(), format!("192.0.2.{number}")];
+    wire.try_into().unwrap()
 }
 
 fn status(id: &PodId, here: Here) -> PodStatus {
@@ -293,10 +334,40 @@ impl FakeNode {
         }
     }
 
-    fn take(&mut self, order: &PodOrder, ending: &Ending) {
+    fn do_verb(&mut self, verb: &NodeVerb, fate: Ending) -> Ending {
+        match (verb, &fate) {
+            (NodeVerb::OfferDisks(offer), Ending::Done) => {
+                if self.pods.contains_key(&offer.pod) {
+                    return Ending::Refused((&Refusal::StillHere(offer.pod.clone())).into());
+                }
+                self.offers.insert(offer.pod.clone(), offer.clone());
+            }
+            (NodeVerb::WithdrawDisks { pod }, Ending::Done) => drop(self.offers.remove(pod)),
+            (_, _) => {}
+        }
+        fate
+    }
+
+    fn take(&mut self, name: &NodeName, order: &PodOrder, ending: &Ending) {
         self.seqs.insert(order.pod.clone(), order.seq);
         self.fences.insert(order.pod.clone(), order.incarnation);
         let done = *ending == Ending::Done;
+        if matches!(order.verb, PodVerb::Run { .. } | PodVerb::Release) {
+            self.offers.remove(&order.pod);
+        }
+        let gives_up = match &order.verb {
+            PodVerb::Release => true,
+            PodVerb::Evict { disposition, .. } => *disposition == EvictDisposition::Release,
+            _ => false,
+        };
+        if gives_up && done {
+            self.data.retain(|(pod, _), _| *pod != order.pod);
+        }
+        if let (PodVerb::Run { spec, .. }, true) = (&order.verb, done) {
+            for disk in &spec.disks {
+                self.data.entry((order.pod.clone(), disk.name.clone())).or_default().push(name.to_string());
+            }
+        }
         match &order.verb {
             PodVerb::Run { .. } if done => {
                 let (incarnation, generation) = (order.incarnation, order.generation);

@@ -9,7 +9,7 @@ use crate::flow::tenure::two_owners;
 use crate::flow::{Ending, PodState, Presence, Reason};
 use berth_model::{Disk, DiskPolicy, NodeOrder, NodeVerb, PodOrder, PodVerb, Target};
 
-fn well(_: &NodeName, _: &Target) -> Ending {
+pub(super) fn well(_: &NodeName, _: &Target) -> Ending {
     Ending::Done
 }
 
@@ -46,7 +46,7 @@ fn wish(left_behind: Option<LeftBehind>) -> Migrate {
     Migrate { to: None, left_behind, reason: "a test".to_owned(), seed: 0 }
 }
 
-fn migrate(drill: &mut Drill, left_behind: Option<LeftBehind>) {
+pub(super) fn migrate(drill: &mut Drill, left_behind: Option<LeftBehind>) {
     drill.act(|tx| match tx.migrate(&pod_id(0), wish(left_behind)) {
         // Asked again after a crash, it is under way.
         Ok(()) => {}
@@ -54,15 +54,15 @@ fn migrate(drill: &mut Drill, left_behind: Option<LeftBehind>) {
     });
 }
 
-fn phase(drill: &Drill) -> &Phase {
+pub(super) fn phase(drill: &Drill) -> &Phase {
     &drill.state.migrations[&pod_id(0)].phase
 }
 
-fn home(drill: &Drill) -> Option<NodeName> {
+pub(super) fn home(drill: &Drill) -> Option<NodeName> {
     drill.state.pods[&pod_id(0)].node.clone()
 }
 
-fn verbs(drill: &Drill) -> Vec<String> {
+pub(super) fn verbs(drill: &Drill) -> Vec<String> {
     drill
         .done
         .iter()
@@ -70,7 +70,7 @@ fn verbs(drill: &Drill) -> Vec<String> {
         .collect()
 }
 
-fn finish(drill: &mut Drill) {
+pub(super) fn finish(drill: &mut Drill) {
     drill.settle();
     drill.wait_ms(1);
     drill.settle();
@@ -78,7 +78,7 @@ fn finish(drill: &mut Drill) {
     assert_eq!(two_owners(drill.state.tenures.all.values()), None);
 }
 
-fn at_every_write(scenario: impl Fn(Crash) -> usize) {
+pub(super) fn at_every_write(scenario: impl Fn(Crash) -> usize) {
     let writes = scenario(Crash::Never);
     assert!(writes > 5);
     for at in 1..=writes {
@@ -174,12 +174,12 @@ fn a_target_that_cannot_run_it_gives_it_back_with_its_disks() {
     });
 }
 
-fn silence(drill: &mut Drill, number: usize) {
+pub(super) fn silence(drill: &mut Drill, number: usize) {
     drill.nodes.get_mut(&node_name(number)).unwrap().silent = true;
     drill.wait_ms(settings().lease_ms + 1);
 }
 
-fn return_from_the_dead(drill: &mut Drill, number: usize) {
+pub(super) fn return_from_the_dead(drill: &mut Drill, number: usize) {
     drill.nodes.get_mut(&node_name(number)).unwrap().silent = false;
     drill.connect(&node_name(number));
 }

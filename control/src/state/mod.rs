@@ -7,11 +7,14 @@
 mod denied;
 mod fence_ops;
 mod load;
+mod migration_facts;
 mod migration_ops;
 mod migration_record;
+mod migration_steps;
 mod node_ops;
 mod order_ops;
 mod order_record;
+mod order_waits;
 mod pod_ops;
 mod pod_record;
 mod pool_ops;
@@ -60,6 +63,8 @@ pub(crate) struct Settings {
     pub run_deadline_ms: u64,
     /// Of any other order; a grace is added.
     pub order_deadline_ms: u64,
+    /// Of copying one data disk.
+    pub copy_deadline_ms: u64,
     /// Most pods that are placed on one node.
     pub max_pods_per_node: u32,
 }
@@ -191,6 +196,8 @@ impl State {
 
 #[cfg(test)]
 mod drill;
+#[cfg(test)]
+mod luggage_tests;
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]

@@ -69,7 +69,8 @@ impl Tx<'_> {
             PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
                 self.unanswered_revision(pod)
             }
-            PodVerb::Release => None,
+            // What is still being copied there ends first.
+            PodVerb::Release => self.last_open_fetch(pod, node),
         };
         let record = self.pod_mut(pod)?;
         record.seq = record.seq.next();
@@ -108,12 +109,20 @@ impl Tx<'_> {
     pub(crate) fn order_node(&mut self, node: &NodeName, verb: NodeVerb, reason: &str) -> OrderId {
         let deadline_ms = match &verb {
             NodeVerb::PullImage { .. } => self.settings().run_deadline_ms,
-            NodeVerb::SetSharedCpus { .. } | NodeVerb::Inspect => self.settings().order_deadline_ms,
+            NodeVerb::FetchDisk(_) => self.settings().copy_deadline_ms,
+            NodeVerb::SetSharedCpus { .. }
+            | NodeVerb::Inspect
+            | NodeVerb::OfferDisks(_)
+            | NodeVerb::WithdrawDisks { .. } => self.settings().order_deadline_ms,
         };
         // Pools are rewritten one at a time: a pool that grows must not meet one that has not shrunk yet.
         let after = match &verb {
             NodeVerb::SetSharedCpus { .. } => self.last_open_pool_order(node),
-            NodeVerb::PullImage { .. } | NodeVerb::Inspect => None,
+            NodeVerb::FetchDisk(fetch) => self.last_open_fetch(&fetch.pod, node),
+            NodeVerb::PullImage { .. }
+            | NodeVerb::Inspect
+            | NodeVerb::OfferDisks(_)
+            | NodeVerb::WithdrawDisks { .. } => None,
         };
         let order = self.order(Target::Node(NodeOrder { verb }), reason, deadline_ms);
         self.issue(node, order, after)
@@ -154,7 +163,7 @@ impl Tx<'_> {
         };
         record.progress = Progress::Ended { ending: ending.clone(), at_ms };
         let releases_copy = match &target {
-            Target::Pod(order) => self.releases_copy(&order.pod, id),
+            Target::Pod(order) => order.verb == PodVerb::Release && self.releases_copy(&order.pod, &node, id),
             Target::Node(_) => false,
         };
         self.migration_outcome(id, ending);
@@ -174,72 +183,14 @@ impl Tx<'_> {
                 self.pool_outcome(&node, &pool, generation, ending);
                 self.release_pool_waiters(&node, id, ending);
             }
-            Target::Node(NodeOrder { verb: NodeVerb::PullImage { .. } | NodeVerb::Inspect }) => {}
-        }
-    }
-
-    fn waiters(&self, node: &NodeName, on: &OrderId) -> Vec<(OrderId, &OrderRecord)> {
-        let waits =
-            |record: &OrderRecord| matches!(&record.progress, Progress::Waiting { after } if after == on);
-        let orders = self.nodes.get(node).into_iter().flat_map(|node| &node.orders);
-        let records = orders.filter_map(|id| Some((id.clone(), self.orders.get(id)?)));
-        records.filter(|(_, record)| waits(record)).collect()
-    }
-
-    /// What waited for a pool goes out. A pod's order whose CPUs could not be freed never does.
-    fn release_pool_waiters(&mut self, node: &NodeName, ended: &OrderId, ending: &Ending) {
-        let waiters = self.waiters(node, ended).into_iter();
-        let waiters: Vec<_> =
-            waiters.map(|(id, record)| (id, matches!(record.order.target, Target::Node(_)))).collect();
-        for (id, sets_pool) in waiters {
-            let why = match ending {
-                Ending::Done => None,
-                Ending::Failed(reason) | Ending::RolledBack(reason) | Ending::Refused(reason) => {
-                    Some(reason.text.as_str())
-                }
-            };
-            match why {
-                Some(why) if !sets_pool => {
-                    self.end(&id, &Ending::Failed(Reason::of_step("SetSharedCpus", why)));
-                }
-                Some(_) | None => self.send(&id),
-            }
-        }
-    }
-
-    /// What waited for a pod's order goes out, whatever came of that.
-    fn send_waiters(&mut self, node: &NodeName, on: &OrderId) {
-        let waiters: Vec<OrderId> = self.waiters(node, on).into_iter().map(|(id, _)| id).collect();
-        for id in waiters {
-            self.send(&id);
-        }
-    }
-
-    /// Lets an order go out, with the generation that the node has by now.
-    fn send(&mut self, id: &OrderId) {
-        let generation_of = |order: &PodOrder| {
-            let pod = self.pods.get(&order.pod)?;
-            let stamped = match &order.verb {
-                PodVerb::Stop { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Evict { .. } => {
-                    true
-                }
-                PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } | PodVerb::Release => {
-                    false
-                }
-            };
-            (stamped && pod.incarnation == order.incarnation).then_some(pod.generation)
-        };
-        let generation = match self.orders.get(id).map(|record| &record.order.target) {
-            Some(Target::Pod(order)) => generation_of(order),
-            Some(Target::Node(_)) | None => None,
-        };
-        if let Some(record) = self.touch_order(id).orders.get_mut(id) {
-            record.progress = Progress::Sent;
-            if let (Target::Pod(order), Some(generation)) = (&mut record.order.target, generation) {
-                order.generation = generation;
-            }
-            let node = record.node.clone();
-            self.wake(&node);
+            Target::Node(NodeOrder { verb: NodeVerb::FetchDisk(_) }) => self.send_waiters(&node, id),
+            Target::Node(NodeOrder {
+                verb:
+                    NodeVerb::PullImage { .. }
+                    | NodeVerb::Inspect
+                    | NodeVerb::OfferDisks(_)
+                    | NodeVerb::WithdrawDisks { .. },
+            }) => {}
         }
     }
 

@@ -115,7 +115,7 @@ impl Tx<'_> {
     pub(crate) fn check_not_being_released(&self, id: &PodId) -> Result<(), Denied> {
         let releasing = self.orders_of_pod(id).into_iter().any(|(order, record)| {
             record.is_open()
-                && !self.releases_copy(id, order)
+                && !self.releases_copy(id, &record.node, order)
                 && matches!(&record.order.target, Target::Pod(order) if order.verb == PodVerb::Release)
         });
         if releasing {

@@ -173,16 +173,22 @@ impl Tx<'_> {
     /// Chooses node and CPUs. A pod whose disks are kept goes where they are, unless it wants fresh ones: it must never
     /// come up empty because another node had more room.
     fn place(&mut self, request: &PodRequest, seed: u64) -> Result<(Placement, Disk), Denied> {
-        let kept = match request.disk {
-            DiskPolicy::Reuse => self.newest_kept(&request.pod),
-            DiskPolicy::Rebuild => None,
+        let (kept, remedy) = match (request.disk, request.disks.is_empty()) {
+            (DiskPolicy::Rebuild, true) => (None, ""),
+            (DiskPolicy::Reuse, true) => (
+                self.newest_kept(&request.pod),
+                "name that one, set disk to rebuild to begin with fresh disks, or release the pod",
+            ),
+            // Data disks are the pod's whatever becomes of its system disks.
+            (DiskPolicy::Reuse | DiskPolicy::Rebuild, false) => {
+                (self.newest_kept(&request.pod), "name that one, or release the pod")
+            }
         };
         let mut pinned = request.clone();
         if let Some((node, _)) = &kept {
             if request.node.as_ref().is_some_and(|wanted| wanted != node) {
                 return Err(Denied::Precondition(format!(
-                    "node: the disks of pod {} are kept on node {node}: name that one, set disk to rebuild to begin \
-                     with fresh disks, or release the pod",
+                    "node: the disks of pod {} are kept on node {node}: {remedy}",
                     request.pod
                 )));
             }
@@ -197,7 +203,8 @@ impl Tx<'_> {
         match found {
             Ok(placement) => {
                 state.cursor = placement.cursor;
-                let on_kept = kept.filter(|(node, _)| *node == placement.node);
+                let reuses = request.disk == DiskPolicy::Reuse;
+                let on_kept = kept.filter(|(node, _)| reuses && *node == placement.node);
                 let disk = on_kept.map_or(Disk::Fresh, |(_, incarnation)| Disk::Kept { incarnation });
                 Ok((placement, disk))
             }

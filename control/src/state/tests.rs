@@ -35,6 +35,8 @@ pub(super) fn facts() -> Facts {
         }),
         memory_bytes: 2 << 30,
         reserved_cpus: "0".to_owned(),
+        addresses: vec!["192.0.2.1".to_owned()],
+        peer_port: 7445,
         ..v1::NodeFacts::default()
     };
     wire.try_into().unwrap()
@@ -174,6 +176,7 @@ pub(super) fn settings() -> Settings {
         lease_ms: 1 << 40,
         run_deadline_ms: 1,
         order_deadline_ms: 1,
+        copy_deadline_ms: 1,
         max_pods_per_node: 10,
     }
 }

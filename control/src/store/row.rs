@@ -310,6 +310,9 @@ pub(crate) struct MigrationRow {
     /// Why the target could not run the pod.
     #[prost(string, tag = "7")]
     pub why: String,
+    /// What may become of what cannot be had, a `LeaveBehind`.
+    #[prost(enumeration = "v1::LeaveBehind", tag = "8")]
+    pub wanted: i32,
 }
 
 /// An order that a migration waits for.

@@ -1,6 +1,7 @@
 //! The local sockets of a whole daemon, over the fake runtime.
 
 use crate::config::Config;
+use crate::disk::Disks;
 use crate::ledger::{Answer, Ledger, Moment};
 use crate::pod::Beat;
 use crate::runtime::fake::{self, FakeRuntime};
@@ -73,6 +74,7 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeR
         socket: at("berthd.sock"),
         socket_group: "no-such-group".to_owned(),
         cni_socket: at("cni.sock"),
+        peer_listen: None,
         ..Config::parse("", Path::new("x")).unwrap()
     };
     let daemon = Daemon {
@@ -80,6 +82,7 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeR
         ledger,
         runtime: Arc::new(runtime),
         host: Arc::new(FakeHost),
+        disks: Arc::new(Disks::new(folder)),
         hints,
         beat,
         shutdowns,

@@ -94,7 +94,7 @@ impl Folder {
         }
     }
 
-    fn open(&self, name: &OsStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+    pub(super) fn open(&self, name: &OsStr, flags: OFlag) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
             | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -166,6 +166,14 @@ impl Folder {
         let name = name.as_ref();
         renameat2(&self.fd, name, &to.fd, OsStr::new(new), RenameFlags::RENAME_NOREPLACE)
             .tried("move away", &self.path.join(name))
+    }
+
+    /// Exchanges an entry for that of the same name in another folder; durable once this returns.
+    pub(super) fn exchange(&self, name: &str, with: &Self) -> Result<(), DiskError> {
+        renameat2(&self.fd, name, &with.fd, name, RenameFlags::RENAME_EXCHANGE)
+            .tried("exchange", &self.path.join(name))?;
+        with.sync()?;
+        self.sync()
     }
 
     /// Puts a file in the place of another, or of none; durable once this returns.

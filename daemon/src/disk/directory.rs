@@ -91,7 +91,12 @@ impl Disks {
     }
 
     /// The owner's project. An id whose old disk is not all removed yet is left to that, and a new one is given.
-    fn project_for(&self, owner: &Owner, on: &Folder, is_new: bool) -> Result<ProjectId, DiskError> {
+    pub(super) fn project_for(
+        &self,
+        owner: &Owner,
+        on: &Folder,
+        is_new: bool,
+    ) -> Result<ProjectId, DiskError> {
         let projects = self.projects()?;
         if let (true, Some(id)) = (is_new, projects.find(owner)?)
             && !quota::is_unused(on.as_fd(), id)

@@ -53,6 +53,32 @@ pub enum DiskError {
         /// Why.
         source: io::Error,
     },
+    /// A disk does not fit where it is to be copied to.
+    #[error("{path} has room for {room}, and {needed} are to be copied there")]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// What is free.
+        room: Bytes,
+        /// What is needed.
+        needed: Bytes,
+    },
+    /// What came is no disk that could have been sent.
+    #[error("what is copied to {path} makes no sense: {why}")]
+    Nonsense {
+        /// Where to.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A disk is of a shape that cannot be copied.
+    #[error("{path} {why}")]
+    NotCopied {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// There is no such disk.
     #[error("pod {pod} has no data disk {disk} on this node")]
     Absent {
@@ -108,11 +134,18 @@ impl DiskError {
             Self::QuotaUnsupported { .. }
             | Self::ShrinkBelowUse { .. }
             | Self::Unexpected { .. }
+            | Self::NoRoom { .. }
+            | Self::Nonsense { .. }
+            | Self::NotCopied { .. }
             | Self::NoDevice { .. }
             | Self::ForeignDevice { .. }
             | Self::NoProjectLeft(_)
             | Self::Absent { .. } => true,
-            Self::Tool { .. } | Self::Quota { .. } | Self::Io { .. } => false,
+            // Room that is gone does not come back by trying again.
+            Self::Io { source, .. } => {
+                matches!(source.raw_os_error(), Some(nix::libc::ENOSPC | nix::libc::EDQUOT))
+            }
+            Self::Tool { .. } | Self::Quota { .. } => false,
         }
     }
 }

@@ -38,6 +38,13 @@ pub enum Owner {
         /// Which.
         disk: DiskName,
     },
+    /// A data disk that is being copied here.
+    Arriving {
+        /// Whose.
+        pod: PodId,
+        /// Which.
+        disk: DiskName,
+    },
     /// A container's system disk, by the key of its snapshot: letters, digits, dashes and underscores.
     System {
         /// The key.
@@ -54,6 +61,9 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data { pod, disk } => write!(f, "data.{}.{}.{disk}", pod.namespace(), pod.name()),
+            Self::Arriving { pod, disk } => {
+                write!(f, "arriving.{}.{}.{disk}", pod.namespace(), pod.name())
+            }
             Self::System { key } => write!(f, "system.{key}"),
             Self::Trash { name } => write!(f, "trash.{name}"),
         }
@@ -66,6 +76,10 @@ impl Owner {
             ["data", namespace, name, disk] => {
                 Some(Self::Data { pod: PodId::new(namespace, name).ok()?, disk: DiskName::new(disk).ok()? })
             }
+            ["arriving", namespace, name, disk] => Some(Self::Arriving {
+                pod: PodId::new(namespace, name).ok()?,
+                disk: DiskName::new(disk).ok()?,
+            }),
             ["system", key] => Some(Self::System { key: key.to_owned() }),
             ["trash", name] => Some(Self::Trash { name: name.to_owned() }),
             _ => None,
@@ -128,14 +142,15 @@ mod tests {
     fn owners_read_back() {
         let pod = PodId::new("shop", "web-1").unwrap();
         let owners = [
-            Owner::Data { pod, disk: DiskName::new("db").unwrap() },
+            Owner::Data { pod: pod.clone(), disk: DiskName::new("db").unwrap() },
+            Owner::Arriving { pod, disk: DiskName::new("db").unwrap() },
             Owner::System { key: "0af1".to_owned() },
             Owner::Trash { name: "7-1".to_owned() },
         ];
         for owner in owners {
             assert_eq!(Owner::parse(&owner.to_string()), Some(owner));
         }
-        for bad in ["", "data", "data.a.b", "data.a.b.C", "other.x", "data.a.b.c.d"] {
+        for bad in ["", "data", "arriving.a.b", "data.a.b", "data.a.b.C", "other.x", "data.a.b.c.d"] {
             assert_eq!(Owner::parse(bad), None, "{bad}");
         }
     }

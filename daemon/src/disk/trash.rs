@@ -45,6 +45,12 @@ impl Disks {
         pods.remove_if_empty(folder_of(pod))
     }
 
+    /// Moves a file or folder of the disks' own folders into the trash; durable once this returns.
+    pub(super) fn throw_away(&self, from: &Folder, name: &str) -> Result<(), DiskError> {
+        let trash = self.root()?.ensure(TRASH, OWN_MODE)?;
+        from.move_to(name, &trash, &free_name(&trash, &mut 0)?)
+    }
+
     /// Removes at most so many files and folders of what was given up.
     ///
     /// # Errors
@@ -93,6 +99,7 @@ impl Disks {
             let Some(owner) = owner else { continue };
             let gone = match &owner {
                 Owner::Data { pod, disk } => self.find_directory(pod, disk)?.is_none(),
+                Owner::Arriving { pod, disk } => !self.is_arriving(pod, disk)?,
                 Owner::Trash { .. } => true,
                 // Its snapshot is the runtime's; whoever removes that says so.
                 Owner::System { .. } => false,

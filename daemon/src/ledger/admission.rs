@@ -54,6 +54,7 @@ impl Desk {
         };
         let mut writes = self.read(|book| superseded(book, &accepted, &order.id, now));
         writes.extend(self.read(|book| forgotten(book, now.epoch_ms)));
+        writes.extend(accepted.ended_offer.clone().map(Write::ForgetOffer));
         writes.extend(change(accepted));
         // Admission refused a term below ours, so this one is ours or higher.
         writes.push(Write::Term(order.term));
@@ -85,7 +86,14 @@ fn decide(book: &Book, host: &HostView, addressed: &Addressed, now: Moment) -> A
             limit: MAX_PENDING_ORDERS as u64,
         });
     }
-    let view = LedgerView { term: book.term, pods: &book.pods, pools: &book.pools, known };
+    let view = LedgerView {
+        term: book.term,
+        pods: &book.pods,
+        pools: &book.pools,
+        offers: &book.offers,
+        fetches: &book.fetches(),
+        known,
+    };
     admit(&view, host, order, now.monotonic_ms)
 }
 
@@ -109,6 +117,9 @@ fn change(accepted: Accepted) -> Option<Write> {
     match accepted.change {
         Change::Pod(record) => Some(Write::Pod(record)),
         Change::Pool(pool) => Some(Write::Pool(pool)),
+        Change::Offer(offer) => Some(Write::Offer(offer)),
+        Change::Withdraw(pod) => Some(Write::ForgetOffer(pod)),
+        Change::Fetch { unknown } => unknown.map(Write::Pod),
         Change::Pull { .. } | Change::Inspect => None,
     }
 }

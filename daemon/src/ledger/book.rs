@@ -2,7 +2,9 @@
 
 use super::entry::{Attachment, AttachmentKey, OrderEntry, Tenure};
 use super::rows::BadRow;
-use berth_model::{CpuBinding, CpuSet, MemSet, OrderId, PodId, PoolName, Target, Term};
+use berth_model::{
+    CpuBinding, CpuSet, DiskName, DiskOffer, MemSet, NodeVerb, OrderId, PodId, PoolName, Target, Term,
+};
 use berth_plan::{PodRecord, SharedPool};
 use std::collections::BTreeMap;
 
@@ -17,6 +19,8 @@ pub struct Book {
     pub orders: BTreeMap<OrderId, OrderEntry>,
     /// The shared CPU pools.
     pub pools: BTreeMap<PoolName, SharedPool>,
+    /// Data disks of pods that have left, which another node may copy.
+    pub offers: BTreeMap<PodId, DiskOffer>,
     /// Who uses which address.
     pub attachments: BTreeMap<AttachmentKey, Attachment>,
     /// Who used which address, oldest first, by a number that only rises.
@@ -31,6 +35,8 @@ pub(super) enum Write {
     Order(Box<OrderEntry>),
     ForgetOrder(OrderId),
     Pool(SharedPool),
+    Offer(DiskOffer),
+    ForgetOffer(PodId),
     Attachment(Attachment),
     ForgetAttachment(AttachmentKey),
     Tenure(u64, Tenure),
@@ -46,6 +52,24 @@ impl Book {
     /// Open orders for the node itself, oldest first.
     pub fn open_node_orders(&self) -> impl Iterator<Item = &OrderEntry> {
         self.open_orders().filter(|entry| matches!(entry.order().target, Target::Node(_)))
+    }
+
+    /// Data disks that are being copied here, and by which order.
+    pub fn fetches(&self) -> BTreeMap<(PodId, DiskName), OrderId> {
+        let fetch = |entry: &OrderEntry| match &entry.order().target {
+            Target::Node(order) => match &order.verb {
+                NodeVerb::FetchDisk(fetch) => {
+                    Some(((fetch.pod.clone(), fetch.disk.clone()), entry.id().clone()))
+                }
+                NodeVerb::SetSharedCpus { .. }
+                | NodeVerb::PullImage { .. }
+                | NodeVerb::Inspect
+                | NodeVerb::OfferDisks(_)
+                | NodeVerb::WithdrawDisks { .. } => None,
+            },
+            Target::Pod(_) => None,
+        };
+        self.open_orders().filter_map(fetch).collect()
     }
 
     /// Outcomes that upstream does not have yet, oldest order first.
@@ -98,6 +122,8 @@ impl Book {
                 Write::Order(entry) => drop(self.orders.insert(entry.id().clone(), *entry)),
                 Write::ForgetOrder(id) => drop(self.orders.remove(&id)),
                 Write::Pool(pool) => drop(self.pools.insert(pool.name.clone(), pool)),
+                Write::Offer(offer) => drop(self.offers.insert(offer.pod.clone(), offer)),
+                Write::ForgetOffer(pod) => drop(self.offers.remove(&pod)),
                 Write::Attachment(attachment) => {
                     drop(self.attachments.insert(attachment.key.clone(), attachment));
                 }

@@ -2,13 +2,13 @@
 
 use super::entry::{Attachment, AttachmentKey, Ended, OrderEntry, Tenure};
 use berth_model::{
-    Attempt, ContainerName, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec, PodVerb,
-    Seq, Target,
+    Attempt, ContainerName, DiskOffer, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec,
+    PodVerb, Seq, Target,
 };
 use berth_plan::{
     Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced, SharedPool,
 };
-use berth_proto::{Addressed, InvalidMessage, failure_from, pod_from, run_state_from, v1};
+use berth_proto::{Addressed, InvalidMessage, failure_from, offer_from, pod_from, run_state_from, v1};
 use prost::Message;
 use std::collections::BTreeMap;
 
@@ -329,4 +329,15 @@ pub(super) fn decode_tenure(key: &str, bytes: &[u8]) -> Result<(u64, Tenure), Ba
     let attachment = row.attachment.ok_or_else(|| InvalidMessage::missing("attachment"))?;
     let tenure = Tenure { attachment: attachment_from(attachment)?, detached_at_ms: row.detached_at_ms };
     Ok((at("key", key.parse())?, tenure))
+}
+
+pub(super) fn encode_offer(offer: &DiskOffer) -> Vec<u8> {
+    v1::LedgerOffer { version: VERSION, offer: Some(offer.into()) }.encode_to_vec()
+}
+
+pub(super) fn decode_offer(bytes: &[u8]) -> Result<DiskOffer, BadRow> {
+    let row = v1::LedgerOffer::decode(bytes)?;
+    same_version(row.version)?;
+    let offer = row.offer.ok_or_else(|| InvalidMessage::missing("offer"))?;
+    offer_from(offer).map_err(BadRow::Field)
 }

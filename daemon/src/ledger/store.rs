@@ -21,6 +21,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS pods        (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS orders      (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS pools       (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS offers      (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS attachments (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS tenures     (key TEXT PRIMARY KEY, row BLOB NOT NULL)   STRICT, WITHOUT ROWID;
 ";
@@ -185,6 +186,10 @@ impl Store {
             let pool = rows::decode_pool(&row).map_err(|error| damaged(format!("pool {key}"), error))?;
             book.pools.insert(pool.name.clone(), pool);
         }
+        for (key, row) in all("offers")? {
+            let offer = rows::decode_offer(&row).map_err(|error| damaged(format!("offer {key}"), error))?;
+            book.offers.insert(offer.pod.clone(), offer);
+        }
         for (key, row) in all("attachments")? {
             let attachment = rows::decode_attachment(&row);
             let attachment = attachment.map_err(|error| damaged(format!("attachment {key}"), error))?;
@@ -308,6 +313,8 @@ fn put(transaction: &Transaction<'_>, write: &Write) -> Result<(), rusqlite::Err
         Write::Order(entry) => put("orders", entry.id().as_str(), rows::encode_order(entry)),
         Write::ForgetOrder(id) => forget("orders", id.as_str()),
         Write::Pool(pool) => put("pools", pool.name.as_str(), rows::encode_pool(pool)),
+        Write::Offer(offer) => put("offers", &offer.pod.to_string(), rows::encode_offer(offer)),
+        Write::ForgetOffer(pod) => forget("offers", &pod.to_string()),
         Write::Attachment(attachment) => {
             put("attachments", &attachment_key(&attachment.key), rows::encode_attachment(attachment))
         }

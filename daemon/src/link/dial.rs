@@ -52,7 +52,7 @@ pub enum DialError {
 }
 
 /// Connects to `address`, `host:port`.
-pub(super) async fn dial(address: &str, config: ClientConfig) -> Result<Channel, DialError> {
+pub(crate) async fn dial(address: &str, config: ClientConfig) -> Result<Channel, DialError> {
     let (host, _) = split(address)?;
     let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Address(address.to_owned()))?;
     let connecting = |source| DialError::Connect { address: address.to_owned(), source };

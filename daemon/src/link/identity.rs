@@ -69,9 +69,9 @@ pub struct NodeIdentity {
     pub expires_at_ms: u64,
     /// The URI in the certificate.
     pub uri: String,
-    pub(super) certificate: CertificateDer<'static>,
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) authority: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) authority: CertificateDer<'static>,
 }
 
 impl NodeIdentity {
@@ -122,7 +122,7 @@ fn expires_at_ms(certificate: &CertificateDer<'_>) -> Result<u64, IdentityError>
 }
 
 /// The one URI that a certificate of ours carries.
-pub(super) fn uri_of(certificate: &CertificateDer<'_>) -> Result<String, IdentityError> {
+pub(crate) fn uri_of(certificate: &CertificateDer<'_>) -> Result<String, IdentityError> {
     let parsed = parse(certificate)?;
     let names = parsed.subject_alternative_name();
     let names = names.map_err(|_| IdentityError::Certificate("has malformed names".to_owned()))?;
@@ -146,7 +146,7 @@ pub(super) fn split_uri(uri: &str) -> Option<(&str, &str)> {
 }
 
 /// Trust domain and name of a node's URI.
-pub(super) fn node_of(uri: &str) -> Result<(String, NodeName), IdentityError> {
+pub(crate) fn node_of(uri: &str) -> Result<(String, NodeName), IdentityError> {
     let other = || IdentityError::Certificate(format!("is of {uri}, which is no node"));
     let (domain, path) = split_uri(uri).ok_or_else(other)?;
     let name = path.strip_prefix("node/").ok_or_else(other)?;

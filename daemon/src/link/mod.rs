@@ -18,9 +18,11 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dial::dial;
 pub use dial::{DialError, split as split_address};
 pub use durable::{FileError, write_durably};
 pub use identity::{IdentityError, NodeIdentity, PkiFiles};
+pub(crate) use identity::{node_of, uri_of};
 pub use join::{Existing, JoinError, JoinRequest, Joined, join};
 pub use run::{Link, LinkConfig, LinkState, LinkStatus};
 pub use session::Orders;

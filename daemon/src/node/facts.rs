@@ -15,6 +15,8 @@ pub struct Declared {
     pub reserved_cpus: CpuSet,
     /// Kept for the system's own services.
     pub reserved_memory: Bytes,
+    /// Where other nodes are served; none if nowhere.
+    pub peer_port: Option<u16>,
 }
 
 impl Host {
@@ -41,6 +43,7 @@ impl Host {
             memory_bytes: memory,
             reserved_memory_bytes: declared.reserved_memory.0,
             reserved_cpus: declared.reserved_cpus.to_string(),
+            peer_port: declared.peer_port.map_or(0, u32::from),
             mount_points: self.disks()?.mount_points().map(|(point, _)| point.to_owned()).collect(),
         })
     }

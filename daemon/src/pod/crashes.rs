@@ -9,7 +9,8 @@ use crate::node::{self, Announced};
 use crate::reports::Reports;
 use crate::runtime::fake::{self, BROKEN, FakeRuntime};
 use crate::testing::{
-    boot, evict_order, host_view, node as node_name, pod, pod_order, pool_order, run_order, wait_for,
+    NoCopies, boot, evict_order, host_view, node as node_name, pod, pod_order, pool_order, run_order,
+    wait_for,
 };
 use berth_model::{
     ContainerName, DiskPolicy, EnvVar, EvictDisposition, Failure, Generation, OrderId, Outcome, PodSpec,
@@ -140,6 +141,7 @@ impl<'a> Node<'a> {
             reports: Arc::new(Reports::default()),
             pace,
             sight,
+            copies: Arc::new(NoCopies),
         })
     }
 

@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::node::Announced;
 use crate::reports::Reports;
 use crate::runtime::{Ordered, Runtime};
-use berth_model::{CpuBinding, Order, PodId, PodSpec, Target};
+use berth_model::{CpuBinding, DiskFetch, Failure, Order, PodId, PodSpec, Target};
 use berth_plan::{HostView, PodRecord, SharedPool};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,6 +49,18 @@ pub struct Parts<R> {
     pub pace: Pace,
     /// What the host has at the moment; none when it cannot be learnt.
     pub sight: Sight,
+    /// Copies data disks from other nodes.
+    pub copies: Arc<dyn Copies>,
+}
+
+/// Copies data disks from other nodes, and puts them in their places.
+#[tonic::async_trait]
+pub trait Copies: Send + Sync {
+    /// Copies one; dropped half-way, what has come of it is thrown away. `last` is told what the copy waits for.
+    ///
+    /// # Errors
+    /// When trying again will not help.
+    async fn fetch(&self, fetch: &DiskFetch, last: &watch::Sender<String>) -> Result<(), Failure>;
 }
 
 /// Looks at what the host has.
@@ -63,6 +75,7 @@ pub struct Pods<R> {
     places: Places,
     sight: Sight,
     found: OnceLock<HostView>,
+    copies: Arc<dyn Copies>,
     /// Set while the host shuts down.
     shutdown: watch::Sender<Option<Arc<Announced>>>,
     tasks: Mutex<BTreeMap<PodId, Arc<Handle>>>,
@@ -100,6 +113,7 @@ impl<R: Runtime> Pods<R> {
             pace: parts.pace,
             sight: parts.sight,
             found: OnceLock::new(),
+            copies: parts.copies,
             shutdown: watch::Sender::new(None),
             places: Places {
                 pulls: Semaphore::new(PULLS),

@@ -1,4 +1,4 @@
-//! Orders for the node itself: shared CPUs, images, inspection.
+//! Orders for the node itself: shared CPUs, images, inspection, and copies of data disks.
 
 use super::Pods;
 use crate::ledger::{Moment, OrderEntry};
@@ -22,7 +22,7 @@ const PULL_AGAIN_CAP: Duration = Duration::from_secs(30);
 const INSPECTION: Duration = Duration::from_secs(10);
 
 /// What an order was still waiting for, said if its time runs out.
-type Last = watch::Sender<String>;
+pub(super) type Last = watch::Sender<String>;
 
 /// Takes up orders that were open when the daemon last ended.
 pub(super) fn resume<R: Runtime>(pods: &Arc<Pods<R>>) {
@@ -65,6 +65,9 @@ async fn run<R: Runtime>(pods: &Arc<Pods<R>>, entry: &OrderEntry) {
                 inspect(pods).await;
                 Ok(())
             }
+            NodeVerb::FetchDisk(fetch) => pods.copies.fetch(fetch, &last).await,
+            // They took effect when they were accepted.
+            NodeVerb::OfferDisks(_) | NodeVerb::WithdrawDisks { .. } => Ok(()),
         }
     };
     let left_ms = entry.deadline_at_ms.saturating_sub(node::monotonic_ms());

@@ -6,11 +6,12 @@ use crate::node;
 use crate::reports::{Report, Reports};
 use crate::runtime::fake::{self, Call, FakeRuntime, Trouble};
 use crate::testing::{
-    evict_order, host_view, open, order, order_id, pod, pod_order, pool_order, run_order, run_spec, wait_for,
+    NoCopies, evict_order, host_view, open, order, order_id, pod, pod_order, pool_order, run_order, run_spec,
+    wait_for,
 };
 use berth_model::{
-    ContainerName, EvictDisposition, Failure, NodeOrder, NodeVerb, Outcome, PodPhase, PodVerb, RestartPolicy,
-    Target,
+    ContainerName, DiskFetch, DiskOffer, EvictDisposition, Failure, Incarnation, NodeOrder, NodeVerb,
+    Outcome, PodPhase, PodVerb, RestartPolicy, Target,
 };
 use berth_proto::Addressed;
 use std::path::Path;
@@ -40,6 +41,7 @@ impl Rig {
             reports: reports.clone(),
             pace,
             sight: Box::new(|| Some(host_view())),
+            copies: Arc::new(NoCopies),
         };
         Self { fake, ledger, pods: Pods::new(parts), reports }
     }
@@ -341,5 +343,42 @@ async fn what_cannot_be_seen_is_unknown() {
     rig.pods.wake(&pod());
     rig.phase(PodPhase::Unknown).await;
     assert_eq!(rig.running(), running);
+    rig.is_clean();
+}
+
+#[tokio::test]
+async fn disks_are_offered_and_copied_by_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::fresh(folder.path()).await;
+    let node_order = |number, verb| order(number, Target::Node(NodeOrder { verb }));
+    let offer = DiskOffer {
+        pod: pod(),
+        incarnation: Incarnation(1),
+        disks: ["data".parse().unwrap()].into(),
+        to: "n2".parse().unwrap(),
+    };
+    let offered = |rig: &Rig| rig.ledger.read(|book| book.offers.get(&pod()).cloned());
+    rig.give(run_order(2)).await;
+    assert_eq!(rig.outcome(2).await, Outcome::Done);
+    rig.give(evict_order(3, EvictDisposition::Keep)).await;
+    assert_eq!(rig.outcome(3).await, Outcome::Done);
+    rig.give(node_order(4, NodeVerb::OfferDisks(offer.clone()))).await;
+    assert_eq!(rig.outcome(4).await, Outcome::Done);
+    let rig = rig.restarted(folder.path()).await;
+    assert_eq!(offered(&rig), Some(offer));
+    let fetch = DiskFetch {
+        pod: "shop/other".parse().unwrap(),
+        incarnation: Incarnation(1),
+        disk: "data".parse().unwrap(),
+        size: None,
+        from: "n2".parse().unwrap(),
+        at: vec!["192.0.2.2:7445".parse().unwrap()],
+    };
+    rig.give(node_order(5, NodeVerb::FetchDisk(Box::new(fetch)))).await;
+    let Outcome::Failed(Failure::Effect { why, .. }) = rig.outcome(5).await else { panic!("it was copied") };
+    assert_eq!(why, "there is no node n2");
+    rig.give(pod_order(6, PodVerb::Release)).await;
+    assert_eq!(rig.outcome(6).await, Outcome::Done);
+    assert_eq!(offered(&rig), None);
     rig.is_clean();
 }

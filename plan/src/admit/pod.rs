@@ -32,7 +32,7 @@ pub(super) fn decide(
     let superseded = known.and_then(|known| known.open.as_ref()).map(|open| open.id.clone());
     record.seq = order.seq;
     record.open = Some(opened);
-    Ok(Accepted { change: Change::Pod(Box::new(record)), superseded })
+    Ok(Accepted { change: Change::Pod(Box::new(record)), superseded, ended_offer: None })
 }
 
 /// The old never wins.

@@ -544,6 +544,8 @@ impl World {
             term: self.term,
             pods: &pods,
             pools: &BTreeMap::new(),
+            offers: &BTreeMap::new(),
+            fetches: &BTreeMap::new(),
             known: known.map(|(order, outcome)| Known { order, outcome: outcome.as_ref() }),
         };
         match admit(&view, &host(), order, self.now_ms) {

@@ -111,7 +111,11 @@ impl Fleet {
         control
     }
 
-    fn join(&self, guest: &Guest) -> Result<()> {
+    /// Installs a node's package on a guest, and has it join.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn join(&self, guest: &Guest) -> Result<()> {
         guest.install_deb(&package("berth-node")?)?;
         let name = guest.name();
         let token = ran(self.control().args(["token", "create", "--node", &name]))?;
@@ -131,11 +135,19 @@ impl Fleet {
     /// # Errors
     /// When it does not come to that.
     pub fn wait_ready(&self, guest: &Guest) -> Result<()> {
+        self.wait_state(guest, "Ready").map(drop)
+    }
+
+    /// Waits until the control plane sees a node in a state, such as `Silent`; answers all it says of the node.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub fn wait_state(&self, guest: &Guest, state: &str) -> Result<Value> {
         let name = guest.name();
-        wait_until(&format!("{name} to be ready"), READY_LIMIT, || {
+        wait_until(&format!("{name} to be {state}"), READY_LIMIT, || {
             let nodes = self.berth_json(&["nodes"])?;
-            let ready = |node: &Value| node["name"] == name.as_str() && node["state"] == "Ready";
-            Ok(nodes.as_array().is_some_and(|nodes| nodes.iter().any(ready)).then_some(()))
+            let wanted = |node: &&Value| node["name"] == name.as_str() && node["state"] == state;
+            Ok(nodes.as_array().and_then(|nodes| nodes.iter().find(wanted).cloned()))
         })
     }
 

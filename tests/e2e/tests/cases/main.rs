@@ -10,6 +10,7 @@ mod disks;
 mod file_systems;
 mod in_place;
 mod life;
+mod migration;
 mod readme;
 mod runtime;
 
