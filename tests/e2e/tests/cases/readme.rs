@@ -4,7 +4,7 @@ use crate::fleet;
 use berth_e2e::{package, redact};
 use berth_lab::{Guest, REGISTRY};
 
-/// Where the README's control plane and its node are: guests that no other case uses.
+/// Where the README's control plane and its node are: guests on which no other case leaves anything of Berth.
 const HOSTS: [u8; 2] = [1, 2];
 
 /// The `sh` blocks below a heading, in order.
