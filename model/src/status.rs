@@ -142,3 +142,13 @@ pub struct PodStatus {
     /// The order that is being carried out.
     pub open_order: Option<OrderId>,
 }
+
+impl PodStatus {
+    /// Says one more thing for people.
+    pub fn add_word(&mut self, word: &str) {
+        if !self.message.is_empty() {
+            self.message.push_str("; ");
+        }
+        self.message.push_str(word);
+    }
+}

@@ -74,6 +74,7 @@ pub struct Pods<R> {
     pace: Pace,
     places: Places,
     sight: Sight,
+    /// What the kernel found when it booted; empty until it could be learnt.
     found: OnceLock<HostView>,
     copies: Arc<dyn Copies>,
     /// Set while the host shuts down.

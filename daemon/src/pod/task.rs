@@ -235,7 +235,7 @@ async fn report<R: Runtime>(pods: &Pods<R>, look: &Look, trouble: Option<&str>) 
             let ordered = pods.ordered(record);
             let mut status = pods.runtime.status(record, ordered.as_ref(), &look.observed).await;
             if let Some(trouble) = trouble.filter(|_| is_effect(&look.step)) {
-                status.message = [&status.message, trouble].join("; ");
+                status.add_word(trouble);
             }
             Report::Status(Box::new(status))
         }

@@ -4,8 +4,8 @@ use crate::disk::{DiskError, Disks};
 use berth_plan::PodRecord;
 use std::path::Path;
 
-/// The pod's disks that are full, for people, in a stable order. `containerd` is any folder of the file system that system
-/// disks are on.
+/// The disks of the pod's charter that are full, for people, in the charter's order. Only what has a size is looked at.
+/// `containerd` is any folder of the file system that system disks are on.
 ///
 /// # Errors
 /// When one cannot be looked at.
@@ -14,16 +14,16 @@ pub(super) fn full_disks(
     record: &PodRecord,
     containerd: &Path,
 ) -> Result<Vec<String>, DiskError> {
-    let data = disks.of_pod(&record.pod)?;
-    let mut full: Vec<_> = data
-        .iter()
-        .filter(|disk| disk.usage.is_full())
-        .map(|disk| format!("data disk {} is full", disk.name))
-        .collect();
-    for (container, known) in &record.containers {
-        let Some(key) = &known.disk else { continue };
+    let Some(spec) = record.charter.as_ref().map(|charter| &charter.spec) else { return Ok(Vec::new()) };
+    let mut full = Vec::new();
+    if !spec.disks.is_empty() {
+        let data = disks.of_pod(&record.pod)?.into_iter().filter(|disk| disk.usage.is_full());
+        full.extend(data.map(|disk| format!("data disk {} is full", disk.name)));
+    }
+    for container in spec.containers.iter().filter(|container| container.system_disk_size.is_some()) {
+        let Some(key) = record.disk(&container.name) else { continue };
         if disks.system_disk_usage(key, containerd)?.is_some_and(|usage| usage.is_full()) {
-            full.push(format!("the system disk of container {container} is full"));
+            full.push(format!("the system disk of container {} is full", container.name));
         }
     }
     Ok(full)

@@ -333,9 +333,8 @@ impl Runtime for ContainerdRuntime {
     async fn status(&self, record: &PodRecord, ordered: Option<&Ordered>, observed: &Observed) -> PodStatus {
         let seen = status::Seen { record, ordered, observed };
         let mut status = status::report(self.client(), self.roots(), seen).await;
-        let said = (!status.message.is_empty()).then(|| std::mem::take(&mut status.message));
-        let said: Vec<_> = said.into_iter().chain(self.full_disks(record).await).collect();
-        PodStatus { message: said.join("; "), ..status }
+        self.full_disks(record).await.iter().for_each(|full| status.add_word(full));
+        status
     }
 
     async fn prove_dead(&self, pod: &PodId, ids: BTreeSet<String>) -> Result<DeathProof, RuntimeError> {
