@@ -41,10 +41,10 @@ fn boot(kernel: &Kernel, topology: Topology) {
 }
 
 #[test]
-fn a_host_that_lost_a_cpu_refuses_its_pod_by_name_and_starts_the_others() {
+fn a_host_that_lost_a_memory_node_refuses_its_pod_by_name_and_starts_the_others() {
     let kernel = fleet().kernel(0);
     let pods = [
-        ("loser", "cpu: {exact: \"3\", mems: \"1\"}"),
+        ("loser", "cpu: {exact: \"2\", mems: \"1\"}"),
         ("keeps-1", "cpu: {exact: \"1\", mems: \"0\"}"),
         ("sharer", "cpu: {shared: default}"),
         ("waiter", "cpu: {shared: default}\nrecovery: Confirmed"),
@@ -52,13 +52,18 @@ fn a_host_that_lost_a_cpu_refuses_its_pod_by_name_and_starts_the_others() {
     let manifests = pods.map(|(name, spec)| idle_pod(name, spec, ""));
     fleet().apply(&manifests.join("---\n"), &["--wait", "--timeout", "10m"]).expect("run the pods");
 
-    boot(&kernel, Topology::WithoutCpu3);
+    boot(&kernel, Topology::WithoutNode1);
     // What the control plane had heard before the boot is no sign: the processes are.
     for name in ["keeps-1", "sharer"] {
         await_process(&kernel, name);
     }
     let why = await_phase("case/loser", "Degraded");
-    assert!(why.contains("CPU") && why.contains('3'), "{why}");
+    assert!(why.contains("CPUs 2 do not exist here"), "{why}");
+    // The pool was CPUs 0 and 3 of both memory nodes.
+    let sharer = kernel.process("sharer").expect("find the container");
+    for (key, has) in [("Cpus_allowed_list", "0"), ("Mems_allowed_list", "0")] {
+        assert_eq!(kernel.status(sharer.pid, key).expect("what it runs on"), has, "{key}");
+    }
     await_phase("case/waiter", "Held");
     for name in ["loser", "waiter"] {
         assert!(!kernel.has_process(name).expect("look for it"), "{name} runs");
@@ -70,7 +75,10 @@ fn a_host_that_lost_a_cpu_refuses_its_pod_by_name_and_starts_the_others() {
     boot(&kernel, Topology::Whole);
     await_process(&kernel, "loser");
     let process = kernel.process("loser").expect("find the container");
-    assert_eq!(kernel.status(process.pid, "Cpus_allowed_list").expect("its CPUs"), "3");
+    assert_eq!(kernel.status(process.pid, "Cpus_allowed_list").expect("its CPUs"), "2");
+    await_process(&kernel, "sharer");
+    let sharer = kernel.process("sharer").expect("find the container");
+    assert_eq!(kernel.status(sharer.pid, "Cpus_allowed_list").expect("its CPUs"), "0,3");
     for (name, _) in pods {
         discard(&format!("case/{name}"));
     }
