@@ -103,6 +103,45 @@ fn hosts(attempts: &[Attempt], since_ms: u64) -> Vec<String> {
     hosts
 }
 
+/// The pod's host is dead, and its data there: nobody begins without them unasked. Answers from when on the pod runs on
+/// the other one, by the control plane's clock.
+fn leave_the_dead(there: &Guest) -> u64 {
+    there.run_ok("sync").expect("write out what the case compares");
+    there.pull_plug().expect("pull the plug");
+    fleet().wait_state(there, "Silent").expect("nothing is heard of it");
+    fleet().berth_ok(&["migrate", POD, "--to", "node-1", "--leave-data"]).expect("begin to migrate");
+    wait_until("the migration to wait", LIMIT, || {
+        let message = status()["message"].as_str().unwrap_or_default().to_owned();
+        Ok(message.contains("confirm-dead").then_some(()))
+    })
+    .expect("a silent source is waited for");
+    fleet().berth_ok(&["node", "confirm-dead", "node-2", "--reason", "the plug is out"]).expect("confirm it");
+    wait_until("the migration to end", LIMIT, || {
+        let now = status();
+        assert_ne!(now["phase"], "Failed", "{now}");
+        Ok((now["phase"] == "Done").then_some(()))
+    })
+    .expect("the pod runs on the other host");
+    let (stopped_ms, back_ms) = gap(&status());
+    println!("migration: from the dead host, gap {} ms", back_ms - stopped_ms);
+    back_ms
+}
+
+/// The dead host is back, and evicts what it had.
+fn come_back(there: &Guest) {
+    let begun = Instant::now();
+    there.boot(&Machine::default()).expect("the dead host boots");
+    fleet().wait_ready(there).expect("it is heard again");
+    wait_until("the node to have given the pod up", LIMIT, || {
+        let nodes = fleet().berth_json(&["nodes"])?;
+        let fenced = |node: &Value| node["fenced"].as_array().is_some_and(|fenced| !fenced.is_empty());
+        Ok((!nodes.as_array().is_some_and(|nodes| nodes.iter().any(fenced))).then_some(()))
+    })
+    .expect("what it had is evicted");
+    println!("migration: back from the dead and evicted in {:.1} s", begun.elapsed().as_secs_f64());
+    assert!(!fleet().kernel(1).has_process("mover").expect("look for it"));
+}
+
 #[test]
 fn a_pod_moves_with_its_address_name_and_data_and_nothing_rises_from_the_dead() {
     let [here, there] = [0, 1].map(|index| fleet().lab().guest(index));
@@ -138,37 +177,9 @@ fn a_pod_moves_with_its_address_name_and_data_and_nothing_rises_from_the_dead() 
     let ids: Vec<&str> = starts.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(ids, [boot_id(&here), boot_id(&there)], "one start each");
 
-    // Its host is dead, and its data there: nobody begins without them unasked.
-    there.run_ok("sync").expect("write out what the case compares");
-    there.pull_plug().expect("pull the plug");
-    fleet().wait_state(&there, "Silent").expect("nothing is heard of it");
-    fleet().berth_ok(&["migrate", POD, "--to", "node-1", "--leave-data"]).expect("begin to migrate");
-    wait_until("the migration to wait", LIMIT, || {
-        let message = status()["message"].as_str().unwrap_or_default().to_owned();
-        Ok(message.contains("confirm-dead").then_some(()))
-    })
-    .expect("a silent source is waited for");
-    fleet().berth_ok(&["node", "confirm-dead", "node-2", "--reason", "the plug is out"]).expect("confirm it");
-    wait_until("the migration to end", LIMIT, || {
-        let now = status();
-        assert_ne!(now["phase"], "Failed", "{now}");
-        Ok((now["phase"] == "Done").then_some(()))
-    })
-    .expect("the pod runs on the other host");
-    let (back_ms, survivor) = (gap(&status()).1, process(0));
-    println!("migration: from the dead host, gap {} ms", back_ms - gap(&status()).0);
-
-    let begun = Instant::now();
-    there.boot(&Machine::default()).expect("the dead host boots");
-    fleet().wait_ready(&there).expect("it is heard again");
-    wait_until("the node to have given the pod up", LIMIT, || {
-        let nodes = fleet().berth_json(&["nodes"])?;
-        let fenced = |node: &Value| node["fenced"].as_array().is_some_and(|fenced| !fenced.is_empty());
-        Ok((!nodes.as_array().is_some_and(|nodes| nodes.iter().any(fenced))).then_some(()))
-    })
-    .expect("what it had is evicted");
-    println!("migration: back from the dead and evicted in {:.1} s", begun.elapsed().as_secs_f64());
-    assert!(!fleet().kernel(1).has_process("mover").expect("look for it"));
+    let back_ms = leave_the_dead(&there);
+    let survivor = process(0);
+    come_back(&there);
     let later = there.run_ok(&format!("cat {DISK}/starts")).expect("what was left is kept");
     assert_eq!(later, starts, "the dead host has not started it again");
     assert_eq!(process(0), survivor, "nothing happened to the one that runs");
