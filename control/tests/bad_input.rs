@@ -15,6 +15,10 @@ fn limits(pod: &mut v1::PodRequest) -> &mut v1::Limits {
     pod.limits.get_or_insert_default()
 }
 
+fn security(pod: &mut v1::PodRequest) -> &mut v1::Security {
+    pod.containers[0].security.get_or_insert_default()
+}
+
 fn exact(cpus: &str, mems: Option<&str>) -> Option<v1::CpuRequest> {
     let request = v1::cpu_request::Request::Exact(v1::ExactCpuRequest {
         cpus: cpus.to_owned(),
@@ -93,6 +97,17 @@ const PODS: &[(Change, Code, &str)] = &[
     ),
     (|pod| pod.memory_request_bytes = Some(u64::MAX), ResourceExhausted, "MemoryFit: the pod asks for"),
     (|pod| pod.stop_grace_ms = Some(u64::MAX), InvalidArgument, "grace_ms"),
+    (
+        |pod| drop(pod.sysctls.insert("vm.swappiness".into(), "1".into())),
+        InvalidArgument,
+        "sysctls: kernel parameter",
+    ),
+    (
+        |pod| security(pod).add_capabilities = vec!["NET".into()],
+        InvalidArgument,
+        "security.add_capabilities: capab",
+    ),
+    (|pod| security(pod).groups = vec![1, 1], InvalidArgument, "supplementary group 1 is given twice"),
     (|pod| pod.dns.get_or_insert_default().servers.push("dns".into()), InvalidArgument, "dns"),
     (|pod| pod.cpu = exact("1,x", None), InvalidArgument, "cpu.exact.cpus"),
     (|pod| pod.cpu = exact("", None), InvalidArgument, "cpu.exact.cpus: names no CPU"),

@@ -9,7 +9,7 @@ use berth_model::{
     Bytes, Disk, DiskFetch, DiskName, EvictDisposition, Failure, Generation, Incarnation, NodeName,
     NodeOrder, NodeVerb, Order, OrderId, PodId, PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
 };
-use berth_plan::{HostView, QuotaView};
+use berth_plan::{HostView, ProfileView, QuotaView};
 use berth_proto::{Addressed, v1};
 use std::path::Path;
 use std::time::Duration;
@@ -96,6 +96,7 @@ pub(crate) fn host_view() -> HostView {
         swap: true,
         data_disk_quota: QuotaView::Enforced,
         system_disk_quota: QuotaView::Enforced,
+        profiles: ProfileView::default(),
     }
 }
 

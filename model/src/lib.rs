@@ -12,6 +12,7 @@ mod cpuset;
 mod disk;
 mod id;
 mod image;
+mod invalid_spec;
 mod limits;
 mod net;
 mod order;
@@ -19,7 +20,9 @@ mod pod;
 mod quantity;
 mod reason;
 mod request;
+mod security;
 mod status;
+mod sysctl;
 mod ulimit;
 
 pub use cpuset::{CpuSet, MemSet, ParseSetError};
@@ -32,6 +35,7 @@ pub use id::{
     PoolName, RolloutName, Seq, Term,
 };
 pub use image::{Digest, ImageName, InvalidImage};
+pub use invalid_spec::InvalidSpec;
 pub use limits::{
     AppClass, CpuMax, CpuWeight, HugetlbLimit, InvalidLimits, IoLimit, IoWeight, Limits, MemoryLimits,
     SwapLimit,
@@ -42,13 +46,17 @@ pub use order::{
     PodVerb, Target,
 };
 pub use pod::{
-    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, InvalidSpec, MAX_CONTAINERS,
-    PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
+    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, MAX_CONTAINERS, PodSpec,
+    RecoveryPolicy, RestartPolicy, RunState, User,
 };
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu};
 pub use reason::{Failure, Refusal};
 pub use request::{ContainerRequest, CpuRequest, PodRequest, validate_requested_disks};
+pub use security::{
+    Capabilities, Capability, InvalidSecurity, MAX_GROUPS, PrivilegeGain, Profile, ProfileName, Security,
+};
 pub use status::{
     Applied, ContainerPhase, ContainerStatus, Control, ControlValue, Outcome, PodPhase, PodStatus,
 };
+pub use sysctl::{InvalidSysctl, MAX_SYSCTLS, Sysctls};
 pub use ulimit::{InvalidUlimit, Rlimit, Ulimit};

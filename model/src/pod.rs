@@ -1,9 +1,10 @@
 //! What a node is told to run: nothing in it is left to choose.
 
 use crate::disk::{ContainerDisks, validate_disks};
+use crate::sysctl::validate_sysctls;
 use crate::{
     AddressGrant, AppClass, Bytes, ContainerName, CpuSet, DataDisk, Digest, DiskMount, ImageName,
-    InvalidDisks, InvalidLimits, InvalidUlimit, Limits, MemSet, PoolName, Ulimit,
+    InvalidDisks, InvalidSpec, Limits, MemSet, PoolName, Security, Sysctls, Ulimit,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -50,6 +51,8 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Replaces the image's user.
     pub user: Option<User>,
+    /// What its processes may do.
+    pub security: Security,
     /// Where it sees the pod's data disks.
     pub mounts: Vec<DiskMount>,
     /// Its system disk is held to so much by a project quota; as large as the node's disk when absent.
@@ -189,6 +192,8 @@ pub struct PodSpec {
     pub addresses: Vec<AddressGrant>,
     /// Its name service.
     pub dns: DnsConfig,
+    /// Kernel parameters of its own namespaces.
+    pub sysctls: Sysctls,
     /// When dead containers are started again.
     pub restart: RestartPolicy,
     /// What they find then.
@@ -197,116 +202,6 @@ pub struct PodSpec {
     pub recovery: RecoveryPolicy,
     /// How long a container has between SIGTERM and SIGKILL where an order does not say, milliseconds.
     pub stop_grace_ms: u64,
-}
-
-/// Why a spec was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidSpec {
-    /// A pod without containers.
-    #[error("pod has no container")]
-    NoContainer,
-    /// More containers than a pod may have.
-    #[error("pod has {0} containers, at most 64 are possible")]
-    TooManyContainers(usize),
-    /// Two containers of one name.
-    #[error("container name {0} is given twice")]
-    DuplicateContainer(ContainerName),
-    /// The host name is no DNS label.
-    #[error("hostname {0:?} is no DNS label")]
-    Hostname(String),
-    /// An exclusive binding to nothing.
-    #[error("exclusive binding names no {0}")]
-    EmptyBinding(&'static str),
-    /// A container of a pod on shared CPUs asks for CPUs of its own.
-    #[error("container {0} asks for CPUs of its own, but the pod runs on shared ones")]
-    CpusWithoutExclusive(ContainerName),
-    /// A container asks for CPUs or memory nodes that are not its pod's.
-    #[error("container {container} asks for {what} {asked}, the pod has {granted}")]
-    OutsidePod {
-        /// Which container.
-        container: ContainerName,
-        /// `cpus` or `mems`.
-        what: &'static str,
-        /// What it asks for.
-        asked: String,
-        /// What its pod has.
-        granted: String,
-    },
-    /// An environment variable that no process could have.
-    #[error("container {container}: environment variable {name:?} is empty or holds = or NUL")]
-    Env {
-        /// Which container.
-        container: ContainerName,
-        /// The variable's name.
-        name: String,
-    },
-    /// A string that holds NUL, which no argument can.
-    #[error("container {container}: {what} holds a NUL byte")]
-    Nul {
-        /// Which container.
-        container: ContainerName,
-        /// Where.
-        what: &'static str,
-    },
-    /// A readiness probe that cannot be run.
-    #[error("container {container}: readiness probe {why}")]
-    Readiness {
-        /// Which container.
-        container: ContainerName,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A working directory that is no clean absolute path.
-    #[error("container {container}: working directory {path:?} is no absolute path without . and ..")]
-    WorkingDir {
-        /// Which container.
-        container: ContainerName,
-        /// The path.
-        path: String,
-    },
-    /// Limits that make no sense.
-    #[error("limits of {of}")]
-    Limits {
-        /// The pod, or a container.
-        of: String,
-        /// Why.
-        source: InvalidLimits,
-    },
-    /// Ulimits that make no sense.
-    #[error("ulimits of container {container}")]
-    Ulimits {
-        /// Which container.
-        container: ContainerName,
-        /// Why.
-        source: InvalidUlimit,
-    },
-    /// Disks or mounts that make no sense.
-    #[error("disks")]
-    Disks(#[from] InvalidDisks),
-    /// Name service that resolv.conf cannot say.
-    #[error("dns: {0}")]
-    Dns(String),
-    /// Two addresses of one family.
-    #[error("{0} and {1} are of one family, and a pod has at most one address of each")]
-    TwoOfAFamily(String, String),
-    /// A gateway outside the address's network.
-    #[error("gateway {gateway} is not in the network of {address}")]
-    Gateway {
-        /// The gateway.
-        gateway: IpAddr,
-        /// The address.
-        address: String,
-    },
-    /// Image name and digest disagree.
-    #[error("container {container}: image {image} and digest {digest} name different images")]
-    DigestMismatch {
-        /// Which container.
-        container: ContainerName,
-        /// The name.
-        image: String,
-        /// The digest.
-        digest: Digest,
-    },
 }
 
 /// Most containers of one pod: a bound for the daemon's memory, far above any real pod.
@@ -326,6 +221,7 @@ impl PodSpec {
         self.validate_disks()?;
         self.limits.validate().map_err(|source| InvalidSpec::Limits { of: "the pod".to_owned(), source })?;
         self.dns.validate()?;
+        validate_sysctls(&self.sysctls)?;
         self.validate_addresses()
     }
 
@@ -418,6 +314,9 @@ impl ContainerSpec {
         let unready = |why| InvalidSpec::Readiness { container: container(), why };
         self.readiness.as_ref().map_or(Ok(()), |probe| probe.validate().map_err(unready))?;
         self.validate_digest()?;
+        self.security
+            .validate()
+            .map_err(|source| InvalidSpec::Security { container: container(), source })?;
         self.limits
             .validate()
             .map_err(|source| InvalidSpec::Limits { of: format!("container {}", self.name), source })?;

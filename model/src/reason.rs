@@ -2,7 +2,7 @@
 
 use crate::{
     Cidr, ContainerName, CpuSet, DeviceId, Generation, Incarnation, MemSet, NodeName, OrderId, PodId,
-    PoolName, Seq, Term,
+    PoolName, ProfileName, Seq, Term,
 };
 
 /// Why an order was refused. A refused order changed nothing.
@@ -127,6 +127,18 @@ pub enum Refusal {
     /// Huge pages of a size the kernel does not have.
     #[error("no huge pages of {0} on this node")]
     NoSuchPageSize(crate::Bytes),
+    /// A profile that the host does not have.
+    #[error("container {container}: {what} profile {name} is not on this host ({why})")]
+    NoSuchProfile {
+        /// Which container.
+        container: ContainerName,
+        /// `seccomp` or `AppArmor`.
+        what: &'static str,
+        /// The profile.
+        name: ProfileName,
+        /// Where it was looked for.
+        why: &'static str,
+    },
     /// A disk cannot be held to a size on this node.
     #[error("{what} cannot be held to a size on this node: {why}")]
     QuotaUnsupported {
@@ -191,6 +203,7 @@ impl Refusal {
             Self::AddressConflict { .. } => "AddressConflict",
             Self::NoSuchDevice { .. } => "NoSuchDevice",
             Self::NoSuchPageSize(_) => "NoSuchPageSize",
+            Self::NoSuchProfile { .. } => "NoSuchProfile",
             Self::QuotaUnsupported { .. } => "QuotaUnsupported",
             Self::DeviceConflict { .. } => "DeviceConflict",
             Self::Unsupported(_) => "Unsupported",

@@ -3,7 +3,7 @@
 use crate::disk::{ContainerDisks, validate_disks};
 use crate::{
     AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Limits, MemSet, MilliCpu, NodeName, PodId,
-    PoolName, RecoveryPolicy, RestartPolicy, Ulimit, User,
+    PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
 };
 use crate::{Bytes, ContainerName, DataDisk, Digest, DiskMount, DiskSource, ExecProbe, InvalidDisks};
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub struct ContainerRequest {
     pub working_dir: Option<String>,
     /// Replaces the image's user.
     pub user: Option<User>,
+    /// What its processes may do.
+    pub security: Security,
     /// Where it sees the pod's data disks.
     pub mounts: Vec<DiskMount>,
     /// Its system disk is held to so much; as large as the node's disk when absent.
@@ -96,6 +98,8 @@ pub struct PodRequest {
     pub node_labels: BTreeMap<String, String>,
     /// Its name service.
     pub dns: DnsConfig,
+    /// Kernel parameters of its own namespaces.
+    pub sysctls: Sysctls,
     /// When dead containers are started again.
     pub restart: RestartPolicy,
     /// What they find then.

@@ -13,7 +13,7 @@ pub use host::obstacle;
 use crate::{OpenOrder, PodRecord, SharedPool};
 use berth_model::{
     Bytes, CpuSet, Digest, DiskName, DiskOffer, Generation, ImageName, MemSet, NodeOrder, NodeVerb, Order,
-    OrderId, Outcome, PodId, PoolName, Refusal, Target, Term,
+    OrderId, Outcome, PodId, PoolName, ProfileName, Refusal, Target, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +64,17 @@ pub struct HostView {
     pub data_disk_quota: QuotaView,
     /// Whether containers' system disks can be held to a size.
     pub system_disk_quota: QuotaView,
+    /// What containers can be confined by, beside the runtime's own.
+    pub profiles: ProfileView,
+}
+
+/// The profiles that a host's administrator has put there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProfileView {
+    /// Files in the folder of seccomp profiles.
+    pub seccomp: BTreeSet<ProfileName>,
+    /// What is loaded in the kernel; none where it has no AppArmor.
+    pub apparmor: Option<BTreeSet<ProfileName>>,
 }
 
 /// Whether disks of one kind can be held to a size.

@@ -24,7 +24,9 @@ mod record;
 mod step;
 mod transition;
 
-pub use admit::{Accepted, Admission, Change, HostView, Known, LedgerView, QuotaView, admit, obstacle};
+pub use admit::{
+    Accepted, Admission, Change, HostView, Known, LedgerView, ProfileView, QuotaView, admit, obstacle,
+};
 pub use check::{Violation, check};
 pub use next::next_step;
 pub use observed::{

@@ -7,11 +7,11 @@ mod fixtures;
 use berth_model::{
     AddressGrant, Bytes, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer, EvictDisposition, Generation,
     HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec,
-    PodVerb, PoolName, Seq, SwapLimit, Target, Term,
+    PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
 };
 use berth_plan::{
-    Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, QuotaView, SharedPool, Step, admit,
-    after, conclude,
+    Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, ProfileView, QuotaView, SharedPool,
+    Step, admit, after, conclude,
 };
 use std::collections::BTreeMap;
 
@@ -62,8 +62,16 @@ fn host() -> HostView {
         io_weight: false,
         swap: false,
         system_disk_quota: QuotaView::Unsupported { why: "no prjquota".to_owned() },
+        profiles: ProfileView {
+            seccomp: ["web.json".parse().unwrap()].into(),
+            apparmor: Some(["web".parse().unwrap()].into()),
+        },
         ..fixtures::host()
     }
+}
+
+fn local(name: &str) -> Profile {
+    Profile::Localhost(name.parse().unwrap())
 }
 
 fn fixtures_spec() -> PodSpec {
@@ -250,6 +258,15 @@ fn a_run_needs_what_it_names() {
     let huge = |size| vec![HugetlbLimit { page_size: Bytes(size), max: Bytes(size) }];
     check(&ledger, &other(|spec| spec.limits.hugetlb = huge(2 << 20)), "accept");
     check(&ledger, &other(|spec| spec.limits.hugetlb = huge(1 << 30)), "NoSuchPageSize");
+    let seccomp = other(|spec| container(spec, |c| c.security.seccomp = local("audit.json")));
+    check(&ledger, &seccomp, "NoSuchProfile: container web: seccomp profile audit.json is not on this host");
+    let apparmor = other(|spec| container(spec, |c| c.security.apparmor = local("audit.json")));
+    check(&ledger, &apparmor, "NoSuchProfile: container web: AppArmor profile audit.json");
+    let there = other(|spec| {
+        container(spec, |c| c.security.seccomp = local("web.json"));
+        container(spec, |c| c.security.apparmor = local("web"));
+    });
+    check(&ledger, &there, "accept");
     check(&ledger, &other(|spec| spec.containers.clear()), "Invalid: invalid: pod has no container");
     check(
         &ledger,
@@ -365,6 +382,8 @@ fn an_upgrade_reaches_no_deeper_than_the_containers() {
     );
     check(|spec| spec.addresses[0].address = "10.0.0.9/24".parse().unwrap(), "NotInPlace: address");
     check(|spec| spec.dns.searches = vec!["example".to_owned()], "NotInPlace: dns");
+    let sysctl = |spec: &mut PodSpec| drop(spec.sysctls.insert("net.core.somaxconn".into(), "1".into()));
+    check(sysctl, "NotInPlace: sysctls");
     check(|spec| drop(spec.containers.pop()), "NotInPlace: the set of containers");
     check(|spec| spec.containers.clear(), "Invalid: invalid: pod has no container");
     check(|spec| spec.cpu = exclusive("2", "0"), "CpuConflict: CPUs 2 belong to pool default");

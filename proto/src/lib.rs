@@ -11,6 +11,7 @@ mod order;
 mod pod;
 mod reason;
 mod request;
+mod security;
 mod status;
 
 pub use disk::{access_from, filesystem_from};

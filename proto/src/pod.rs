@@ -3,6 +3,7 @@
 use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each, required};
 use crate::limits::{limits_from, ulimits_from};
+use crate::security::security_from;
 use crate::v1;
 use berth_model::{
     AddressGrant, AppClass, Bytes, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe,
@@ -69,6 +70,7 @@ impl TryFrom<v1::PodSpec> for PodSpec {
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
             addresses: each(wire.addresses, "addresses", AddressGrant::try_from)?,
             dns: dns_from(wire.dns.unwrap_or_default()).at("dns")?,
+            sysctls: wire.sysctls.into_iter().collect(),
             restart: restart_from(wire.restart).at("restart")?,
             disk: disk_from(wire.disk).at("disk")?,
             recovery: recovery_from(wire.recovery).at("recovery")?,
@@ -89,6 +91,7 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         env: wire.env.into_iter().map(env_from).collect(),
         working_dir: wire.working_dir,
         user: wire.user.map(user_from).transpose().at("user")?,
+        security: security_from(wire.security.unwrap_or_default()).at("security")?,
         mounts: mounts_from(wire.mounts)?,
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
@@ -171,6 +174,7 @@ impl From<&PodSpec> for v1::PodSpec {
             limits: Some((&spec.limits).into()),
             addresses: spec.addresses.iter().map(Into::into).collect(),
             dns: Some((&spec.dns).into()),
+            sysctls: spec.sysctls.clone().into_iter().collect(),
             restart: v1::RestartPolicy::from(spec.restart).into(),
             disk: v1::DiskPolicy::from(spec.disk).into(),
             recovery: v1::RecoveryPolicy::from(spec.recovery).into(),
@@ -190,6 +194,7 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             env: container.env.iter().map(Into::into).collect(),
             working_dir: container.working_dir.clone(),
             user: container.user.as_ref().map(Into::into),
+            security: Some((&container.security).into()),
             mounts: container.mounts.iter().map(Into::into).collect(),
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),

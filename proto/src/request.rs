@@ -6,6 +6,7 @@ use crate::limits::{limits_from, ulimits_from};
 use crate::pod::{
     class_from, disk_from, dns_from, env_from, pod_from, probe_from, recovery_from, restart_from, user_from,
 };
+use crate::security::security_from;
 use crate::v1;
 use berth_model::{Bytes, ContainerRequest, CpuRequest, MAX_CONTAINERS, MilliCpu, PodRequest, PoolName};
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             node: wire.node.map(|node| node.parse()).transpose().at("node")?,
             node_labels: wire.node_labels.into_iter().collect(),
             dns: dns_from(wire.dns.unwrap_or_default()).at("dns")?,
+            sysctls: wire.sysctls.into_iter().collect(),
             restart: restart_from(wire.restart).at("restart")?,
             disk: disk_from(wire.disk).at("disk")?,
             recovery: recovery_from(wire.recovery).at("recovery")?,
@@ -79,6 +81,7 @@ fn container_from(wire: v1::ContainerRequest) -> Result<ContainerRequest> {
         env: wire.env.into_iter().map(env_from).collect(),
         working_dir: wire.working_dir,
         user: wire.user.map(user_from).transpose().at("user")?,
+        security: security_from(wire.security.unwrap_or_default()).at("security")?,
         mounts: mounts_from(wire.mounts)?,
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
@@ -127,6 +130,7 @@ impl From<&PodRequest> for v1::PodRequest {
             node: request.node.as_ref().map(ToString::to_string),
             node_labels: request.node_labels.clone().into_iter().collect(),
             dns: Some((&request.dns).into()),
+            sysctls: request.sysctls.clone().into_iter().collect(),
             restart: v1::RestartPolicy::from(request.restart).into(),
             disk: v1::DiskPolicy::from(request.disk).into(),
             recovery: v1::RecoveryPolicy::from(request.recovery).into(),
@@ -146,6 +150,7 @@ impl From<&ContainerRequest> for v1::ContainerRequest {
             env: container.env.iter().map(Into::into).collect(),
             working_dir: container.working_dir.clone(),
             user: container.user.as_ref().map(Into::into),
+            security: Some((&container.security).into()),
             mounts: container.mounts.iter().map(Into::into).collect(),
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),

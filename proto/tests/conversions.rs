@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are not recognised as tests.
 
 use berth_model::{
-    Access, AddressGrant, Attempt, Bytes, ContainerPhase, ContainerSpec, ContainerStatus, CpuBinding, CpuMax,
-    CpuWeight, DataDisk, Disk, DiskFetch, DiskMount, DiskOffer, DiskPolicy, DiskSource, EnvVar,
-    EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit,
+    Access, AddressGrant, Attempt, Bytes, Capabilities, ContainerPhase, ContainerSpec, ContainerStatus,
+    CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch, DiskMount, DiskOffer, DiskPolicy, DiskSource,
+    EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit,
     IoWeight, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec,
-    PodStatus, PodVerb, Rlimit, Seq, SwapLimit, Target, Term, Ulimit, User,
+    PodStatus, PodVerb, PrivilegeGain, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term,
+    Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -36,6 +37,18 @@ fn limits() -> Limits {
     limits
 }
 
+fn security() -> Security {
+    let set = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    Security {
+        groups: vec![7, 8],
+        capabilities: Capabilities { add: set(&["NET_ADMIN"]), drop: set(&["ALL"]) },
+        seccomp: Profile::Localhost("audit.json".parse().unwrap()),
+        apparmor: Profile::Unconfined,
+        root: Access::ReadOnly,
+        gain: PrivilegeGain::Forbidden,
+    }
+}
+
 fn container(name: &str) -> ContainerSpec {
     ContainerSpec {
         name: name.parse().unwrap(),
@@ -46,6 +59,7 @@ fn container(name: &str) -> ContainerSpec {
         env: vec![EnvVar { name: "A".to_owned(), value: "b=c".to_owned() }],
         working_dir: Some("/srv".to_owned()),
         user: Some(User::Id { uid: 33, gid: Some(33) }),
+        security: security(),
         mounts: vec![
             DiskMount { disk: "db".parse().unwrap(), path: "/data".to_owned(), access: Access::ReadWrite },
             DiskMount { disk: "raw".parse().unwrap(), path: "/raw".to_owned(), access: Access::ReadOnly },
@@ -101,6 +115,7 @@ fn spec() -> PodSpec {
             searches: vec!["example".to_owned()],
             options: vec!["ndots:2".to_owned()],
         },
+        sysctls: Sysctls::from([("net.core.somaxconn".to_owned(), "4096".to_owned())]),
         restart: berth_model::RestartPolicy::OnFailure,
         disk: DiskPolicy::Rebuild,
         recovery: berth_model::RecoveryPolicy::Confirmed,

@@ -3,6 +3,7 @@
 use super::disk::{MountField, SystemDiskField};
 use super::limits::{LimitsField, UlimitsField};
 use super::scalar::{Container, Image, ImageDigest, Whole32, chain};
+use super::security::SecurityField;
 use berth_model::{ContainerRequest, ContainerSpec, EnvVar, ExecProbe, MAX_CONTAINERS, User};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
@@ -24,6 +25,8 @@ struct RawContainer {
     env: Vec<RawEnv>,
     working_dir: Option<String>,
     user: Option<UserField>,
+    #[serde(default)]
+    security: SecurityField,
     #[serde(default)]
     mounts: Vec<MountField>,
     system_disk: Option<SystemDiskField>,
@@ -95,6 +98,7 @@ impl TryFrom<RawContainer> for ContainerField {
             env: raw.env.into_iter().map(env).collect(),
             working_dir: raw.working_dir,
             user: raw.user.map(|user| user.0),
+            security: raw.security.0,
             mounts: raw.mounts.into_iter().map(|mount| mount.0).collect(),
             system_disk_size: raw.system_disk.as_ref().map(SystemDiskField::size),
             limits: raw.limits.0,
@@ -119,6 +123,7 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         env: container.env,
         working_dir: container.working_dir,
         user: container.user,
+        security: container.security,
         mounts: container.mounts,
         system_disk_size: container.system_disk_size,
         limits: container.limits,

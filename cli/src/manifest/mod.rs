@@ -10,6 +10,7 @@ mod limits;
 mod pod;
 mod pool;
 mod scalar;
+mod security;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ struct RawSpec {
     node_labels: BTreeMap<String, String>,
     #[serde(default)]
     dns: DnsField,
+    #[serde(default)]
+    sysctls: BTreeMap<String, String>,
     restart: Option<Restart>,
     disk: Option<Disk>,
     recovery: Option<Recovery>,
@@ -259,6 +261,7 @@ impl TryFrom<RawPod> for PodDocument {
             node: spec.node.map(|node| node.0),
             node_labels: spec.node_labels,
             dns: spec.dns.0,
+            sysctls: spec.sysctls,
             restart: spec.restart.map_or_else(RestartPolicy::default, Into::into),
             disk: spec.disk.map_or_else(DiskPolicy::default, Into::into),
             recovery: spec.recovery.map_or_else(RecoveryPolicy::default, Into::into),

@@ -1,8 +1,8 @@
 //! Scalars of a manifest: each is read as text and parsed at once, so that the error carries its line.
 
 use berth_model::{
-    Bytes, Cidr, ContainerName, CpuMax, CpuSet, CpuWeight, DeviceId, Digest, DiskName, ImageName, IoWeight,
-    MemSet, MilliCpu, NodeName, PoolName, Rlimit, Ulimit,
+    Bytes, Capability, Cidr, ContainerName, CpuMax, CpuSet, CpuWeight, DeviceId, Digest, DiskName, ImageName,
+    IoWeight, MemSet, MilliCpu, NodeName, PoolName, ProfileName, Rlimit, Ulimit,
 };
 use serde::{Deserialize, Deserializer, de};
 use std::error::Error;
@@ -163,6 +163,10 @@ scalar! {
     Network(Cidr) = parse;
     /// A resource of `getrlimit(2)`.
     Resource(Rlimit) = parse;
+    /// A capability, `NET_ADMIN`.
+    Cap(Capability) = parse;
+    /// A profile on the node.
+    LocalProfile(ProfileName) = parse;
     /// A ulimit's value.
     UlimitValue(u64) = ulimit;
 }

@@ -113,6 +113,19 @@ fn shape() {
     check_container("env: {A: b}", "7:10: spec.containers[0].env: must be a list");
     check_container("env: [{name: A}]", "7:12: spec.containers[0].env[0]: missing field `value`");
     check_container("limits: {cpu: 1}", "7:14: spec.containers[0].limits.cpu: unknown field `cpu`");
+    let seccomp = "7:16: spec.containers[0].security.seccomp: ";
+    check_container(
+        "security: {seccomp: Some}",
+        &format!("{seccomp}invalid value: string \"Some\", expected RuntimeD"),
+    );
+    check_container("security: {seccomp: {path: a}}", "unknown field `path`, expected `localhost`");
+    check_container("security: {seccomp: {localhost: /a}}", "profile \"/a\" is no name");
+    check_container("security: {privileged: true}", "security.privileged: unknown field `privileged`");
+    check_container("security: {capabilities: {add: [net]}}", "capability \"net\" is unknown");
+    check_container(
+        "security: {capabilities: {add: [KILL], drop: [CAP_KILL]}}",
+        "security of container web: capability KILL is both added and dropped",
+    );
     check_container("volumes: []", "7:5: spec.containers[0].volumes: unknown field `volumes`");
 }
 

@@ -96,6 +96,7 @@ fn host() -> berth_plan::HostView {
         swap: true,
         data_disk_quota: berth_plan::QuotaView::Enforced,
         system_disk_quota: berth_plan::QuotaView::Enforced,
+        profiles: berth_plan::ProfileView::default(),
     }
 }
 

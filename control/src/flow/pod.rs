@@ -185,7 +185,7 @@ mod tests {
     use crate::flow::Reason;
     use berth_model::{
         AppClass, CpuBinding, DiskPolicy, DnsConfig, Incarnation, Limits, PodId, PodSpec, PoolName,
-        RecoveryPolicy, Refusal, RestartPolicy,
+        RecoveryPolicy, Refusal, RestartPolicy, Sysctls,
     };
 
     fn run(disk: Disk) -> PodVerb {
@@ -203,6 +203,7 @@ mod tests {
             limits: Limits::default(),
             addresses: Vec::new(),
             dns: DnsConfig::default(),
+            sysctls: Sysctls::new(),
             restart: RestartPolicy::Always,
             disk: DiskPolicy::Reuse,
             recovery: RecoveryPolicy::Offline,

@@ -1,5 +1,6 @@
 //! Looking at the host, and what admission needs of it.
 
+use super::profiles::profiles;
 use crate::disk::{Disks, QuotaSupport};
 use crate::report::chain;
 use crate::runtime::{CONTAINERD_ROOT, KernelRoots, ROOT_SLICE};
@@ -106,6 +107,7 @@ impl Host {
             swap: controls.has("memory.swap.max"),
             data_disk_quota: quota(Disks::new(&self.state).path()),
             system_disk_quota: quota(&self.containerd),
+            profiles: profiles(&self.root)?,
         })
     }
 

@@ -8,6 +8,7 @@ mod clock;
 mod doctor;
 mod facts;
 mod host;
+mod profiles;
 mod shutdown;
 
 pub use clock::{boot_id, monotonic_ms};

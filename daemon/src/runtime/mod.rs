@@ -39,7 +39,7 @@ pub use kernel::KernelRoots;
 pub use logs::{Follow, LogError, LogQuery, read_logs};
 pub use pause::PAUSE_IMAGE;
 pub use proof::DeathProof;
-pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths};
+pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths, SECCOMP_FOLDER};
 
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{

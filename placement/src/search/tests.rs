@@ -2,7 +2,7 @@ use super::*;
 use crate::node::{Readiness, SharedPoolView};
 use berth_model::{
     AppClass, ContainerRequest, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Limits, MilliCpu, PodId,
-    RecoveryPolicy, RestartPolicy,
+    RecoveryPolicy, RestartPolicy, Security, Sysctls,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +63,7 @@ fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
         env: Vec::new(),
         working_dir: None,
         user: None,
+        security: Security::default(),
         mounts: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),
@@ -88,6 +89,7 @@ fn request() -> PodRequest {
         node: None,
         node_labels: BTreeMap::new(),
         dns: DnsConfig::default(),
+        sysctls: Sysctls::new(),
         restart: RestartPolicy::Always,
         disk: DiskPolicy::Reuse,
         recovery: RecoveryPolicy::Offline,

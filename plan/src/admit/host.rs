@@ -2,7 +2,9 @@
 
 use super::{HostView, QuotaView};
 use crate::SharedPool;
-use berth_model::{CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodSpec, Refusal};
+use berth_model::{
+    CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodSpec, Profile, ProfileName, Refusal,
+};
 
 /// What of a charter the host cannot honour as it is now, for people; none if it can. CPUs, memory nodes and disks may
 /// have gone since the charter was accepted, most of all over a reboot.
@@ -15,7 +17,8 @@ pub fn obstacle(host: &HostView, spec: &PodSpec, pool: Option<&SharedPool>) -> O
         (CpuBinding::Shared { .. }, Some(pool)) => check_pool(host, pool),
         (CpuBinding::Shared { .. }, None) => Ok(()),
     };
-    binding.and_then(|()| check_limits(host, spec)).err().map(|refusal| refusal.to_string())
+    let there = binding.and_then(|()| check_limits(host, spec)).and_then(|()| check_profiles(host, spec));
+    there.err().map(|refusal| refusal.to_string())
 }
 
 /// Something of a pool must be there.
@@ -60,6 +63,28 @@ pub(super) fn check_cpus(host: &HostView, cpus: &CpuSet, mems: &MemSet) -> Resul
 pub(super) fn check_limits(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
     let containers = spec.containers.iter().map(|container| &container.limits);
     std::iter::once(&spec.limits).chain(containers).try_for_each(|limits| check_one(host, limits))
+}
+
+/// A profile that an order names must be there.
+pub(super) fn check_profiles(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
+    spec.containers.iter().try_for_each(|container| {
+        let missing = |what, name: &ProfileName, why| {
+            Err(Refusal::NoSuchProfile { container: container.name.clone(), what, name: name.clone(), why })
+        };
+        match &container.security.seccomp {
+            Profile::Localhost(name) if !host.profiles.seccomp.contains(name) => {
+                return missing("seccomp", name, "no such file in /etc/berth/seccomp");
+            }
+            Profile::Localhost(_) | Profile::RuntimeDefault | Profile::Unconfined => {}
+        }
+        match (&container.security.apparmor, &host.profiles.apparmor) {
+            (Profile::Localhost(name), None) => missing("AppArmor", name, "its kernel has no AppArmor"),
+            (Profile::Localhost(name), Some(loaded)) if !loaded.contains(name) => {
+                missing("AppArmor", name, "not loaded in its kernel")
+            }
+            (Profile::Localhost(_) | Profile::RuntimeDefault | Profile::Unconfined, _) => Ok(()),
+        }
+    })
 }
 
 fn check_one(host: &HostView, limits: &Limits) -> Result<(), Refusal> {

@@ -128,6 +128,7 @@ fn check_spec(
     check_binding(ledger, host, &order.pod, spec)?;
     host::check_limits(host, spec)?;
     host::check_sizes(host, spec)?;
+    host::check_profiles(host, spec)?;
     check_devices(ledger, order, spec)?;
     check_address(ledger, order, spec)
 }

@@ -1,9 +1,10 @@
 //! A container's configuration, from the order.
 
-use super::sandbox::{namespaces, runtime_default};
+use super::sandbox::namespaces;
+use super::security::{capabilities, profile, seccomp_file};
 use crate::runtime::identity::{Role, Tag, log_file};
 use crate::runtime::{Making, Ordered};
-use berth_model::{ContainerSpec, EnvVar, User};
+use berth_model::{Access, ContainerSpec, EnvVar, PrivilegeGain, User};
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, LinuxContainerSecurityContext, Mount,
@@ -73,7 +74,7 @@ pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> Container
         log_path: log_file(&spec.name, attempt),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources),
-            security_context: Some(security_context(spec.user.as_ref())),
+            security_context: Some(security_context(spec)),
         }),
         ..ContainerConfig::default()
     }
@@ -89,7 +90,8 @@ fn environment(env: &[EnvVar]) -> Vec<KeyValue> {
     pairs
 }
 
-fn security_context(user: Option<&User>) -> LinuxContainerSecurityContext {
+fn security_context(spec: &ContainerSpec) -> LinuxContainerSecurityContext {
+    let ContainerSpec { user, security, .. } = spec;
     let strings = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
     let number = |id: u32| Int64Value { value: i64::from(id) };
     let (run_as_user, run_as_group, run_as_username) = match user {
@@ -104,7 +106,12 @@ fn security_context(user: Option<&User>) -> LinuxContainerSecurityContext {
         run_as_username,
         masked_paths: strings(&MASKED_PATHS),
         readonly_paths: strings(&READONLY_PATHS),
-        seccomp: Some(runtime_default()),
+        supplemental_groups: security.groups.iter().copied().map(i64::from).collect(),
+        capabilities: Some(capabilities(&security.capabilities)),
+        seccomp: Some(profile(&security.seccomp, seccomp_file)),
+        apparmor: Some(profile(&security.apparmor, ToString::to_string)),
+        readonly_rootfs: security.root == Access::ReadOnly,
+        no_new_privs: security.gain == PrivilegeGain::Forbidden,
         ..LinuxContainerSecurityContext::default()
     }
 }
@@ -112,6 +119,7 @@ fn security_context(user: Option<&User>) -> LinuxContainerSecurityContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::fake::container_spec;
 
     #[test]
     fn the_last_value_of_a_variable_wins() {
@@ -123,10 +131,11 @@ mod tests {
 
     #[test]
     fn a_user_is_told_by_number_or_by_name() {
-        let by_number = security_context(Some(&User::Id { uid: 5, gid: Some(6) }));
+        let of = |user| security_context(&ContainerSpec { user: Some(user), ..container_spec("web") });
+        let by_number = of(User::Id { uid: 5, gid: Some(6) });
         assert_eq!(by_number.run_as_user.map(|id| id.value), Some(5));
         assert_eq!(by_number.run_as_group.map(|id| id.value), Some(6));
-        let by_name = security_context(Some(&User::Name("redis".to_owned())));
+        let by_name = of(User::Name("redis".to_owned()));
         assert_eq!((by_name.run_as_user, by_name.run_as_username.as_str()), (None, "redis"));
     }
 }

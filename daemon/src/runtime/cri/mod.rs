@@ -1,10 +1,11 @@
 //! CRI: what is asked of containerd as the kubelet would ask it.
 //!
-//! [`sandbox`] and [`container`] write the configurations, without I/O; [`calls`] makes the calls.
+//! [`sandbox`], [`container`] and [`security`] write the configurations, without I/O; [`calls`] makes the calls.
 
 mod calls;
 mod container;
 mod sandbox;
+mod security;
 
 pub(super) use calls::CriState;
 pub(super) use container::{ContainerPlan, container_config};

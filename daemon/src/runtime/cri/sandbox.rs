@@ -1,11 +1,12 @@
 //! The sandbox's configuration, from the order.
 
+use super::security::{profile, seccomp_file};
 use crate::runtime::Ordered;
 use crate::runtime::identity::{Role, Tag, log_folder, pod_uid, slice_name};
-use berth_model::{Attempt, DnsConfig};
+use berth_model::{Attempt, DnsConfig, Profile};
 use k8s_cri::v1::{
     DnsConfig as CriDns, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
-    PodSandboxConfig, PodSandboxMetadata, SecurityProfile, security_profile::ProfileType,
+    PodSandboxConfig, PodSandboxMetadata,
 };
 use std::path::Path;
 
@@ -38,6 +39,7 @@ pub(in crate::runtime) fn sandbox_config(plan: SandboxPlan<'_>) -> PodSandboxCon
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: slice_name(pod),
             security_context: Some(security_context()),
+            sysctls: spec.sysctls.clone().into_iter().collect(),
             ..LinuxPodSandboxConfig::default()
         }),
         ..PodSandboxConfig::default()
@@ -56,7 +58,7 @@ fn dns_config(dns: &DnsConfig) -> CriDns {
 fn security_context() -> LinuxSandboxSecurityContext {
     LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces()),
-        seccomp: Some(runtime_default()),
+        seccomp: Some(profile(&Profile::RuntimeDefault, seccomp_file)),
         ..LinuxSandboxSecurityContext::default()
     }
 }
@@ -69,9 +71,4 @@ pub(super) fn namespaces() -> NamespaceOption {
         ipc: NamespaceMode::Pod.into(),
         ..NamespaceOption::default()
     }
-}
-
-/// containerd's default profile. Nothing said would mean none at all.
-pub(super) fn runtime_default() -> SecurityProfile {
-    SecurityProfile { profile_type: ProfileType::RuntimeDefault.into(), localhost_ref: String::new() }
 }

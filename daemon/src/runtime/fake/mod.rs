@@ -18,7 +18,7 @@ use super::{RuntimeError, error};
 use crate::node::monotonic_ms;
 use berth_model::{
     AddressGrant, AppClass, ContainerName, ContainerSpec, CpuBinding, CpuSet, Digest, DnsConfig, ImageName,
-    Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy,
+    Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls,
 };
 use berth_plan::Controls;
 use crashes::Crashes;
@@ -262,6 +262,7 @@ pub fn spec(hostname: &str) -> PodSpec {
             gateway: None,
         }],
         dns: DnsConfig::default(),
+        sysctls: Sysctls::new(),
         restart: RestartPolicy::Always,
         disk: berth_model::DiskPolicy::Reuse,
         recovery: RecoveryPolicy::Offline,
@@ -281,6 +282,7 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         env: Vec::new(),
         working_dir: None,
         user: None,
+        security: Security::default(),
         mounts: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),

@@ -5,6 +5,9 @@ use berth_e2e::Kernel;
 use std::process::Command;
 use std::time::Duration;
 
+/// The fields of a pod's spec that these cases see.
+pub(crate) const FIELDS: &[&str] = &["addresses.pool", "addresses.address", "addresses.gateway"];
+
 /// Until the runtime answers again.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(180);
 /// Where the packages' own examples of network configurations are.

@@ -40,6 +40,9 @@ fn boot(kernel: &Kernel, topology: Topology) {
     fleet().wait_ready(kernel.guest()).expect("the node is ready");
 }
 
+/// The fields of a pod's spec that these cases see.
+pub(crate) const FIELDS: &[&str] = &["recovery"];
+
 #[test]
 fn a_host_that_lost_a_memory_node_refuses_its_pod_by_name_and_starts_the_others() {
     let kernel = fleet().kernel(0);

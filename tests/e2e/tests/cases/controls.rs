@@ -4,6 +4,51 @@ use crate::{discard, fleet, idle_pod};
 use berth_e2e::{Kernel, PodProcess};
 use std::time::Duration;
 
+/// The fields of a pod's spec that these cases see.
+pub(crate) const FIELDS: &[&str] = &[
+    "cpu.exclusive.cpus",
+    "cpu.exclusive.mems",
+    "cpu.shared.pool",
+    "limits.cpu_weight",
+    "limits.cpu_max.quota_us",
+    "limits.cpu_max.period_us",
+    "limits.memory_min_bytes",
+    "limits.memory_low_bytes",
+    "limits.memory_high_bytes",
+    "limits.memory_max_bytes",
+    "limits.swap_max_bytes",
+    "limits.pids_max",
+    "limits.io.mount_point",
+    "limits.io.read_bytes_per_sec",
+    "limits.io.read_ops_per_sec",
+    "limits.io.write_bytes_per_sec",
+    "limits.io.write_ops_per_sec",
+    "limits.io.weight",
+    "limits.hugetlb.page_size_bytes",
+    "limits.hugetlb.max_bytes",
+    "containers.cpus",
+    "containers.limits.cpu_weight",
+    "containers.limits.cpu_max.quota_us",
+    "containers.limits.cpu_max.period_us",
+    "containers.limits.memory_min_bytes",
+    "containers.limits.memory_low_bytes",
+    "containers.limits.memory_high_bytes",
+    "containers.limits.memory_max_bytes",
+    "containers.limits.swap_max_bytes",
+    "containers.limits.pids_max",
+    "containers.limits.io.mount_point",
+    "containers.limits.io.read_bytes_per_sec",
+    "containers.limits.io.read_ops_per_sec",
+    "containers.limits.io.write_bytes_per_sec",
+    "containers.limits.io.write_ops_per_sec",
+    "containers.limits.io.weight",
+    "containers.limits.hugetlb.page_size_bytes",
+    "containers.limits.hugetlb.max_bytes",
+    "containers.ulimits.rlimit",
+    "containers.ulimits.soft",
+    "containers.ulimits.hard",
+];
+
 /// What `io.max` allows on the root disk in the case that measures it.
 const WRITE_BYTES_PER_SEC: u64 = 1 << 20;
 
@@ -16,7 +61,7 @@ limits:
   swapMax: 32Mi
   pidsMax: 120
   io:
-  - {mountPoint: /, writeBytesPerSec: 8Mi, readOpsPerSec: 5000}
+  - {mountPoint: /, readBytesPerSec: 64Mi, writeBytesPerSec: 8Mi, readOpsPerSec: 5000}
   - {mountPoint: /data, writeBytesPerSec: 4Mi, writeOpsPerSec: 300, weight: 300}
   hugetlb: [{pageSize: 2Mi, max: 8Mi}]
 ";
@@ -29,7 +74,7 @@ limits:
   pidsMax: 60
   io:
   - {mountPoint: /, writeBytesPerSec: 1Mi}
-  - {mountPoint: /data, writeBytesPerSec: 2Mi, readOpsPerSec: 400, weight: 200}
+  - {mountPoint: /data, readBytesPerSec: 32Mi, writeBytesPerSec: 2Mi, readOpsPerSec: 400, writeOpsPerSec: 200, weight: 200}
   hugetlb: [{pageSize: 2Mi, max: 4Mi}]
 ulimits:
 - {name: nofile, soft: 1234, hard: 4321}
@@ -74,7 +119,7 @@ fn pod_controls(kernel: &Kernel) -> Vec<(&'static str, String)> {
             ("pids.max", "120"),
             (
                 "io.max",
-                "ROOT rbps=max wbps=8388608 riops=5000 wiops=max\nDATA rbps=max wbps=4194304 riops=max wiops=300",
+                "ROOT rbps=67108864 wbps=8388608 riops=5000 wiops=max\nDATA rbps=max wbps=4194304 riops=max wiops=300",
             ),
             ("io.weight", "DATA 300"),
             ("hugetlb.2MB.max", "8388608"),
@@ -96,7 +141,7 @@ fn container_controls(kernel: &Kernel) -> Vec<(&'static str, String)> {
             ("pids.max", "60"),
             (
                 "io.max",
-                "ROOT rbps=max wbps=1048576 riops=max wiops=max\nDATA rbps=max wbps=2097152 riops=400 wiops=max",
+                "ROOT rbps=max wbps=1048576 riops=max wiops=max\nDATA rbps=33554432 wbps=2097152 riops=400 wiops=200",
             ),
             ("io.weight", "DATA 200"),
             ("hugetlb.2MB.max", "4194304"),

@@ -6,6 +6,16 @@ use berth_lab::wait_until;
 use serde_json::Value;
 use std::time::Duration;
 
+/// The fields of a pod's spec that these cases see.
+pub(crate) const FIELDS: &[&str] = &[
+    "disks.name",
+    "disks.directory.size_bytes",
+    "disks.device.id",
+    "containers.mounts.disk",
+    "containers.mounts.path",
+    "containers.system_disk_bytes",
+];
+
 /// Until what was given up is removed from the disk.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(30);
 /// Until a fact that nothing announces is upstream: the agent looks every 30 s.

@@ -7,6 +7,7 @@ mod controls;
 mod crashes;
 mod databases;
 mod disks;
+mod fields;
 mod file_systems;
 mod in_place;
 mod life;

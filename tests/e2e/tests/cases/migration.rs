@@ -142,6 +142,9 @@ fn come_back(there: &Guest) {
     assert!(!fleet().kernel(1).has_process("mover").expect("look for it"));
 }
 
+/// The fields of a pod's spec that these cases see.
+pub(crate) const FIELDS: &[&str] = &["disks.movable"];
+
 #[test]
 fn a_pod_moves_with_its_address_name_and_data_and_nothing_rises_from_the_dead() {
     let [here, there] = [0, 1].map(|index| fleet().lab().guest(index));

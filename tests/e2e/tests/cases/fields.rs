@@ -1,0 +1,324 @@
+//! Every field of a pod's spec where it takes effect: in the kernel, in the process, on the node's file systems.
+//!
+//! The list of fields is the wire's own. Each has a row here, or stands in the `FIELDS` of the module whose cases look
+//! at it; one that has neither fails a test.
+
+use crate::{addresses, boot, controls, discard, disks, fleet, idle_pod, migration};
+use berth_e2e::{Kernel, PodProcess};
+use berth_lab::wait_until;
+use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Until what was killed runs again, or surely does not.
+const RESTART_LIMIT: Duration = Duration::from_secs(60);
+
+/// A profile that refuses one system call and nothing else.
+const SECCOMP: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+  "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+
+const POD: &str = "\
+hostname: field-host
+class: batch
+dns: {servers: [192.0.2.53], searches: [case.example], options: [\"ndots:3\"]}
+sysctls: {net.core.somaxconn: 1234, kernel.shm_rmid_forced: 1}
+";
+const CONTAINER: &str = "\
+args: [first, second word]
+workingDir: /var
+user: {uid: 1234, gid: 2345}
+security:
+  groups: [3456, 4567]
+  capabilities: {add: [NET_ADMIN], drop: [ALL]}
+  seccomp: {localhost: case.json}
+  apparmor: Unconfined
+  readOnlyRoot: true
+  noNewPrivileges: true
+";
+
+/// Where a field's effect is looked for.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// A line of the first process's `/proc/PID/status`.
+    Status(&'static str),
+    /// What a script says on the node, `$pid` being the first process.
+    Host(&'static str),
+    /// What a script says inside the container.
+    Inside(&'static str),
+    /// A file of the pod's cgroup.
+    Control(&'static str),
+}
+
+const fn row(field: &'static str, look: Look, expected: &'static str) -> (&'static str, Look, &'static str) {
+    (field, look, expected)
+}
+
+/// Field, where it is seen, and what is seen there.
+const ROWS: [(&str, Look, &str); 22] = [
+    row("hostname", Look::Inside("hostname"), "field-host"),
+    row("class", Look::Control("cpu.weight"), "10"),
+    row("dns.servers", Look::Inside("grep nameserver /etc/resolv.conf"), "nameserver 192.0.2.53"),
+    row("dns.searches", Look::Inside("grep search /etc/resolv.conf"), "search case.example"),
+    row("dns.options", Look::Inside("grep options /etc/resolv.conf"), "options ndots:3"),
+    row(
+        "sysctls",
+        Look::Inside("cat /proc/sys/net/core/somaxconn /proc/sys/kernel/shm_rmid_forced"),
+        "1234\n1",
+    ),
+    row(
+        "containers.name",
+        Look::Host("basename $(dirname /var/log/berth/pods/case_fields_*/*/*.log)"),
+        "main",
+    ),
+    row("containers.image", Look::Inside("busybox | head -1 | cut -d' ' -f1"), "BusyBox"),
+    row("containers.command", Look::Host("tr '\\0' '\\n' < /proc/$pid/cmdline | head -2"), "sh\n-c"),
+    row("containers.args", Look::Host("tr '\\0' '\\n' < /proc/$pid/cmdline | tail -2"), "first\nsecond word"),
+    row("containers.env.name", Look::Host("tr '\\0' '\\n' < /proc/$pid/environ | grep -o '^CASE='"), "CASE="),
+    row(
+        "containers.env.value",
+        Look::Host("tr '\\0' '\\n' < /proc/$pid/environ | grep '^CASE='"),
+        "CASE=fields",
+    ),
+    row("containers.working_dir", Look::Inside("readlink /proc/1/cwd"), "/var"),
+    row("containers.user.id.uid", Look::Status("Uid"), "1234\t1234\t1234\t1234"),
+    row("containers.user.id.gid", Look::Status("Gid"), "2345\t2345\t2345\t2345"),
+    row("containers.security.groups", Look::Status("Groups"), "2345 3456 4567"),
+    // CAP_NET_ADMIN is capability 12, and nothing else is left of the runtime's set.
+    row("containers.security.add_capabilities", Look::Status("CapBnd"), "0000000000001000"),
+    row("containers.security.drop_capabilities", Look::Status("CapInh"), "0000000000000000"),
+    // ENOSPC, which nothing else would answer here.
+    row(
+        "containers.security.seccomp.localhost",
+        Look::Inside("mkdir /tmp/x 2>&1 | grep -o 'No space.*'"),
+        "No space left on device",
+    ),
+    row(
+        "containers.security.apparmor.unconfined",
+        Look::Host("cat /proc/$pid/attr/current 2>/dev/null || echo unconfined"),
+        "unconfined",
+    ),
+    row(
+        "containers.security.root",
+        Look::Inside("touch /x 2>&1 | grep -o 'Read-only.*'"),
+        "Read-only file system",
+    ),
+    row("containers.security.no_new_privileges", Look::Status("NoNewPrivs"), "1"),
+];
+
+/// Those whose case is a story of its own, below.
+const STORIES: &[&str] = &[
+    "containers.user.name",
+    "containers.security.seccomp.unconfined",
+    "restart",
+    "disk",
+    "stop_grace_ms",
+    "containers.digest",
+    "containers.mounts.access",
+    "containers.readiness.command",
+    "containers.readiness.period_ms",
+];
+
+/// Nothing looks at these yet.
+const UNSEEN: &[&str] = &[
+    "priority",
+    "containers.mems",
+    "containers.readiness.timeout_ms",
+    "containers.security.apparmor.localhost",
+    "disks.device.filesystem",
+];
+
+/// Every leaf of a message's tree of fields, by its dotted path.
+fn leaves(message: &MessageDescriptor, path: &str, found: &mut BTreeSet<String>) {
+    for field in message.fields() {
+        let path = [path, field.name()].join(".");
+        match field.kind() {
+            Kind::Message(inner) if !inner.is_map_entry() && inner.fields().len() > 0 => {
+                leaves(&inner, &path, found);
+            }
+            _ => drop(found.insert(path.trim_start_matches('.').to_owned())),
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_pods_spec_has_a_case() {
+    let pool = DescriptorPool::decode(berth_proto::DESCRIPTORS).expect("the wire's own description");
+    let spec = pool.get_message_by_name("berth.v1.PodSpec").expect("the message of a pod's spec");
+    let mut fields = BTreeSet::new();
+    leaves(&spec, "", &mut fields);
+    assert!(fields.contains("containers.limits.memory_max_bytes"), "{fields:#?}");
+    let elsewhere = [addresses::FIELDS, boot::FIELDS, controls::FIELDS, disks::FIELDS, migration::FIELDS];
+    let rows = ROWS.iter().map(|(field, ..)| field);
+    let seen = rows.chain(STORIES).chain(elsewhere.into_iter().flatten());
+    let seen: BTreeSet<String> = seen.map(|field| (*field).to_owned()).collect();
+    let unseen: BTreeSet<String> = UNSEEN.iter().map(|field| (*field).to_owned()).collect();
+    let missing: Vec<_> = fields.difference(&seen).filter(|field| !unseen.contains(*field)).collect();
+    assert!(missing.is_empty(), "fields without a case: {missing:#?}");
+    let unknown: Vec<_> = seen.union(&unseen).filter(|field| !fields.contains(*field)).collect();
+    assert!(unknown.is_empty(), "cases of fields that are no more: {unknown:#?}");
+    let both: Vec<_> = seen.intersection(&unseen).collect();
+    assert!(both.is_empty(), "seen, and listed as unseen: {both:#?}");
+}
+
+fn look(kernel: &Kernel, process: &PodProcess, look: Look) -> String {
+    let said = match look {
+        Look::Status(key) => kernel.status(process.pid, key),
+        Look::Host(script) => kernel.guest().run_ok(&format!("pid={}; {script}", process.pid)),
+        Look::Inside(script) => inside(kernel, process, script),
+        Look::Control(file) => kernel.control(process.pod_cgroup(), file),
+    };
+    said.unwrap_or_else(|error| panic!("{look:?}: {error:#}")).trim().to_owned()
+}
+
+/// What a script says inside the container, run by the runtime as a process of the container: with its user, its
+/// capabilities and its filter of system calls.
+fn inside(kernel: &Kernel, process: &PodProcess, script: &str) -> anyhow::Result<String> {
+    let id = process.container_id()?;
+    let quoted = script.replace('\'', r"'\''");
+    let exec = format!("ctr -n k8s.io task exec --exec-id case-$$ {id} sh -c '{quoted}'");
+    Ok(kernel.guest().run(&exec)?.stdout)
+}
+
+#[test]
+fn every_plain_field_is_seen_where_it_takes_effect() {
+    let kernel = fleet().kernel(0);
+    let guest = kernel.guest();
+    let refused =
+        fleet().try_apply(&idle_pod("fields", POD, CONTAINER), &["--wait"]).expect("submit the pod");
+    assert!(!refused.success() && refused.stderr.contains("seccomp profile case.json"), "{refused:?}");
+    discard("case/fields");
+    guest.run_ok("mkdir -p /etc/berth/seccomp").expect("make the folder of profiles");
+    guest.put_file("/etc/berth/seccomp/case.json", SECCOMP.as_bytes()).expect("put the profile there");
+    fleet().apply(&idle_pod("fields", POD, CONTAINER), &["--wait"]).expect("run the pod");
+    let process = kernel.process("fields").expect("find the container");
+    let wrong: Vec<_> = ROWS
+        .into_iter()
+        .filter_map(|(field, place, expected)| {
+            let said = look(&kernel, &process, place);
+            (said != expected).then(|| format!("{field}: {place:?} says {said:?}, not {expected:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    discard("case/fields");
+}
+
+#[test]
+fn a_user_by_name_and_no_filter_of_system_calls() {
+    let kernel = fleet().kernel(0);
+    let container = "user: daemon\nsecurity: {seccomp: Unconfined}";
+    fleet().apply(&idle_pod("named", "", container), &["--wait"]).expect("run the pod");
+    let process = kernel.process("named").expect("find the container");
+    // `daemon` of busybox's /etc/passwd.
+    assert_eq!(look(&kernel, &process, Look::Status("Uid")), "1\t1\t1\t1");
+    assert_eq!(look(&kernel, &process, Look::Status("Seccomp")), "0");
+    discard("case/named");
+}
+
+/// Kills a pod's first process, and says which one runs later, if any.
+fn kill(kernel: &Kernel, name: &str) -> Option<PodProcess> {
+    let process = kernel.process(name).expect("find the container");
+    kernel.guest().run_ok(&format!("kill -KILL {}", process.pid)).expect("kill it");
+    let begun = Instant::now();
+    let again = wait_until("another process", RESTART_LIMIT, || {
+        let other = kernel.has_process(name)? && kernel.process(name)? != process;
+        Ok(other.then_some(()))
+    });
+    println!("fields: {name} was looked for during {:.1} s", begun.elapsed().as_secs_f64());
+    again.ok().map(|()| kernel.process(name).expect("find it"))
+}
+
+#[test]
+fn what_died_is_started_again_as_its_policy_says() {
+    let kernel = fleet().kernel(0);
+    for (name, spec, again, keeps) in [
+        ("always", "restart: Always", true, true),
+        ("rebuilt", "restart: Always\ndisk: Rebuild", true, false),
+        ("never", "restart: Never", false, true),
+    ] {
+        fleet().apply(&idle_pod(name, spec, ""), &["--wait"]).expect("run the pod");
+        let process = kernel.process(name).expect("find the container");
+        kernel.inside(&process, "echo kept > /written && sync").expect("write to the system disk");
+        let other = kill(&kernel, name);
+        assert_eq!(other.is_some(), again, "{name} is started again");
+        if let Some(other) = other {
+            let read = kernel.inside(&other, "cat /written").expect("look at the system disk");
+            assert_eq!(read.stdout.trim() == "kept", keeps, "{name}: {read:?}");
+        }
+        discard(&format!("case/{name}"));
+    }
+}
+
+#[test]
+fn a_container_has_its_grace_before_it_is_killed() {
+    let kernel = fleet().kernel(0);
+    let manifest = idle_pod("deaf", "", "")
+        .replace("stopGrace: 2s", "stopGrace: 7s")
+        .replace("trap 'exit 0' TERM", "trap 'date +%s > /heard' TERM");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let process = kernel.process("deaf").expect("find the container");
+    // The time of the kernel's own record of the process is gone with it: a process of the host that waits for its end.
+    let script = format!(
+        "nsenter -t {0} -m tail -f /dev/null & cd /proc/{0}/root; \
+         (while kill -0 {0} 2>/dev/null; do sleep 0.1; done; date +%s > /run/case-ended; cat heard > /run/case-heard) \
+         > /dev/null 2>&1 & sleep 0; kill %1 2>/dev/null; true",
+        process.pid
+    );
+    kernel.guest().run_ok(&script).expect("watch the process");
+    fleet().berth_ok(&["stop", "case/deaf", "--wait"]).expect("stop the pod");
+    let said = kernel.guest().run_ok("cat /run/case-ended /run/case-heard").expect("read the times");
+    let times: Vec<u64> = said.lines().map(|line| line.parse().expect("a time")).collect();
+    let grace = times[0] - times[1];
+    assert!((6..=20).contains(&grace), "killed {grace} s after SIGTERM, ordered were 7");
+    discard("case/deaf");
+}
+
+#[test]
+fn an_image_is_the_one_of_its_digest() {
+    let kernel = fleet().kernel(0);
+    fleet().apply(&idle_pod("digest", "", ""), &["--wait"]).expect("run the pod");
+    let pod = fleet().pod("case/digest").expect("look at the pod");
+    let digest = pod["status"]["containers"][0]["imageDigest"].as_str().expect("it has one").to_owned();
+    discard("case/digest");
+    let pinned = |digest: &str| idle_pod("digest", "", &format!("digest: {digest}"));
+    fleet().apply(&pinned(&digest), &["--wait"]).expect("run the pod by its digest");
+    assert!(kernel.has_process("digest").expect("look for it"));
+    discard("case/digest");
+    let other = format!("sha256:{}", "0".repeat(64));
+    let refused =
+        fleet().try_apply(&pinned(&other), &["--wait", "--timeout", "10m"]).expect("submit the pod");
+    assert!(!refused.success() && refused.stderr.contains(&other), "{refused:?}");
+    discard("case/digest");
+}
+
+#[test]
+fn a_mount_that_is_for_reading_is_not_written_to() {
+    let kernel = fleet().kernel(0);
+    let container = "mounts: [{disk: data, path: /data, readOnly: true}]";
+    fleet().apply(&idle_pod("reader", "disks: [{name: data}]", container), &["--wait"]).expect("run the pod");
+    let process = kernel.process("reader").expect("find the container");
+    let said = look(&kernel, &process, Look::Inside("touch /data/x 2>&1 | grep -o 'Read-only.*'"));
+    assert_eq!(said, "Read-only file system");
+    discard("case/reader");
+}
+
+#[test]
+fn an_upgrade_waits_for_the_probe_and_asks_it_at_its_pace() {
+    let kernel = fleet().kernel(0);
+    // Ready when asked for the third time; each time is written down.
+    let probe = "readiness: {exec: [sh, -c, \"cut -d' ' -f1 /proc/uptime >> /probes; \
+                 test $(wc -l < /probes) -ge 3\"], periodMs: 1500}";
+    let old = idle_pod("probed", "", probe);
+    fleet().apply(&old, &["--wait"]).expect("run the pod");
+    let process = kernel.process("probed").expect("find the container");
+    kernel.inside(&process, "rm -f /probes").expect("forget what was asked");
+    let new = old.replace("exit 0", "exit 1");
+    let upgraded = fleet().change("upgrade", &new, &["--wait"]).expect("run berth upgrade");
+    assert!(upgraded.success(), "{upgraded:?}");
+    let process = kernel.process("probed").expect("find the new container");
+    let said = kernel.inside(&process, "cat /probes").expect("read when it was asked").stdout;
+    let times: Vec<f64> = said.lines().map(|line| line.parse().expect("a time")).collect();
+    assert_eq!(times.len(), 3, "{times:?}");
+    let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(gaps.clone().all(|gap| gap >= 1.4), "{times:?}");
+    discard("case/probed");
+}
