@@ -19,6 +19,10 @@ fn security(pod: &mut v1::PodRequest) -> &mut v1::Security {
     pod.containers[0].security.get_or_insert_default()
 }
 
+fn lifecycle(pod: &mut v1::PodRequest) -> &mut v1::Lifecycle {
+    pod.containers[0].lifecycle.get_or_insert_default()
+}
+
 fn exact(cpus: &str, mems: Option<&str>) -> Option<v1::CpuRequest> {
     let request = v1::cpu_request::Request::Exact(v1::ExactCpuRequest {
         cpus: cpus.to_owned(),
@@ -107,6 +111,12 @@ const PODS: &[(Change, Code, &str)] = &[
         InvalidArgument,
         "security.add_capabilities: capab",
     ),
+    (
+        |pod| lifecycle(pod).stop_signal = Some("TERMINATE".into()),
+        InvalidArgument,
+        "lifecycle.stop_signal: signal",
+    ),
+    (|pod| lifecycle(pod).pre_stop = vec![String::new()], InvalidArgument, "names no program"),
     (|pod| security(pod).groups = vec![1, 1], InvalidArgument, "supplementary group 1 is given twice"),
     (|pod| pod.dns.get_or_insert_default().servers.push("dns".into()), InvalidArgument, "dns"),
     (|pod| pod.cpu = exact("1,x", None), InvalidArgument, "cpu.exact.cpus"),

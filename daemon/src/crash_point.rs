@@ -66,6 +66,8 @@ deeds! {
     MakeContainer => "make container",
     StartContainer => "start container",
     StopContainer => "stop container",
+    RunPreStop => "run pre-stop command",
+    SignalTask => "signal task",
     RemoveContainer => "remove container",
     KillTask => "kill task",
     AwaitTask => "await task",

@@ -1,7 +1,8 @@
 //! Why a spec was not accepted.
 
 use crate::{
-    ContainerName, Digest, InvalidDisks, InvalidLimits, InvalidSecurity, InvalidSysctl, InvalidUlimit,
+    ContainerName, Digest, InvalidDisks, InvalidLifecycle, InvalidLimits, InvalidSecurity, InvalidSysctl,
+    InvalidUlimit,
 };
 use std::net::IpAddr;
 
@@ -77,6 +78,14 @@ pub enum InvalidSpec {
         container: ContainerName,
         /// Why.
         source: InvalidSecurity,
+    },
+    /// A way to end that makes no sense.
+    #[error("lifecycle of container {container}")]
+    Lifecycle {
+        /// Which container.
+        container: ContainerName,
+        /// Why.
+        source: InvalidLifecycle,
     },
     /// Kernel parameters that are not the pod's, or make no sense.
     #[error("sysctls")]

@@ -13,6 +13,7 @@ mod disk;
 mod id;
 mod image;
 mod invalid_spec;
+mod lifecycle;
 mod limits;
 mod net;
 mod order;
@@ -36,6 +37,7 @@ pub use id::{
 };
 pub use image::{Digest, ImageName, InvalidImage};
 pub use invalid_spec::InvalidSpec;
+pub use lifecycle::{InvalidLifecycle, Lifecycle, Signal};
 pub use limits::{
     AppClass, CpuMax, CpuWeight, HugetlbLimit, InvalidLimits, IoLimit, IoWeight, Limits, MemoryLimits,
     SwapLimit,

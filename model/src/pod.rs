@@ -4,7 +4,7 @@ use crate::disk::{ContainerDisks, validate_disks};
 use crate::sysctl::validate_sysctls;
 use crate::{
     AddressGrant, AppClass, Bytes, ContainerName, CpuSet, DataDisk, Digest, DiskMount, ImageName,
-    InvalidDisks, InvalidSpec, Limits, MemSet, PoolName, Security, Sysctls, Ulimit,
+    InvalidDisks, InvalidSpec, Lifecycle, Limits, MemSet, PoolName, Security, Sysctls, Ulimit,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -53,6 +53,8 @@ pub struct ContainerSpec {
     pub user: Option<User>,
     /// What its processes may do.
     pub security: Security,
+    /// How it is asked to end.
+    pub lifecycle: Lifecycle,
     /// Where it sees the pod's data disks.
     pub mounts: Vec<DiskMount>,
     /// Its system disk is held to so much by a project quota; as large as the node's disk when absent.
@@ -317,6 +319,9 @@ impl ContainerSpec {
         self.security
             .validate()
             .map_err(|source| InvalidSpec::Security { container: container(), source })?;
+        self.lifecycle
+            .validate()
+            .map_err(|source| InvalidSpec::Lifecycle { container: container(), source })?;
         self.limits
             .validate()
             .map_err(|source| InvalidSpec::Limits { of: format!("container {}", self.name), source })?;

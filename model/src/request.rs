@@ -2,8 +2,8 @@
 
 use crate::disk::{ContainerDisks, validate_disks};
 use crate::{
-    AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Limits, MemSet, MilliCpu, NodeName, PodId,
-    PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
+    AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Lifecycle, Limits, MemSet, MilliCpu,
+    NodeName, PodId, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
 };
 use crate::{Bytes, ContainerName, DataDisk, Digest, DiskMount, DiskSource, ExecProbe, InvalidDisks};
 use std::collections::BTreeMap;
@@ -53,6 +53,8 @@ pub struct ContainerRequest {
     pub user: Option<User>,
     /// What its processes may do.
     pub security: Security,
+    /// How it is asked to end.
+    pub lifecycle: Lifecycle,
     /// Where it sees the pod's data disks.
     pub mounts: Vec<DiskMount>,
     /// Its system disk is held to so much; as large as the node's disk when absent.

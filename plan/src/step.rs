@@ -104,7 +104,7 @@ pub enum Step {
         /// How to tell.
         probe: ExecProbe,
     },
-    /// SIGTERM, and SIGKILL after the grace. A charter does not cover this.
+    /// Its own command and signal or SIGTERM, and SIGKILL after the grace. A charter does not cover this.
     StopContainer {
         /// The runtime's id.
         id: String,

@@ -6,6 +6,7 @@
 
 mod disk;
 mod error;
+mod lifecycle;
 mod limits;
 mod order;
 mod pod;

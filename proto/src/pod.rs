@@ -2,6 +2,7 @@
 
 use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each, required};
+use crate::lifecycle::lifecycle_from;
 use crate::limits::{limits_from, ulimits_from};
 use crate::security::security_from;
 use crate::v1;
@@ -92,6 +93,7 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         working_dir: wire.working_dir,
         user: wire.user.map(user_from).transpose().at("user")?,
         security: security_from(wire.security.unwrap_or_default()).at("security")?,
+        lifecycle: lifecycle_from(wire.lifecycle.unwrap_or_default()).at("lifecycle")?,
         mounts: mounts_from(wire.mounts)?,
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
@@ -195,6 +197,7 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             working_dir: container.working_dir.clone(),
             user: container.user.as_ref().map(Into::into),
             security: Some((&container.security).into()),
+            lifecycle: Some((&container.lifecycle).into()),
             mounts: container.mounts.iter().map(Into::into).collect(),
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),

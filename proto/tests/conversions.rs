@@ -6,9 +6,9 @@ use berth_model::{
     Access, AddressGrant, Attempt, Bytes, Capabilities, ContainerPhase, ContainerSpec, ContainerStatus,
     CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch, DiskMount, DiskOffer, DiskPolicy, DiskSource,
     EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit,
-    IoWeight, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec,
-    PodStatus, PodVerb, PrivilegeGain, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term,
-    Ulimit, User,
+    IoWeight, Lifecycle, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest,
+    PodSpec, PodStatus, PodVerb, PrivilegeGain, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target,
+    Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -60,6 +60,10 @@ fn container(name: &str) -> ContainerSpec {
         working_dir: Some("/srv".to_owned()),
         user: Some(User::Id { uid: 33, gid: Some(33) }),
         security: security(),
+        lifecycle: Lifecycle {
+            pre_stop: vec!["/bin/drain".to_owned(), String::new()],
+            stop_signal: Some("RTMIN+3".parse().unwrap()),
+        },
         mounts: vec![
             DiskMount { disk: "db".parse().unwrap(), path: "/data".to_owned(), access: Access::ReadWrite },
             DiskMount { disk: "raw".parse().unwrap(), path: "/raw".to_owned(), access: Access::ReadOnly },

@@ -2,9 +2,9 @@
 
 use super::disk::{MountField, SystemDiskField};
 use super::limits::{LimitsField, UlimitsField};
-use super::scalar::{Container, Image, ImageDigest, Whole32, chain};
+use super::scalar::{Container, Image, ImageDigest, StopSignal, Whole32, chain};
 use super::security::SecurityField;
-use berth_model::{ContainerRequest, ContainerSpec, EnvVar, ExecProbe, MAX_CONTAINERS, User};
+use berth_model::{ContainerRequest, ContainerSpec, EnvVar, ExecProbe, Lifecycle, MAX_CONTAINERS, User};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -27,6 +27,7 @@ struct RawContainer {
     user: Option<UserField>,
     #[serde(default)]
     security: SecurityField,
+    lifecycle: Option<RawLifecycle>,
     #[serde(default)]
     mounts: Vec<MountField>,
     system_disk: Option<SystemDiskField>,
@@ -67,6 +68,20 @@ impl From<RawReadiness> for ExecProbe {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawLifecycle {
+    #[serde(default)]
+    pre_stop: Vec<String>,
+    stop_signal: Option<StopSignal>,
+}
+
+impl From<RawLifecycle> for Lifecycle {
+    fn from(raw: RawLifecycle) -> Self {
+        Self { pre_stop: raw.pre_stop, stop_signal: raw.stop_signal.map(|signal| signal.0) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawEnv {
     name: String,
@@ -99,6 +114,7 @@ impl TryFrom<RawContainer> for ContainerField {
             working_dir: raw.working_dir,
             user: raw.user.map(|user| user.0),
             security: raw.security.0,
+            lifecycle: raw.lifecycle.map_or_else(Lifecycle::default, Into::into),
             mounts: raw.mounts.into_iter().map(|mount| mount.0).collect(),
             system_disk_size: raw.system_disk.as_ref().map(SystemDiskField::size),
             limits: raw.limits.0,
@@ -124,6 +140,7 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         working_dir: container.working_dir,
         user: container.user,
         security: container.security,
+        lifecycle: container.lifecycle,
         mounts: container.mounts,
         system_disk_size: container.system_disk_size,
         limits: container.limits,

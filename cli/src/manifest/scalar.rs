@@ -2,7 +2,7 @@
 
 use berth_model::{
     Bytes, Capability, Cidr, ContainerName, CpuMax, CpuSet, CpuWeight, DeviceId, Digest, DiskName, ImageName,
-    IoWeight, MemSet, MilliCpu, NodeName, PoolName, ProfileName, Rlimit, Ulimit,
+    IoWeight, MemSet, MilliCpu, NodeName, PoolName, ProfileName, Rlimit, Signal, Ulimit,
 };
 use serde::{Deserialize, Deserializer, de};
 use std::error::Error;
@@ -165,6 +165,8 @@ scalar! {
     Resource(Rlimit) = parse;
     /// A capability, `NET_ADMIN`.
     Cap(Capability) = parse;
+    /// A signal, `USR1`.
+    StopSignal(Signal) = parse;
     /// A profile on the node.
     LocalProfile(ProfileName) = parse;
     /// A ulimit's value.

@@ -113,18 +113,38 @@ fn shape() {
     check_container("env: {A: b}", "7:10: spec.containers[0].env: must be a list");
     check_container("env: [{name: A}]", "7:12: spec.containers[0].env[0]: missing field `value`");
     check_container("limits: {cpu: 1}", "7:14: spec.containers[0].limits.cpu: unknown field `cpu`");
-    let seccomp = "7:16: spec.containers[0].security.seccomp: ";
+    let security = |line: &str| format!("security: {{{line}}}");
+    let of = |at: &str, why: &str| format!("7:{at}: spec.containers[0].security.{why}");
     check_container(
-        "security: {seccomp: Some}",
-        &format!("{seccomp}invalid value: string \"Some\", expected RuntimeD"),
+        &security("seccomp: Some"),
+        &of(
+            "16",
+            "seccomp: invalid value: string \"Some\", expected RuntimeDefault, Unconfined, or {localhost",
+        ),
     );
-    check_container("security: {seccomp: {path: a}}", "unknown field `path`, expected `localhost`");
-    check_container("security: {seccomp: {localhost: /a}}", "profile \"/a\" is no name");
-    check_container("security: {privileged: true}", "security.privileged: unknown field `privileged`");
-    check_container("security: {capabilities: {add: [net]}}", "capability \"net\" is unknown");
+    check_container(&security("seccomp: {path: a}"), &of("26", "seccomp.path: unknown field `path`"));
     check_container(
-        "security: {capabilities: {add: [KILL], drop: [CAP_KILL]}}",
-        "security of container web: capability KILL is both added and dropped",
+        &security("seccomp: {localhost: /a}"),
+        &of("37", "seccomp.localhost: profile \"/a\" is no name"),
+    );
+    check_container(&security("privileged: true"), &of("16", "privileged: unknown field `privileged`"));
+    check_container(
+        &security("capabilities: {add: [net]}"),
+        &of("37", "capabilities.add[0]: capability \"net\" is unknown"),
+    );
+    check_container(
+        &security("capabilities: {add: [KILL], drop: [CAP_KILL]}"),
+        "5:5: spec.containers[0]: security of container web: capability KILL is both added and dropped",
+    );
+    let signal = "7:29: spec.containers[0].lifecycle.stopSignal: signal \"Term\" is unknown";
+    check_container("lifecycle: {stopSignal: Term}", signal);
+    check_container(
+        "lifecycle: {stopSignal: KILL}",
+        "5:5: spec.containers[0]: lifecycle of container web: signal KILL cannot be caught",
+    );
+    check_container(
+        "lifecycle: {preStop: ['']}",
+        "5:5: spec.containers[0]: lifecycle of container web: the command before the stop names no program",
     );
     check_container("volumes: []", "7:5: spec.containers[0].volumes: unknown field `volumes`");
 }

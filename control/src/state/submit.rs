@@ -70,6 +70,7 @@ pub(super) fn spec(
         working_dir: container.working_dir.clone(),
         user: container.user.clone(),
         security: container.security.clone(),
+        lifecycle: container.lifecycle.clone(),
         mounts: container.mounts.clone(),
         system_disk_size: container.system_disk_size,
         limits: container.limits.clone(),

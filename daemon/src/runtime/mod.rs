@@ -30,6 +30,7 @@ mod proof;
 mod real;
 mod rlimits;
 mod status;
+mod stopping;
 mod system_disk;
 mod systemd;
 
@@ -215,7 +216,7 @@ pub trait Runtime: Send + Sync + 'static {
         probe: &ExecProbe,
     ) -> impl Future<Output = Result<Readiness, RuntimeError>> + Send;
 
-    /// SIGTERM, and SIGKILL after the grace.
+    /// Ends it as it was made to be ended: its own command, its own signal or SIGTERM, and SIGKILL after the grace.
     fn stop_container(
         &self,
         warrant: &LifeWarrant,

@@ -16,6 +16,7 @@ use super::identity::{Role, Tag, pod_filter, scope_name, scope_path, slice_name,
 use super::kernel::{KernelRoots, cgroup_fact};
 use super::liveness::CgroupFact;
 use super::observe::{Observer, expect_owner};
+use super::stopping::from_annotations;
 use super::systemd::Systemd;
 use super::{
     DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image, pause, prlimit, rlimits,
@@ -491,9 +492,9 @@ impl Runtime for ContainerdRuntime {
             return Ok(());
         };
         expect_owner(&found, warrant.pod())?;
-        let known = self.client().cri_status(id).await?.is_some();
-        if known {
-            return self.client().stop_cri_container(id, Duration::from_millis(grace_ms)).await;
+        if let Some(known) = self.client().cri_status(id).await? {
+            let lifecycle = from_annotations(&known.annotations);
+            return self.client().end_in_order(id, &lifecycle, Duration::from_millis(grace_ms)).await;
         }
         tracing::warn!(id, "CRI has lost this container; its task is ended in containerd itself");
         self.client().end_task(id).await

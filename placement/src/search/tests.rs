@@ -1,8 +1,8 @@
 use super::*;
 use crate::node::{Readiness, SharedPoolView};
 use berth_model::{
-    AppClass, ContainerRequest, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Limits, MilliCpu, PodId,
-    RecoveryPolicy, RestartPolicy, Security, Sysctls,
+    AppClass, ContainerRequest, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Lifecycle, Limits, MilliCpu,
+    PodId, RecoveryPolicy, RestartPolicy, Security, Sysctls,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +64,7 @@ fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
         working_dir: None,
         user: None,
         security: Security::default(),
+        lifecycle: Lifecycle::default(),
         mounts: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),

@@ -5,6 +5,7 @@ use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, in_namespace};
 use containerd_client::services::v1::{DeleteTaskRequest, GetRequest, KillRequest, WaitRequest};
 use containerd_client::types::v1::Status;
+use std::time::Duration;
 
 /// SIGKILL, as every Linux has it.
 const SIGKILL: u32 = 9;
@@ -68,6 +69,23 @@ impl Client {
         .find(self.tasks().wait(in_namespace(wait)))
         .await?;
         self.delete_task(id).await
+    }
+
+    /// Sends a signal to a task's first process; a missing task has ended.
+    pub(in crate::runtime) async fn signal_task(&self, id: &str, signal: u32) -> Result<(), RuntimeError> {
+        let kill = KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal, all: false };
+        Attempted::record(Deed::SignalTask, format!("send signal {signal} to task {id}"))
+            .find(self.tasks().kill(in_namespace(kill)))
+            .await
+            .map(drop)
+    }
+
+    /// Waits for a task's end, so long and no longer.
+    pub(in crate::runtime) async fn await_task(&self, id: &str, limit: Duration) {
+        let wait = WaitRequest { container_id: id.to_owned(), exec_id: String::new() };
+        let attempted = Attempted { timeout: limit, ..Attempted::look(format!("wait for task {id} to end")) };
+        // Whether it has ended is looked at by whoever comes next.
+        drop(attempted.find(self.tasks().wait(in_namespace(wait))).await);
     }
 
     /// Deletes an ended task; a missing one is deleted.

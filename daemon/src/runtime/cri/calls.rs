@@ -192,6 +192,21 @@ impl Client {
         }
     }
 
+    /// Runs the command that a container wants run before it is stopped; what it ends with is nobody's business.
+    pub(in crate::runtime) async fn run_pre_stop(
+        &self,
+        id: &str,
+        command: &[String],
+        time: Duration,
+    ) -> Result<(), RuntimeError> {
+        let timeout = i64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        let request = ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout };
+        let what = format!("run the command before the stop of container {id}");
+        let attempted =
+            Attempted { timeout: time + LOOK_TIMEOUT, ..Attempted::record(Deed::RunPreStop, what) };
+        attempted.run(self.runtime().exec_sync(request)).await.map(drop)
+    }
+
     pub(in crate::runtime) async fn remove_cri_container(&self, id: &str) -> Result<(), RuntimeError> {
         let request = RemoveContainerRequest { container_id: id.to_owned() };
         ending(Deed::RemoveContainer, format!("remove container {id}"))

@@ -3,6 +3,7 @@
 use super::sandbox::namespaces;
 use super::security::{capabilities, profile, seccomp_file};
 use crate::runtime::identity::{Role, Tag, log_file};
+use crate::runtime::stopping::to_annotations;
 use crate::runtime::{Making, Ordered};
 use berth_model::{Access, ContainerSpec, EnvVar, PrivilegeGain, User};
 use k8s_cri::v1::{
@@ -71,6 +72,7 @@ pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> Container
         .chain(mounts)
         .collect(),
         labels: tag.to_labels(),
+        annotations: to_annotations(&spec.lifecycle),
         log_path: log_file(&spec.name, attempt),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources),

@@ -18,7 +18,7 @@ use super::{RuntimeError, error};
 use crate::node::monotonic_ms;
 use berth_model::{
     AddressGrant, AppClass, ContainerName, ContainerSpec, CpuBinding, CpuSet, Digest, DnsConfig, ImageName,
-    Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls,
+    Lifecycle, Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls,
 };
 use berth_plan::Controls;
 use crashes::Crashes;
@@ -283,6 +283,7 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         working_dir: None,
         user: None,
         security: Security::default(),
+        lifecycle: Lifecycle::default(),
         mounts: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),

@@ -113,6 +113,8 @@ const STORIES: &[&str] = &[
     "disk",
     "stop_grace_ms",
     "containers.digest",
+    "containers.lifecycle.pre_stop",
+    "containers.lifecycle.stop_signal",
     "containers.mounts.access",
     "containers.readiness.command",
     "containers.readiness.period_ms",
@@ -321,4 +323,25 @@ fn an_upgrade_waits_for_the_probe_and_asks_it_at_its_pace() {
     let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
     assert!(gaps.clone().all(|gap| gap >= 1.4), "{times:?}");
     discard("case/probed");
+}
+
+#[test]
+fn a_container_is_asked_to_end_in_its_own_way() {
+    let kernel = fleet().kernel(0);
+    let lifecycle = "lifecycle: {preStop: [sh, -c, 'echo asked >> /said; sleep 2'], stopSignal: USR1}";
+    let manifest = idle_pod("polite", "", lifecycle)
+        .replace(
+            "trap 'exit 0' TERM",
+            "trap 'echo USR1 >> /said; exit 0' USR1; trap 'echo TERM >> /said' TERM",
+        )
+        .replace("stopGrace: 2s", "stopGrace: 30s");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let begun = Instant::now();
+    fleet().berth_ok(&["stop", "case/polite", "--wait"]).expect("stop the pod");
+    assert!(begun.elapsed() < Duration::from_secs(25), "it ended before its grace: {:?}", begun.elapsed());
+    fleet().berth_ok(&["start", "case/polite", "--wait"]).expect("start the pod");
+    let process = kernel.process("polite").expect("find the container");
+    let said = kernel.inside(&process, "cat /said").expect("read what it was told").stdout;
+    assert_eq!(said, "asked\nUSR1\n", "the command, then the signal, and no other");
+    discard("case/polite");
 }
