@@ -340,13 +340,13 @@ async fn who_is_not_the_control_plane_is_not_spoken_with() {
     let ours = Authority::new();
     let theirs = Authority::new();
     let cases = [
-        (&theirs, CONTROL, "invalid peer certificate"),
+        (&theirs, CONTROL, "the other side's certificate is not signed by our authority"),
         (
             &ours,
             "spiffe://berth.example/node/node-1",
-            "the server is [\"spiffe://berth.example/node/node-1\"], not",
+            "is spiffe://berth.example/node/node-1, not the control plane of trust domain berth.example",
         ),
-        (&ours, "spiffe://other.example/control", "not spiffe://berth.example/control"),
+        (&ours, "spiffe://other.example/control", "is spiffe://other.example/control, not the control plane of trust domain berth.example"),
     ];
     for (authority, server, expected) in cases {
         let bed = Bed::with(authority, server, &ours, PLATFORM).await;

@@ -117,7 +117,7 @@ async fn every_rpc_by_every_identity() {
     let fleet = Fleet::start().await;
     let foreign_dir = tempfile::tempdir().unwrap();
     let foreign = foreign_authority(foreign_dir.path());
-    let ops = berth_control::Identity::Platform("ops".parse().unwrap());
+    let ops = berth_tls::Identity::Platform("ops".parse().unwrap());
     let issued = foreign.issue_platform(&ops, since_epoch()).unwrap();
     let stranger = Credentials {
         certificate_pem: issued.certificate_pem,

@@ -1,8 +1,8 @@
 //! Accepting connections: handshakes, bounded in number and time, and who is behind each connection.
 
 use super::until;
-use crate::pki::{Authority, Identity, identity_of};
 use anyhow::Context as _;
+use berth_tls::{Identity, Trust};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
@@ -62,15 +63,8 @@ impl<I: Unpin> AsyncWrite for PeerStream<I> {
 }
 
 /// Who is behind a connection whose certificate was verified.
-pub(super) fn identify(
-    authority: &Authority,
-) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone + use<> {
-    let domain = authority.trust_domain().clone();
-    move |stream| {
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let certificate = certificates.first().ok_or("no certificate")?;
-        identity_of(certificate, &domain).map_err(|error| error.to_string())
-    }
+pub(super) fn identify(trust: Trust) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone {
+    move |stream| trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())
 }
 
 /// Connections, ready to be served.
@@ -79,7 +73,7 @@ pub(super) type Incoming<I> = ReceiverStream<io::Result<PeerStream<I>>>;
 /// Listens, and shakes hands with at most `most` peers at a time.
 pub(super) async fn listen_on<I: Send + 'static>(
     address: SocketAddr,
-    acceptor: TlsAcceptor,
+    config: ServerConfig,
     most: usize,
     identify: impl Fn(&TlsStream<TcpStream>) -> Result<I, String> + Clone + Send + Sync + 'static,
     draining: &watch::Receiver<bool>,
@@ -88,6 +82,7 @@ pub(super) async fn listen_on<I: Send + 'static>(
     let bound = listener.local_addr().with_context(|| format!("look at the listener on {address}"))?;
     // One place: tonic takes connections at once, and a full queue only makes handshakes wait.
     let (ready, incoming) = mpsc::channel(1);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     let door = Door { listener, acceptor, places: Arc::new(Semaphore::new(most)), identify, ready };
     tokio::spawn(door.accept(until(draining.clone())));
     Ok((bound, ReceiverStream::new(incoming)))

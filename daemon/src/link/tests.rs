@@ -426,7 +426,7 @@ async fn a_node_joins_once() {
     let address = enrollment(signing(&authority), When::Now).await;
     let request = joining(folder.path(), address, authority.token());
     let joined = join(&request).await.unwrap();
-    assert_eq!((joined.node, joined.trust_domain.as_str()), (node(), "berth.test"));
+    assert_eq!((joined.node, joined.trust_domain.to_string().as_str()), (node(), "berth.test"));
     let identity = NodeIdentity::load(&request.files).unwrap();
     assert_eq!(identity.uri, "spiffe://berth.test/node/n1");
     assert!(identity.expires_at_ms > 0);

@@ -1,11 +1,11 @@
 //! The listener for peers: handshakes bounded in number and time, and who is behind each connection.
 
 use super::serve::Served;
-use super::tls;
 use crate::link::{NodeIdentity, PkiFiles};
 use crate::report::chain;
 use berth_model::NodeName;
 use berth_proto::v1::peer_server::PeerServer;
+use berth_tls::Identity;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -108,13 +108,13 @@ async fn greet(
 /// Keys and certificates are read anew for each connection: joining again replaces them.
 async fn shake_hands(stream: TcpStream, pki: &PkiFiles) -> Result<(TlsStream<TcpStream>, NodeName), String> {
     let identity = NodeIdentity::load(pki).map_err(|error| chain(&error))?;
-    let config = tls::server(&identity).map_err(|error| error.to_string())?;
+    let config = identity.trust.server(&identity.credential).map_err(|error| error.to_string())?;
     let stream =
         TlsAcceptor::from(Arc::new(config)).accept(stream).await.map_err(|error| error.to_string())?;
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certificate = certificates.first().ok_or("no certificate")?;
-    let peer = tls::node_behind(certificate, &identity.trust_domain)?;
-    Ok((stream, peer))
+    match identity.trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())? {
+        Identity::Node(peer) => Ok((stream, peer)),
+        other @ (Identity::Control | Identity::Platform(_)) => Err(format!("{other} is no node")),
+    }
 }
 
 /// A connection, who is behind it, and its place among the permitted number.

@@ -197,7 +197,7 @@ async fn strangers_are_not_talked_to() {
     // Who answers is not who was meant.
     let here = Destination::new(&authority, "spiffe://berth.test/node/n2");
     let other = DiskFetch { from: name("n9"), ..source.order() };
-    check(here, other, "this is node n1, not node n9").await;
+    check(here, other, "is spiffe://berth.test/node/n1, not node n9 of trust domain berth.test").await;
     // Another authority's certificate of the right name.
     let foreign = Destination::new(&Authority::new(), "spiffe://berth.test/node/n2");
     check(foreign, source.order(), "copy data disk data").await;
