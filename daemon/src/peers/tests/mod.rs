@@ -11,10 +11,11 @@ use crate::ledger::{Answer, Ledger, Moment};
 use crate::link::PkiFiles;
 use crate::pod::Copies;
 use crate::testing::{NOW, host_view, open, order, pod};
+use berth_access::Authority;
 use berth_model::{
     Bytes, DiskFetch, DiskName, DiskOffer, Failure, Incarnation, NodeName, NodeOrder, NodeVerb, Target,
 };
-use pki::Authority;
+use pki::identify;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl Source {
         disks.ensure_directory(&pod(), &disk(), None).unwrap();
         std::fs::write(outside.path().join("secret"), "not yours").unwrap();
         make_odd(&disks.directory_path(&pod(), &disk()), outside.path());
-        let pki = authority.identify(folder.path(), "spiffe://berth.test/node/n1");
+        let pki = identify(authority, folder.path(), "spiffe://berth.test/node/n1");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = Served::new(ledger.clone(), disks.clone());
@@ -102,7 +103,7 @@ impl Destination {
     fn new(authority: &Authority, identity: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let disks = Arc::new(Disks::new(folder.path()));
-        let pki = authority.identify(folder.path(), identity);
+        let pki = identify(authority, folder.path(), identity);
         Self { disks, pki, folder }
     }
 
