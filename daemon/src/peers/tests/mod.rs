@@ -1,5 +1,6 @@
 //! Disks go from node to node over real sockets and mutual TLS, whole or not at all, and to nobody else.
 
+mod access;
 mod pki;
 mod tree;
 
