@@ -1,66 +1,23 @@
 //! Accepting connections: handshakes, bounded in number and time, and who is behind each connection.
 
 use super::until;
-use anyhow::Context as _;
-use berth_tls::{Identity, Trust};
+use anyhow::Context;
+use berth_tls::{Greeted, Identity, Trust};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept, which is a lack of descriptors in most cases.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A connection, who is behind it, and its place among the permitted number.
-pub(super) struct PeerStream<I> {
-    stream: TlsStream<TcpStream>,
-    peer: I,
-    _place: OwnedSemaphorePermit,
-}
-
-impl<I: Clone + Send + Sync + 'static> Connected for PeerStream<I> {
-    type ConnectInfo = I;
-
-    fn connect_info(&self) -> I {
-        self.peer.clone()
-    }
-}
-
-impl<I: Unpin> AsyncRead for PeerStream<I> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl<I: Unpin> AsyncWrite for PeerStream<I> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
 
 /// Who is behind a connection whose certificate was verified.
 pub(super) fn identify(trust: Trust) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone {
@@ -68,7 +25,7 @@ pub(super) fn identify(trust: Trust) -> impl Fn(&TlsStream<TcpStream>) -> Result
 }
 
 /// Connections, ready to be served.
-pub(super) type Incoming<I> = ReceiverStream<io::Result<PeerStream<I>>>;
+pub(super) type Incoming<I> = ReceiverStream<io::Result<Greeted<I>>>;
 
 /// Listens, and shakes hands with at most `most` peers at a time.
 pub(super) async fn listen_on<I: Send + 'static>(
@@ -93,7 +50,7 @@ struct Door<I, F> {
     acceptor: TlsAcceptor,
     places: Arc<Semaphore>,
     identify: F,
-    ready: mpsc::Sender<io::Result<PeerStream<I>>>,
+    ready: mpsc::Sender<io::Result<Greeted<I>>>,
 }
 
 impl<I, F> Door<I, F>
@@ -137,7 +94,7 @@ where
                 Ok(Ok(stream)) => match identify(&stream) {
                     Err(why) => why,
                     Ok(peer) => {
-                        let peer = PeerStream { stream, peer, _place: place };
+                        let peer = Greeted::new(stream, peer, place);
                         // The server is going down if nobody takes it.
                         let _ = ready.send(Ok(peer)).await;
                         return;
