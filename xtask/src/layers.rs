@@ -28,6 +28,8 @@ const FLOORS: [(&str, u8); 16] = [
 /// The pure crates, and what must not be beneath them: no async runtime, no network, no system calls.
 const PURE: [&str; 3] = ["berth-model", "berth-plan", "berth-placement"];
 const IMPURE: [&str; 9] = ["tokio", "tonic", "nix", "rustix", "libc", "mio", "rusqlite", "serde", "tempfile"];
+/// What only tests may use, as a dev-dependency.
+const FOR_TESTS: &str = "berth-access";
 /// The cases in virtual hosts know Berth by its wire only.
 const E2E_MAY_USE: [&str; 3] = ["berth-model", "berth-proto", "berth-lab"];
 
@@ -109,6 +111,11 @@ fn violations(graph: &Graph) -> Vec<String> {
                 .map(|path| format!("{name} is pure: {path}")),
         );
     }
+    for (name, uses) in graph {
+        if uses.contains(FOR_TESTS) {
+            found.push(format!("{name} uses {FOR_TESTS}, which is for tests alone"));
+        }
+    }
     for used in graph.get("berth-e2e").into_iter().flatten() {
         if floor(used).is_some() && !E2E_MAY_USE.contains(&used.as_str()) {
             found.push(format!("berth-e2e knows Berth by its wire only, and uses {used}"));
@@ -159,6 +166,7 @@ mod tests {
             &["berth-model is pure: berth-model → serde_json → serde"],
         );
         check(&[("berth-e2e", "berthd")], &["berth-e2e knows Berth by its wire only, and uses berthd"]);
+        check(&[("berthd", "berth-access")], &["berthd uses berth-access, which is for tests alone"]);
         check(&[("xtask", "berth-model")], &["xtask (floor 0) uses berth-model, which is not below it"]);
     }
 
