@@ -2,7 +2,8 @@
 
 use crate::config::Connection;
 use crate::failure::{Failure, Result, chain};
-use crate::tls::{ControlTls, tls_error};
+use crate::tls::ControlTls;
+use berth_tls::{reason, tls_error};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::path::Path;
@@ -45,8 +46,10 @@ pub(crate) async fn to_control(connection: &Connection) -> Result<Channel> {
 }
 
 fn no_control(server: &str, error: &tonic::transport::Error) -> Failure {
-    let message = format!("cannot reach the control plane at {server}: {}", chain(error));
-    match tls_error(error) {
+    let refused = tls_error(error);
+    let why = refused.map_or_else(|| chain(error), reason);
+    let message = format!("cannot reach the control plane at {server}: {why}");
+    match refused {
         Some(TlsError::AlertReceived(_)) => Failure::unreachable("Untrusted", message)
             .remedy("it does not accept our certificate: is it of this fleet, and has it not expired?"),
         Some(_) => Failure::unreachable("Untrusted", message)

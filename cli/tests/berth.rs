@@ -3,9 +3,10 @@
 
 mod support;
 
+use berth_access::{Authority, Holds, Usage};
 use berth_proto::v1::{self, PodState};
 use std::path::PathBuf;
-use support::pki::{Authority, write_config};
+use support::pki::write_config;
 use support::platform::{FakePlatform, Fate};
 use support::{Ran, run};
 use tempfile::TempDir;
@@ -36,9 +37,10 @@ impl Bed {
 
     /// A server of `authority` that is `server`, and a client of `trusted` that is `client`.
     async fn with(authority: &Authority, server: &str, trusted: &Authority, client: &str) -> Self {
-        let platform = FakePlatform::start(authority, &authority.issue(server)).await;
+        let platform =
+            FakePlatform::start(authority, &authority.issue(&[server], Usage::Server, Holds::Now)).await;
         let dir = tempfile::tempdir().unwrap();
-        let config = write_config(dir.path(), &platform.address, trusted, &trusted.issue(client));
+        let config = write_config(dir.path(), &platform.address, trusted, &trusted.client(&[client]));
         Self { platform, config, dir }
     }
 
@@ -340,13 +342,17 @@ async fn who_is_not_the_control_plane_is_not_spoken_with() {
     let ours = Authority::new();
     let theirs = Authority::new();
     let cases = [
-        (&theirs, CONTROL, "invalid peer certificate"),
+        (&theirs, CONTROL, "the other side's certificate is not signed by our authority"),
         (
             &ours,
             "spiffe://berth.example/node/node-1",
-            "the server is [\"spiffe://berth.example/node/node-1\"], not",
+            "the other side is spiffe://berth.example/node/node-1, not the control plane of trust domain berth.example",
         ),
-        (&ours, "spiffe://other.example/control", "not spiffe://berth.example/control"),
+        (
+            &ours,
+            "spiffe://other.example/control",
+            "is spiffe://other.example/control, not the control plane of trust domain berth.example",
+        ),
     ];
     for (authority, server, expected) in cases {
         let bed = Bed::with(authority, server, &ours, PLATFORM).await;
@@ -363,7 +369,7 @@ async fn who_is_not_the_control_plane_is_not_spoken_with() {
 async fn who_is_not_known_to_the_control_plane_is_told() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let mut bed = Bed::with(&ours, CONTROL, &ours, PLATFORM).await;
-    bed.config = write_config(bed.dir.path(), &bed.platform.address, &ours, &theirs.issue(PLATFORM));
+    bed.config = write_config(bed.dir.path(), &bed.platform.address, &ours, &theirs.client(&[PLATFORM]));
     let ran = bed.berth(&["get"]).await;
     ran.check(
         3,

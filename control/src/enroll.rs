@@ -4,12 +4,13 @@
 
 use crate::clock::wall_ms;
 use crate::core::Core;
-use crate::pki::{Authority, Identity, PkiError};
+use crate::pki::{Authority, PkiError};
 use crate::store::{Binding, StoreStopped, TokenRefusal};
 use crate::token::Token;
 use berth_model::NodeName;
 use berth_proto::v1;
 use berth_proto::v1::enrollment_server::Enrollment;
+use berth_tls::Identity;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;

@@ -1,6 +1,6 @@
 //! Who may call what. Every connection carries the identity from its verified certificate; every RPC asks for a kind.
 
-use crate::pki::Identity;
+use berth_tls::Identity;
 use tonic::{Request, Status};
 
 /// The kind of peer that an RPC is for.

@@ -29,10 +29,7 @@ mod token;
 pub use cli::{Cli, run};
 pub use clock::{Clock, Moment, SystemClock};
 pub use config::{Config, ConfigError, DEFAULT_CONFIG_PATH};
-pub use pki::{
-    Authority, FileError, Identity, IdentityError, Issued, PkiError, PlatformName, TrustDomain,
-    init as init_pki,
-};
+pub use pki::{Authority, FileError, Issued, PkiError, init as init_pki};
 pub use random::NoRandomness;
 pub use server::{Serving, serve};
 pub use store::{Store, StoreError, TokenRow};

@@ -20,11 +20,12 @@ use anyhow::{Context, anyhow, bail};
 use berth_proto::v1::enrollment_server::EnrollmentServer;
 use berth_proto::v1::node_link_server::NodeLinkServer;
 use berth_proto::v1::platform_server::PlatformServer;
+use berth_tls::serve_anyone;
 use door::{identify, listen_on};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tls::{mutual_tls, open_tls, server_chain};
+use tls::{server_credential, trust};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -126,14 +127,15 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
     let pki_dir = config.pki_dir();
     let authority =
         Arc::new(Authority::load(&pki_dir).context("load the authority: run berth-control ca init first")?);
-    let chain = server_chain(&pki_dir, &authority)?;
+    let credential = server_credential(&pki_dir, &authority)?;
     let core = Arc::new(open_core(config, clock).await?);
     let (draining, drained) = watch::channel(false);
     let mut tasks = JoinSet::new();
 
-    let mutual = mutual_tls(&authority, &chain)?;
+    let trust = trust(&authority)?;
+    let mutual = trust.server(&credential).context("use the server's certificate")?;
     let (listen, peers) =
-        listen_on(config.listen, mutual, MAX_CONNECTIONS, identify(&authority), &drained).await?;
+        listen_on(config.listen, mutual, MAX_CONNECTIONS, identify(trust), &drained).await?;
     let platform = PlatformService::new(Arc::clone(&core), drained.clone());
     let link = LinkService::new(Arc::clone(&core), drained.clone());
     let server = Server::builder()
@@ -145,7 +147,7 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
         .serve_with_incoming_shutdown(peers, until(drained.clone()));
     tasks.spawn(async move { server.await.context("serve nodes and platforms") });
 
-    let open = open_tls(&chain)?;
+    let open = serve_anyone(&credential).context("use the server's certificate")?;
     let stranger = |_: &TlsStream<TcpStream>| Ok(Stranger);
     let (enroll_listen, strangers) =
         listen_on(config.enroll_listen, open, MAX_ENROLL_CONNECTIONS, stranger, &drained).await?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 /// Our crates and their floors: a crate uses only lower ones.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 16] = [
     ("berth-model", 0),
     ("berth-plan", 1),
     ("berth-placement", 1),
@@ -15,6 +15,8 @@ const FLOORS: [(&str, u8); 14] = [
     ("berth-cgroup", 1),
     ("berth-numa", 1),
     ("berth-cni", 2),
+    ("berth-tls", 2),
+    ("berth-access", 2),
     ("berthd", 3),
     ("berth-control", 3),
     ("berth-cli", 3),
@@ -26,6 +28,8 @@ const FLOORS: [(&str, u8); 14] = [
 /// The pure crates, and what must not be beneath them: no async runtime, no network, no system calls.
 const PURE: [&str; 3] = ["berth-model", "berth-plan", "berth-placement"];
 const IMPURE: [&str; 9] = ["tokio", "tonic", "nix", "rustix", "libc", "mio", "rusqlite", "serde", "tempfile"];
+/// What only tests may use, as a dev-dependency.
+const FOR_TESTS: &str = "berth-access";
 /// The cases in virtual hosts know Berth by its wire only.
 const E2E_MAY_USE: [&str; 3] = ["berth-model", "berth-proto", "berth-lab"];
 
@@ -107,6 +111,11 @@ fn violations(graph: &Graph) -> Vec<String> {
                 .map(|path| format!("{name} is pure: {path}")),
         );
     }
+    for (name, uses) in graph {
+        if uses.contains(FOR_TESTS) {
+            found.push(format!("{name} uses {FOR_TESTS}, which is for tests alone"));
+        }
+    }
     for used in graph.get("berth-e2e").into_iter().flatten() {
         if floor(used).is_some() && !E2E_MAY_USE.contains(&used.as_str()) {
             found.push(format!("berth-e2e knows Berth by its wire only, and uses {used}"));
@@ -157,6 +166,7 @@ mod tests {
             &["berth-model is pure: berth-model → serde_json → serde"],
         );
         check(&[("berth-e2e", "berthd")], &["berth-e2e knows Berth by its wire only, and uses berthd"]);
+        check(&[("berthd", "berth-access")], &["berthd uses berth-access, which is for tests alone"]);
         check(&[("xtask", "berth-model")], &["xtask (floor 0) uses berth-model, which is not below it"]);
     }
 

@@ -1,6 +1,6 @@
 //! A control plane that knows pods, orders, nodes and pools, and is as slow and as unkind as it is told to be.
 
-use super::pki::{Authority, Identity};
+use berth_access::{Authority, Credentials};
 use berth_proto::v1::platform_server::{Platform, PlatformServer};
 use berth_proto::v1::{self, PodState, pod_event};
 use std::collections::{BTreeMap, VecDeque};
@@ -57,12 +57,12 @@ struct Service(Arc<Mutex<State>>);
 
 impl FakePlatform {
     /// Serves by mutual TLS on a port of the loopback device.
-    pub async fn start(authority: &Authority, identity: &Identity) -> Self {
+    pub async fn start(authority: &Authority, shown: &Credentials) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let tls = ServerTlsConfig::new()
-            .identity(tonic::transport::Identity::from_pem(&identity.certificate, &identity.key))
-            .client_ca_root(Certificate::from_pem(authority.pem()));
+            .identity(tonic::transport::Identity::from_pem(&shown.certificate_pem, &shown.key_pem))
+            .client_ca_root(Certificate::from_pem(authority.certificate_pem()));
         let state = Arc::new(Mutex::new(State::default()));
         let service = PlatformServer::new(Service(state.clone()));
         let serving = Server::builder().tls_config(tls).unwrap().add_service(service);

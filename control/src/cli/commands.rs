@@ -3,12 +3,13 @@
 use super::{CaCommand, Cli, Command, ConfigCommand, PlatformCert, TokenCommand};
 use crate::clock::{SystemClock, wall_ms};
 use crate::config::{Config, DEFAULT_CONFIG_PATH};
-use crate::pki::{self, Authority, Identity, give_to_owner, write_new};
+use crate::pki::{self, Authority, give_to_owner, write_new};
 use crate::server;
 use crate::store::{Store, TokenRow};
 use crate::token::Token;
 use anyhow::{Context, bail};
 use berth_model::NodeName;
+use berth_tls::Identity;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,13 @@
 //! The certificate authority: made once, kept beside the store, signs for identities.
 
 use super::files::{FileError, write_new, write_over};
-use super::identity::{Identity, IdentityError, TrustDomain, uris};
 use super::{CA_CERT, CA_KEY, SERVER_CERT, SERVER_KEY};
 use crate::random::{self, NoRandomness};
+use berth_tls::{Certified, Identity, IdentityError, TrustDomain, fingerprint};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
-use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -183,10 +182,7 @@ impl Authority {
         let Ok(certificate) = certificate else { return Err(no_certificate()) };
         let issuer = Issuer::from_ca_cert_der(&certificate, key);
         let Ok(issuer) = issuer else { return Err(no_certificate()) };
-        let domain = match uris(&certificate)?.as_slice() {
-            [uri] => TrustDomain::from_uri(uri)?,
-            several => return Err(IdentityError::Uris(several.len()).into()),
-        };
+        let domain = TrustDomain::from_uri(Certified::read(&certificate)?.uri()?)?;
         Ok(Self { issuer, certificate, certificate_pem, domain })
     }
 
@@ -207,7 +203,7 @@ impl Authority {
 
     /// sha256 of the certificate, hexadecimal: how a joining node knows that it talks to us.
     pub fn fingerprint(&self) -> String {
-        random::hex(&Sha256::digest(&self.certificate))
+        random::hex(&fingerprint(&self.certificate))
     }
 
     /// Makes the server's key and certificate, replacing what is there.
@@ -296,7 +292,6 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::identity_of;
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
 
@@ -331,7 +326,8 @@ mod tests {
         let (request, _) = request(&["control.berth.example", "n2"]);
         let pem = authority.sign_request(&request, &node, NOW).unwrap();
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        assert_eq!(identity_of(&der, authority.trust_domain()).unwrap(), node);
+        let holder = Certified::read(&der).unwrap().holder().unwrap();
+        assert_eq!((&holder.domain, holder.identity), (authority.trust_domain(), node));
         assert!(!pem.is_empty() && !String::from_utf8_lossy(&der).contains("control.berth.example"));
     }
 

@@ -1,17 +1,14 @@
-//! Keys and certificates: the authority, who a peer is, and the files they live in.
+//! Keys and certificates: the authority, and the files they live in.
 //!
 //! Entry points: [`init`] makes everything once, [`Authority::load`] reads it back. A name in a certificate request is
 //! never believed: the authority signs the request's key for the identity that the caller has established.
 
 mod authority;
 mod files;
-mod identity;
 
 pub use authority::{Authority, Issued, PkiError, init};
 pub use files::FileError;
 pub(crate) use files::{give_to_owner, write_new};
-pub(crate) use identity::identity_of;
-pub use identity::{Identity, IdentityError, PlatformName, TrustDomain};
 
 /// The authority's certificate.
 pub(crate) const CA_CERT: &str = "ca.crt";

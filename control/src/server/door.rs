@@ -1,85 +1,36 @@
 //! Accepting connections: handshakes, bounded in number and time, and who is behind each connection.
 
 use super::until;
-use crate::pki::{Authority, Identity, identity_of};
-use anyhow::Context as _;
+use anyhow::Context;
+use berth_tls::{Greeted, Identity, Trust};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a failed accept, which is a lack of descriptors in most cases.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection, who is behind it, and its place among the permitted number.
-pub(super) struct PeerStream<I> {
-    stream: TlsStream<TcpStream>,
-    peer: I,
-    _place: OwnedSemaphorePermit,
-}
-
-impl<I: Clone + Send + Sync + 'static> Connected for PeerStream<I> {
-    type ConnectInfo = I;
-
-    fn connect_info(&self) -> I {
-        self.peer.clone()
-    }
-}
-
-impl<I: Unpin> AsyncRead for PeerStream<I> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl<I: Unpin> AsyncWrite for PeerStream<I> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
-
 /// Who is behind a connection whose certificate was verified.
-pub(super) fn identify(
-    authority: &Authority,
-) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone + use<> {
-    let domain = authority.trust_domain().clone();
-    move |stream| {
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let certificate = certificates.first().ok_or("no certificate")?;
-        identity_of(certificate, &domain).map_err(|error| error.to_string())
-    }
+pub(super) fn identify(trust: Trust) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone {
+    move |stream| trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())
 }
 
 /// Connections, ready to be served.
-pub(super) type Incoming<I> = ReceiverStream<io::Result<PeerStream<I>>>;
+pub(super) type Incoming<I> = ReceiverStream<io::Result<Greeted<I>>>;
 
 /// Listens, and shakes hands with at most `most` peers at a time.
 pub(super) async fn listen_on<I: Send + 'static>(
     address: SocketAddr,
-    acceptor: TlsAcceptor,
+    config: ServerConfig,
     most: usize,
     identify: impl Fn(&TlsStream<TcpStream>) -> Result<I, String> + Clone + Send + Sync + 'static,
     draining: &watch::Receiver<bool>,
@@ -88,6 +39,7 @@ pub(super) async fn listen_on<I: Send + 'static>(
     let bound = listener.local_addr().with_context(|| format!("look at the listener on {address}"))?;
     // One place: tonic takes connections at once, and a full queue only makes handshakes wait.
     let (ready, incoming) = mpsc::channel(1);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     let door = Door { listener, acceptor, places: Arc::new(Semaphore::new(most)), identify, ready };
     tokio::spawn(door.accept(until(draining.clone())));
     Ok((bound, ReceiverStream::new(incoming)))
@@ -98,7 +50,7 @@ struct Door<I, F> {
     acceptor: TlsAcceptor,
     places: Arc<Semaphore>,
     identify: F,
-    ready: mpsc::Sender<io::Result<PeerStream<I>>>,
+    ready: mpsc::Sender<io::Result<Greeted<I>>>,
 }
 
 impl<I, F> Door<I, F>
@@ -142,7 +94,7 @@ where
                 Ok(Ok(stream)) => match identify(&stream) {
                     Err(why) => why,
                     Ok(peer) => {
-                        let peer = PeerStream { stream, peer, _place: place };
+                        let peer = Greeted::new(stream, peer, place);
                         // The server is going down if nobody takes it.
                         let _ = ready.send(Ok(peer)).await;
                         return;

@@ -4,15 +4,14 @@
 #![allow(missing_docs, unreachable_pub, clippy::cast_possible_truncation, clippy::unwrap_used)]
 
 use anyhow::{Context, bail};
-use berth_control::{
-    Authority, Clock, Config, Identity, Moment, Serving, Store, Token, TokenRow, init_pki, serve,
-};
+use berth_control::{Authority, Clock, Config, Moment, Serving, Store, Token, TokenRow, init_pki, serve};
 use berth_proto::v1;
 use berth_proto::v1::control_message::Message as FromControl;
 use berth_proto::v1::enrollment_client::EnrollmentClient;
 use berth_proto::v1::node_link_client::NodeLinkClient;
 use berth_proto::v1::node_message::Message as FromNode;
 use berth_proto::v1::platform_client::PlatformClient;
+use berth_tls::Identity;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;

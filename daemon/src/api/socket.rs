@@ -54,13 +54,15 @@ impl Who {
         }
     }
 
-    fn admits(self, uid: Uid, gid: Gid) -> bool {
-        if uid.is_root() || uid == Uid::effective() {
+    /// Whether a user whose group is `gid` may ask a daemon that runs as `own`. `is_member` says whether the user
+    /// database has them in a group besides.
+    fn admits(self, uid: Uid, gid: Gid, own: Uid, is_member: impl FnOnce(Gid) -> bool) -> bool {
+        if uid.is_root() || uid == own {
             return true;
         }
         match self {
             Self::Root => false,
-            Self::Group(group) => gid == group || is_member(uid, gid, group),
+            Self::Group(group) => gid == group || is_member(group),
         }
     }
 }
@@ -138,7 +140,8 @@ impl Stream for Admitted {
 fn admits(who: Who, stream: &UnixStream) -> bool {
     match stream.peer_cred() {
         Ok(peer) => {
-            let admitted = who.admits(Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
+            let (uid, gid) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
+            let admitted = who.admits(uid, gid, Uid::effective(), |group| is_member(uid, gid, group));
             if !admitted {
                 warn!(
                     uid = peer.uid(),
@@ -153,5 +156,40 @@ fn admits(who: Who, stream: &UnixStream) -> bool {
             warn!(%error, "turned away from a local socket: its credentials cannot be read");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_ask() {
+        let (own, group) = (998, Gid::from_raw(77));
+        let check = |uid: u32, gid: u32, listed: bool, expected: [bool; 2]| {
+            let found = [Who::Root, Who::Group(group)].map(|who| {
+                who.admits(Uid::from_raw(uid), Gid::from_raw(gid), Uid::from_raw(own), |asked| {
+                    assert_eq!(asked, group);
+                    listed
+                })
+            });
+            assert_eq!(found, expected, "user {uid} of group {gid}, listed: {listed}");
+        };
+        check(0, 0, false, [true, true]);
+        check(own, own, false, [true, true]);
+        check(1_000, 77, false, [false, true]);
+        check(1_000, 1_000, true, [false, true]);
+        check(1_000, 1_000, false, [false, false]);
+        // Root's group is not root.
+        check(1_000, 0, false, [false, false]);
+    }
+
+    #[test]
+    fn who_is_in_a_group_says_the_user_database() {
+        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+        assert!(is_member(root.uid, root.gid, root.gid));
+        assert!(!is_member(root.uid, root.gid, Gid::from_raw(u32::MAX - 7)));
+        let nobody_has_it = Uid::from_raw(u32::MAX - 7);
+        assert!(!is_member(nobody_has_it, root.gid, root.gid));
     }
 }

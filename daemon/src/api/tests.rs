@@ -1,5 +1,7 @@
 //! The local sockets of a whole daemon, over the fake runtime.
 
+mod access;
+
 use crate::config::Config;
 use crate::disk::Disks;
 use crate::ledger::{Answer, Ledger, Moment};
@@ -13,6 +15,7 @@ use berth_proto::v1;
 use berth_proto::v1::ipam_client::IpamClient;
 use berth_proto::v1::node_client::NodeClient;
 use hyper_util::rt::TokioIo;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,13 +37,18 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
+        Self::start_for("no-such-group").await
+    }
+
+    /// The members of this group may look.
+    async fn start_for(group: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ledger = open(folder.path());
         for order in [pool_order(1, 1, "0"), run_order(2)] {
             assert_eq!(ledger.admit(order, host_view(), Moment::now()).await.unwrap(), Answer::Accepted);
         }
         let beats = Arc::new(AtomicU64::new(0));
-        let running = daemon(folder.path(), ledger.clone(), beats.clone());
+        let running = daemon(folder.path(), ledger.clone(), beats.clone(), group);
         let (tell, told) = oneshot::channel();
         let ended = tokio::spawn(running.run(async move { drop(told.await) }));
         Self { folder, ledger, beats, tell, ended }
@@ -59,7 +67,7 @@ impl Rig {
     }
 }
 
-fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeRuntime> {
+fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>, group: &str) -> Running<FakeRuntime> {
     let runtime = FakeRuntime::new();
     runtime.publish(&fake::container_spec("app").image, &fake::digest('a'));
     let beat: Beat = Box::new(move || {
@@ -72,7 +80,7 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeR
         state_dir: folder.to_owned(),
         log_dir: at("logs"),
         socket: at("berthd.sock"),
-        socket_group: "no-such-group".to_owned(),
+        socket_group: group.to_owned(),
         cni_socket: at("cni.sock"),
         peer_listen: None,
         ..Config::parse("", Path::new("x")).unwrap()
@@ -91,12 +99,15 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>) -> Running<FakeR
 }
 
 async fn connect(socket: &Path) -> Channel {
-    let socket = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://berthd.invalid").connect_with_connector(connector).await.unwrap()
+    let mut stream = Some(UnixStream::connect(socket).await);
+    connect_by(move || stream.take().unwrap()).await.unwrap()
+}
+
+async fn connect_by(
+    mut stream: impl FnMut() -> io::Result<UnixStream> + Send + 'static,
+) -> Result<Channel, tonic::transport::Error> {
+    let connector = tower::service_fn(move |_| std::future::ready(stream().map(TokioIo::new)));
+    Endpoint::from_static("http://berthd.invalid").connect_with_connector(connector).await
 }
 
 fn asking(interface: &str, uid: Option<String>) -> v1::AttachRequest {

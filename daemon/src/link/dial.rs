@@ -1,6 +1,7 @@
 //! One connection: TCP, TLS, HTTP/2, each with its own error.
 
 use crate::report::chain;
+use berth_tls::{reason, tls_error};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ pub(crate) async fn dial(address: &str, config: ClientConfig) -> Result<Channel,
     let tls = tls
         .map_err(late)
         .and_then(|tls| tls)
-        .map_err(|error| DialError::Handshake { address: address.to_owned(), why: innermost(&error) })?;
+        .map_err(|error| DialError::Handshake { address: address.to_owned(), why: why(&error) })?;
     // One connection, one stream of orders: when it ends it is dialled anew, with the certificates of that time.
     let mut stream = Some(TokioIo::new(tls));
     let connector = tower::service_fn(move |_| {
@@ -77,14 +78,8 @@ pub(crate) async fn dial(address: &str, config: ClientConfig) -> Result<Channel,
         .map_err(|error| DialError::Protocol { address: address.to_owned(), why: chain(&error) })
 }
 
-/// The verifier's own words, without rustls' and tokio's around them.
-fn innermost(error: &io::Error) -> String {
-    use tokio_rustls::rustls::Error;
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::General(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => error.to_string(),
-    }
+fn why(error: &io::Error) -> String {
+    tls_error(error).map_or_else(|| error.to_string(), reason)
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, DialError> {

@@ -1,11 +1,12 @@
-//! Who this node is: its key, its certificate and the authority that signed it, as files; and whose a certificate is.
+//! Who this node is: its key, its certificate and the authority that signed it, as files.
 
 use super::durable::FileError;
 use berth_model::NodeName;
+use berth_tls::{Certified, Credential, Holder, Identity, Trust};
 use std::path::{Path, PathBuf};
+use tokio_rustls::rustls::Error as TlsError;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Where the files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +55,19 @@ pub enum IdentityError {
         what: &'static str,
     },
     /// A certificate that says nothing about who someone is.
-    #[error("the certificate {0}")]
-    Certificate(String),
+    #[error("look at the certificate")]
+    Certificate(#[from] berth_tls::IdentityError),
+    /// Somebody else's certificate.
+    #[error("the certificate is of {0}, which is no node")]
+    NoNode(Holder),
+    /// An authority that cannot be trusted.
+    #[error("trust the authority in {path}: join again by `berthd join --replace`")]
+    Authority {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: TlsError,
+    },
 }
 
 /// This node, as it proves itself upstream.
@@ -63,15 +75,14 @@ pub enum IdentityError {
 pub struct NodeIdentity {
     /// Its name, from the certificate.
     pub node: NodeName,
-    /// The fleet's name, from the certificate.
-    pub trust_domain: String,
     /// When the certificate ends, milliseconds after the epoch.
     pub expires_at_ms: u64,
     /// The URI in the certificate.
     pub uri: String,
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) key: PrivateKeyDer<'static>,
-    pub(crate) authority: CertificateDer<'static>,
+    /// What it shows of itself.
+    pub(crate) credential: Credential,
+    /// Whom it trusts, from the authority and the certificate.
+    pub(crate) trust: Trust,
 }
 
 impl NodeIdentity {
@@ -90,16 +101,16 @@ impl NodeIdentity {
         let pem = std::fs::read(&key_path).map_err(FileError::wrap("read", &key_path))?;
         let key = PrivateKeyDer::from_pem_slice(&pem);
         let key = key.map_err(|_| IdentityError::Content { path: key_path, what: "private key" })?;
-        let uri = uri_of(&certificate)?;
-        let (trust_domain, node) = node_of(&uri)?;
+        let certified = Certified::read(&certificate)?;
+        let (holder, node) = node_of(&certified)?;
+        let trust = Trust::new(&[authority], holder.domain.clone())
+            .map_err(|source| IdentityError::Authority { path: files.authority(), source })?;
         Ok(Self {
             node,
-            trust_domain,
-            expires_at_ms: expires_at_ms(&certificate)?,
-            uri,
-            certificate,
-            key,
-            authority,
+            expires_at_ms: certified.expires_at_ms,
+            uri: holder.to_string(),
+            credential: Credential::new(vec![certificate], key),
+            trust,
         })
     }
 }
@@ -110,46 +121,11 @@ fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, IdentityErro
         .map_err(|_| IdentityError::Content { path: path.to_owned(), what: "certificate" })
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
-    let parsed = X509Certificate::from_der(certificate);
-    let malformed = |_| IdentityError::Certificate("cannot be parsed".to_owned());
-    parsed.map(|(_, certificate)| certificate).map_err(malformed)
-}
-
-fn expires_at_ms(certificate: &CertificateDer<'_>) -> Result<u64, IdentityError> {
-    let seconds = parse(certificate)?.validity().not_after.timestamp();
-    Ok(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000))
-}
-
-/// The one URI that a certificate of ours carries.
-pub(crate) fn uri_of(certificate: &CertificateDer<'_>) -> Result<String, IdentityError> {
-    let parsed = parse(certificate)?;
-    let names = parsed.subject_alternative_name();
-    let names = names.map_err(|_| IdentityError::Certificate("has malformed names".to_owned()))?;
-    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
-    let uris: Vec<_> = names
-        .iter()
-        .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
-        .collect();
-    match uris.as_slice() {
-        [uri] => Ok((*uri).to_owned()),
-        several => Err(IdentityError::Certificate(format!(
-            "carries {} URIs, exactly one is expected",
-            several.len()
-        ))),
+/// The node whose certificate this is.
+pub(super) fn node_of(certified: &Certified) -> Result<(Holder, NodeName), IdentityError> {
+    let holder = certified.holder()?;
+    match holder.identity.clone() {
+        Identity::Node(node) => Ok((holder, node)),
+        Identity::Control | Identity::Platform(_) => Err(IdentityError::NoNode(holder)),
     }
-}
-
-/// Trust domain and path of `spiffe://<trust domain>/<path>`.
-pub(super) fn split_uri(uri: &str) -> Option<(&str, &str)> {
-    uri.strip_prefix("spiffe://")?.split_once('/').filter(|(domain, _)| !domain.is_empty())
-}
-
-/// Trust domain and name of a node's URI.
-pub(crate) fn node_of(uri: &str) -> Result<(String, NodeName), IdentityError> {
-    let other = || IdentityError::Certificate(format!("is of {uri}, which is no node"));
-    let (domain, path) = split_uri(uri).ok_or_else(other)?;
-    let name = path.strip_prefix("node/").ok_or_else(other)?;
-    let node = name.parse().map_err(|_| other())?;
-    Ok((domain.to_owned(), node))
 }

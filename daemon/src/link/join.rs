@@ -2,24 +2,21 @@
 
 use super::dial::{DialError, dial};
 use super::durable::{FileError, write_durably};
-use super::identity::{IdentityError, PkiFiles, node_of, uri_of};
-use super::tls::{Seen, fingerprint, join_config};
+use super::identity::{IdentityError, PkiFiles, node_of};
 use super::token::Token;
+use crate::report::chain;
 use berth_model::NodeName;
 use berth_proto::v1;
 use berth_proto::v1::enrollment_client::EnrollmentClient;
+use berth_tls::{Certified, Joining, Trust, TrustDomain, fingerprint, reason};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, crypto::aws_lc_rs};
 use tonic::Code;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How long upstream may take to sign.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,7 +51,7 @@ pub struct Joined {
     /// Who this node is.
     pub node: NodeName,
     /// The fleet's name.
-    pub trust_domain: String,
+    pub trust_domain: TrustDomain,
 }
 
 /// Why this node did not join.
@@ -100,9 +97,9 @@ pub async fn join(request: &JoinRequest) -> Result<Joined, JoinError> {
     let key = KeyPair::generate().map_err(JoinError::Request)?;
     let params = CertificateParams::new(Vec::new()).map_err(JoinError::Request)?;
     let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(JoinError::Request)?;
-    let (config, verifier) = join_config(request.token.fingerprint()).map_err(JoinError::Tls)?;
-    let channel = dial(&request.enroll, config).await?;
-    let seen = verifier.seen().ok_or_else(|| JoinError::Answer("no handshake was seen".to_owned()))?;
+    let joining = Joining::new(request.token.fingerprint());
+    let channel = dial(&request.enroll, joining.client().map_err(JoinError::Tls)?).await?;
+    let seen = joining.seen().ok_or_else(|| JoinError::Answer("no handshake was seen".to_owned()))?;
     let message = v1::JoinRequest {
         token: request.token.reveal().to_owned(),
         node: request.node.to_string(),
@@ -153,7 +150,7 @@ fn refusal(status: &tonic::Status) -> JoinError {
 fn check(
     answer: &v1::JoinResponse,
     request: &JoinRequest,
-    seen: &Seen,
+    seen: &TrustDomain,
     key: &KeyPair,
 ) -> Result<Joined, JoinError> {
     let useless = |why: &str| JoinError::Answer(why.to_owned());
@@ -162,36 +159,31 @@ fn check(
     };
     let authority = pem(&answer.ca_pem, "authority's certificate")?;
     let certificate = pem(&answer.certificate_pem, "certificate")?;
-    if fingerprint(&authority) != request.token.fingerprint() || authority != seen.authority {
+    if fingerprint(&authority) != request.token.fingerprint() {
         return Err(useless("its authority is not the one that the token names"));
     }
-    signed_by(&certificate, &authority)?;
-    let (_, parsed) =
-        X509Certificate::from_der(&certificate).map_err(|_| useless("the certificate is malformed"))?;
-    if parsed.public_key().raw != key.subject_public_key_info() {
+    signed_by(&certificate, authority, seen)?;
+    let certified = Certified::read(&certificate).map_err(|error| useless(&error.to_string()))?;
+    if certified.public_key != key.subject_public_key_info() {
         return Err(useless("the certificate is of another key"));
     }
-    let named = |error: IdentityError| JoinError::Answer(error.to_string());
-    let uri = uri_of(&certificate).map_err(named)?;
-    let (trust_domain, node) = node_of(&uri).map_err(named)?;
-    if node != request.node || trust_domain != seen.trust_domain || trust_domain != answer.trust_domain {
-        return Err(useless(&format!("the certificate is for {uri}")));
+    let named = |error: IdentityError| JoinError::Answer(chain(&error));
+    let (holder, node) = node_of(&certified).map_err(named)?;
+    if node != request.node || holder.domain != *seen || holder.domain.to_string() != answer.trust_domain {
+        return Err(useless(&format!("the certificate is for {holder}")));
     }
-    Ok(Joined { node, trust_domain })
+    Ok(Joined { node, trust_domain: holder.domain })
 }
 
 /// As the control plane itself will check it when we dial.
-fn signed_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'static>) -> Result<(), JoinError> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.clone()).map_err(JoinError::Tls)?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let verifier = verifier.map_err(|error| JoinError::Answer(error.to_string()))?;
+fn signed_by(
+    certificate: &CertificateDer<'_>,
+    authority: CertificateDer<'static>,
+    domain: &TrustDomain,
+) -> Result<(), JoinError> {
+    let trust = Trust::new(&[authority], domain.clone()).map_err(JoinError::Tls)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let verified = verifier.verify_client_cert(certificate, &[], UnixTime::since_unix_epoch(now));
-    verified.map(drop).map_err(|error| {
-        JoinError::Answer(format!(
-            "the certificate does not hold here ({error}): is this host's clock right?"
-        ))
-    })
+    trust
+        .check_client(certificate, UnixTime::since_unix_epoch(now))
+        .map_err(|error| JoinError::Answer(format!("the certificate does not hold here: {}", reason(&error))))
 }

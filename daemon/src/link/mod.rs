@@ -12,7 +12,6 @@ mod identity;
 mod join;
 mod run;
 mod session;
-mod tls;
 mod token;
 
 #[cfg(test)]
@@ -22,7 +21,6 @@ pub(crate) use dial::dial;
 pub use dial::{DialError, split as split_address};
 pub use durable::{FileError, write_durably};
 pub use identity::{IdentityError, NodeIdentity, PkiFiles};
-pub(crate) use identity::{node_of, uri_of};
 pub use join::{Existing, JoinError, JoinRequest, Joined, join};
 pub use run::{Link, LinkConfig, LinkState, LinkStatus};
 pub use session::Orders;

@@ -3,12 +3,12 @@
 use super::dial::dial;
 use super::identity::{NodeIdentity, PkiFiles};
 use super::session::{Ended, Orders, Session};
-use super::tls::link_config;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::report::chain;
 use crate::reports::Reports;
 use berth_model::NodeName;
+use berth_tls::Identity;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +131,7 @@ impl<H: Host, O: Orders> Link<H, O> {
                 identity.node, self.config.node
             );
         }
-        let config = match link_config(&identity) {
+        let config = match identity.trust.client(&identity.credential, Identity::Control) {
             Ok(config) => config,
             Err(error) => return format!("key and certificate do not work: {error}: join again"),
         };

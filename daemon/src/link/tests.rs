@@ -5,90 +5,41 @@ use crate::ledger::{Ledger, Moment};
 use crate::report::chain;
 use crate::reports::{Report, Reports};
 use crate::testing::{FakeHost, PATIENCE, node, open, order_id, pod, pool_order, run_order, wait_for};
+use berth_access::{Authority, Holds, Usage};
 use berth_model::{NodeName, Order, Outcome, PodPhase, PodStatus};
 use berth_proto::v1;
 use berth_proto::v1::control_message::Message as Down;
 use berth_proto::v1::enrollment_server::{Enrollment, EnrollmentServer};
 use berth_proto::v1::node_link_server::{NodeLink, NodeLinkServer};
 use berth_proto::v1::node_message::Message as Up;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
-};
-use sha2::Digest;
+use rcgen::{CertificateParams, KeyPair};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
-/// An authority, and what it signs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+/// A token of this authority.
+fn token_of(authority: &Authority) -> Token {
+    let certificate = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
+    let print: String =
+        berth_tls::fingerprint(&certificate).iter().map(|byte| format!("{byte:02x}")).collect();
+    Token::parse(&format!("berth1.{}.{}.{print}", "0".repeat(16), "1".repeat(64))).unwrap()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Now,
-    LongAgo,
-    InYears,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.subject_alt_names = vec![uri("spiffe://berth.test")];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { issuer }
-    }
-
-    fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
-    fn token(&self) -> Token {
-        let print: String =
-            sha2::Sha256::digest(self.issuer.der()).iter().map(|byte| format!("{byte:02x}")).collect();
-        Token::parse(&format!("berth1.{}.{}.{print}", "0".repeat(16), "1".repeat(64))).unwrap()
-    }
-
-    fn params(name: &str, when: When, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![uri(name)];
-        params.extended_key_usages = vec![usage];
-        (params.not_before, params.not_after) = match when {
-            When::Now => (date_time_ymd(2020, 1, 1), date_time_ymd(4000, 1, 1)),
-            When::LongAgo => (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1)),
-            When::InYears => (date_time_ymd(3900, 1, 1), date_time_ymd(4000, 1, 1)),
-        };
-        params
-    }
-
-    /// Certificate, with the authority's behind it, and key, both PEM.
-    fn issue(&self, name: &str, when: When, usage: ExtendedKeyUsagePurpose) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = Self::params(name, when, usage).signed_by(&key, &self.issuer).unwrap();
-        (format!("{}{}", certificate.pem(), self.pem()), key.serialize_pem())
-    }
-
-    /// Stores a node's identity.
-    fn identify(&self, folder: &Path, name: &str, trusted: &Self) -> PkiFiles {
-        let files = PkiFiles::below(folder);
-        std::fs::create_dir_all(&files.folder).unwrap();
-        let (certificate, key) = self.issue(name, When::Now, ExtendedKeyUsagePurpose::ClientAuth);
-        std::fs::write(files.certificate(), certificate).unwrap();
-        std::fs::write(files.key(), key).unwrap();
-        std::fs::write(files.authority(), trusted.pem()).unwrap();
-        files
-    }
-}
-
-fn uri(text: &str) -> SanType {
-    SanType::URI(text.try_into().unwrap())
+/// Stores a node's identity.
+fn identify(authority: &Authority, folder: &Path, name: &str, trusted: &Authority) -> PkiFiles {
+    let files = PkiFiles::below(folder);
+    std::fs::create_dir_all(&files.folder).unwrap();
+    let shown = authority.client(&[name]);
+    std::fs::write(files.certificate(), shown.certificate_pem).unwrap();
+    std::fs::write(files.key(), shown.key_pem).unwrap();
+    std::fs::write(files.authority(), trusted.certificate_pem()).unwrap();
+    files
 }
 
 /// One connection, as the control plane has it.
@@ -153,21 +104,22 @@ impl NodeLink for FakeControl {
     }
 }
 
-fn tls(authority: &Authority, name: &str, when: When) -> ServerTlsConfig {
-    let (certificate, key) = authority.issue(name, when, ExtendedKeyUsagePurpose::ServerAuth);
-    ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))
+fn tls(authority: &Authority, name: &str, holds: Holds) -> ServerTlsConfig {
+    let own = authority.issue(&[name], Usage::Server, holds);
+    let chain = own.certificate_pem + authority.certificate_pem();
+    ServerTlsConfig::new().identity(Identity::from_pem(chain, own.key_pem))
 }
 
 /// A control plane of this name; answers its address and its connections.
 async fn control(
     authority: &Authority,
     name: &str,
-    when: When,
+    holds: Holds,
     term: u64,
 ) -> (String, mpsc::Receiver<Connection>) {
     let (connections, receiver) = mpsc::channel(16);
     let welcome = v1::Welcome { term, heartbeat_ms: 100, lease_ms: 1_000 };
-    let tls = tls(authority, name, when).client_ca_root(Certificate::from_pem(authority.pem()));
+    let tls = tls(authority, name, holds).client_ca_root(Certificate::from_pem(authority.certificate_pem()));
     let service = NodeLinkServer::new(FakeControl { connections, welcome });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -228,8 +180,8 @@ const CONTROL: &str = "spiffe://berth.test/control";
 async fn orders_outcomes_and_states_go_their_way() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let (address, mut connections) = control(&authority, CONTROL, When::Now, 1).await;
-    let pki = authority.identify(folder.path(), "spiffe://berth.test/node/n1", &authority);
+    let (address, mut connections) = control(&authority, CONTROL, Holds::Now, 1).await;
+    let pki = identify(&authority, folder.path(), "spiffe://berth.test/node/n1", &authority);
     let rig = link(folder.path(), &address, pki);
     let (connection, hello) = connected(&mut connections).await;
     assert_eq!((hello.node.as_str(), hello.term, hello.pods.len()), ("n1", 0, 0));
@@ -289,8 +241,8 @@ fn status() -> PodStatus {
 async fn a_new_connection_begins_with_all_that_is_unconfirmed() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let (address, mut connections) = control(&authority, CONTROL, When::Now, 1).await;
-    let pki = authority.identify(folder.path(), "spiffe://berth.test/node/n1", &authority);
+    let (address, mut connections) = control(&authority, CONTROL, Holds::Now, 1).await;
+    let pki = identify(&authority, folder.path(), "spiffe://berth.test/node/n1", &authority);
     let rig = link(folder.path(), &address, pki);
     let (connection, _) = connected(&mut connections).await;
     connection.send(Down::Order((&pool_order(1, 1, "0")).into())).await;
@@ -318,40 +270,40 @@ async fn check_down(rig: &Rig, expected: &str) {
 #[tokio::test]
 async fn only_the_control_plane_of_our_authority_is_spoken_to() {
     let (ours, foreign) = (Authority::new(), Authority::new());
-    let check = async |authority: &Authority, name: &str, when: When, expected: &str| {
+    let check = async |authority: &Authority, name: &str, holds: Holds, expected: &str| {
         let folder = tempfile::tempdir().unwrap();
-        let (address, mut connections) = control(authority, name, when, 1).await;
-        let pki = ours.identify(folder.path(), "spiffe://berth.test/node/n1", &ours);
+        let (address, mut connections) = control(authority, name, holds, 1).await;
+        let pki = identify(&ours, folder.path(), "spiffe://berth.test/node/n1", &ours);
         check_down(&link(folder.path(), &address, pki), expected).await;
         assert!(connections.try_recv().is_err());
     };
-    check(&foreign, CONTROL, When::Now, "not signed by our authority").await;
-    check(&ours, "spiffe://berth.test/node/n2", When::Now, "not the control plane").await;
-    check(&ours, "spiffe://other.test/control", When::Now, "not the control plane").await;
-    check(&ours, "https://berth.test/control", When::Now, "not the control plane").await;
-    check(&ours, CONTROL, When::LongAgo, "has expired").await;
-    check(&ours, CONTROL, When::InYears, "clock").await;
+    check(&foreign, CONTROL, Holds::Now, "not signed by our authority").await;
+    check(&ours, "spiffe://berth.test/node/n2", Holds::Now, "not the control plane").await;
+    check(&ours, "spiffe://other.test/control", Holds::Now, "not the control plane").await;
+    check(&ours, "https://berth.test/control", Holds::Now, "not the control plane").await;
+    check(&ours, CONTROL, Holds::LongAgo, "has expired").await;
+    check(&ours, CONTROL, Holds::InYears, "clock").await;
 }
 
 #[tokio::test]
 async fn without_the_right_certificate_there_is_no_link() {
     let (ours, foreign) = (Authority::new(), Authority::new());
-    let (address, mut connections) = control(&ours, CONTROL, When::Now, 1).await;
+    let (address, mut connections) = control(&ours, CONTROL, Holds::Now, 1).await;
     let folder = tempfile::tempdir().unwrap();
     let none = link(folder.path(), &address, PkiFiles::below(folder.path()));
     check_down(&none, "berthd join").await;
     let folder = tempfile::tempdir().unwrap();
-    let stranger = foreign.identify(folder.path(), "spiffe://berth.test/node/n1", &ours);
+    let stranger = identify(&foreign, folder.path(), "spiffe://berth.test/node/n1", &ours);
     check_down(&link(folder.path(), &address, stranger), "").await;
     let folder = tempfile::tempdir().unwrap();
-    let other = ours.identify(folder.path(), "spiffe://berth.test/node/n2", &ours);
+    let other = identify(&ours, folder.path(), "spiffe://berth.test/node/n2", &ours);
     check_down(&link(folder.path(), &address, other), "the certificate is node n2's, this node is n1").await;
     let folder = tempfile::tempdir().unwrap();
-    let broken = ours.identify(folder.path(), "spiffe://berth.test/node/n1", &ours);
+    let broken = identify(&ours, folder.path(), "spiffe://berth.test/node/n1", &ours);
     std::fs::write(broken.key(), "no key").unwrap();
     check_down(&link(folder.path(), &address, broken), "holds no private key").await;
     let folder = tempfile::tempdir().unwrap();
-    let fine = ours.identify(folder.path(), "spiffe://berth.test/node/n1", &ours);
+    let fine = identify(&ours, folder.path(), "spiffe://berth.test/node/n1", &ours);
     check_down(&link(folder.path(), "127.0.0.1:1", fine), "connect to 127.0.0.1:1").await;
     assert!(connections.try_recv().is_err());
 }
@@ -360,11 +312,11 @@ async fn without_the_right_certificate_there_is_no_link() {
 async fn a_retired_leader_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let (address, _connections) = control(&authority, CONTROL, When::Now, 0).await;
+    let (address, _connections) = control(&authority, CONTROL, Holds::Now, 0).await;
     let ledger = open(folder.path());
     ledger.admit(pool_order(1, 1, "0"), crate::testing::host_view(), Moment::now()).await.unwrap();
     drop(ledger);
-    let pki = authority.identify(folder.path(), "spiffe://berth.test/node/n1", &authority);
+    let pki = identify(&authority, folder.path(), "spiffe://berth.test/node/n1", &authority);
     check_down(&link(folder.path(), &address, pki), "upstream is of term 0, this node has seen term 1").await;
 }
 
@@ -386,24 +338,23 @@ impl Enrollment for FakeEnrollment {
         }
         let request = request.into_inner();
         let asked = format!("spiffe://berth.test/node/{}", request.node);
-        let params =
-            Authority::params(self.name.unwrap_or(&asked), When::Now, ExtendedKeyUsagePurpose::ClientAuth);
-        let csr = CertificateSigningRequestParams::from_pem(&request.certificate_request_pem).unwrap();
-        let issuer = &self.authority.issuer;
-        let certificate = match self.other_key {
-            true => params.signed_by(&KeyPair::generate().unwrap(), issuer),
-            false => params.signed_by(&csr.public_key, issuer),
+        let csr = match self.other_key {
+            true => {
+                let params = CertificateParams::default();
+                params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+            }
+            false => request.certificate_request_pem,
         };
         Ok(Response::new(v1::JoinResponse {
-            certificate_pem: certificate.unwrap().pem(),
-            ca_pem: self.authority.pem(),
+            certificate_pem: self.authority.sign_request(&csr, self.name.unwrap_or(&asked)),
+            ca_pem: self.authority.certificate_pem().to_owned(),
             trust_domain: "berth.test".to_owned(),
         }))
     }
 }
 
-async fn enrollment(service: FakeEnrollment, when: When) -> String {
-    let tls = tls(&service.authority, CONTROL, when);
+async fn enrollment(service: FakeEnrollment, holds: Holds) -> String {
+    let tls = tls(&service.authority, CONTROL, holds);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = Server::builder().tls_config(tls).unwrap().add_service(EnrollmentServer::new(service));
@@ -423,10 +374,10 @@ fn joining(folder: &Path, enroll: String, token: Token) -> JoinRequest {
 async fn a_node_joins_once() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::new());
-    let address = enrollment(signing(&authority), When::Now).await;
-    let request = joining(folder.path(), address, authority.token());
+    let address = enrollment(signing(&authority), Holds::Now).await;
+    let request = joining(folder.path(), address, token_of(&authority));
     let joined = join(&request).await.unwrap();
-    assert_eq!((joined.node, joined.trust_domain.as_str()), (node(), "berth.test"));
+    assert_eq!((joined.node, joined.trust_domain.to_string().as_str()), (node(), "berth.test"));
     let identity = NodeIdentity::load(&request.files).unwrap();
     assert_eq!(identity.uri, "spiffe://berth.test/node/n1");
     assert!(identity.expires_at_ms > 0);
@@ -439,24 +390,24 @@ async fn a_node_joins_once() {
 
 #[tokio::test]
 async fn joining_fails_clearly_and_leaves_nothing() {
-    let check = async |service: FakeEnrollment, when: When, token: Token, expected: &str| {
+    let check = async |service: FakeEnrollment, holds: Holds, token: Token, expected: &str| {
         let folder = tempfile::tempdir().unwrap();
-        let address = enrollment(service, when).await;
+        let address = enrollment(service, holds).await;
         let request = joining(folder.path(), address, token);
         let said = chain(&join(&request).await.unwrap_err());
         assert!(said.contains(expected), "{said:?} does not say {expected:?}");
         assert_eq!(std::fs::read_dir(&request.files.folder).unwrap().count(), 0);
     };
     let ours = Arc::new(Authority::new());
-    let token = || ours.token();
-    check(FakeEnrollment { refuse: true, ..signing(&ours) }, When::Now, token(), "used already").await;
-    check(signing(&Arc::new(Authority::new())), When::Now, token(), "fingerprint").await;
-    check(FakeEnrollment { other_key: true, ..signing(&ours) }, When::Now, token(), "another key").await;
+    let token = || token_of(&ours);
+    check(FakeEnrollment { refuse: true, ..signing(&ours) }, Holds::Now, token(), "used already").await;
+    check(signing(&Arc::new(Authority::new())), Holds::Now, token(), "fingerprint").await;
+    check(FakeEnrollment { other_key: true, ..signing(&ours) }, Holds::Now, token(), "another key").await;
     let other = FakeEnrollment { name: Some("spiffe://berth.test/node/n2"), ..signing(&ours) };
-    check(other, When::Now, token(), "spiffe://berth.test/node/n2").await;
+    check(other, Holds::Now, token(), "spiffe://berth.test/node/n2").await;
     let platform = FakeEnrollment { name: Some("spiffe://berth.test/platform/n1"), ..signing(&ours) };
-    check(platform, When::Now, token(), "no node").await;
-    check(signing(&ours), When::LongAgo, token(), "clock").await;
+    check(platform, Holds::Now, token(), "no node").await;
+    check(signing(&ours), Holds::LongAgo, token(), "clock").await;
     let folder = tempfile::tempdir().unwrap();
     let unreachable = joining(folder.path(), "127.0.0.1:1".to_owned(), token());
     let said = chain(&join(&unreachable).await.unwrap_err());

@@ -1,13 +1,13 @@
 //! Copying a data disk from the node that offers it: as often as it takes, and no longer than makes sense.
 
 use super::piece::{Came, Sum, from_wire};
-use super::tls;
 use crate::disk::{Arrival, DiskError, Disks, Expected, Left};
 use crate::link::{NodeIdentity, PkiFiles, dial};
 use crate::pod::Copies;
 use crate::report::chain;
 use berth_model::{Bytes, DiskFetch, Failure};
 use berth_proto::v1;
+use berth_tls::Identity;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -126,7 +126,8 @@ fn failure(fetch: &DiskFetch, why: &str) -> Failure {
 async fn connect(identity: &NodeIdentity, fetch: &DiskFetch) -> Result<Channel, Missed> {
     let mut tried = Vec::new();
     for address in &fetch.at {
-        let config = tls::client(identity, &fetch.from).map_err(|error| Missed::Never(error.to_string()))?;
+        let config = identity.trust.client(&identity.credential, Identity::Node(fetch.from.clone()));
+        let config = config.map_err(|error| Missed::Never(error.to_string()))?;
         match dial(&address.to_string(), config).await {
             Ok(channel) => return Ok(channel),
             Err(error) => tried.push(chain(&error)),

@@ -1,19 +1,16 @@
 //! The listener for peers: handshakes bounded in number and time, and who is behind each connection.
 
 use super::serve::Served;
-use super::tls;
 use crate::link::{NodeIdentity, PkiFiles};
 use crate::report::chain;
 use berth_model::NodeName;
 use berth_proto::v1::peer_server::PeerServer;
+use berth_tls::{Greeted, Identity};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
@@ -21,7 +18,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tracing::{error, info, warn};
 
 /// Connections at a time, those in the middle of a handshake included.
@@ -92,13 +88,13 @@ async fn greet(
     stream: TcpStream,
     place: OwnedSemaphorePermit,
     pki: PkiFiles,
-    ready: mpsc::Sender<io::Result<PeerStream>>,
+    ready: mpsc::Sender<io::Result<Greeted<Behind>>>,
 ) {
     let from = stream.peer_addr().ok();
     match timeout(HANDSHAKE, shake_hands(stream, &pki)).await {
         Ok(Ok((stream, peer))) => {
             // The server is going down if nobody takes it.
-            drop(ready.send(Ok(PeerStream { stream, peer, _place: place })).await);
+            drop(ready.send(Ok(Greeted::new(stream, Behind(peer), place))).await);
         }
         Ok(Err(why)) => info!(?from, why, "a peer was refused"),
         Err(_) => info!(?from, "a peer was refused: the handshake took too long"),
@@ -108,50 +104,11 @@ async fn greet(
 /// Keys and certificates are read anew for each connection: joining again replaces them.
 async fn shake_hands(stream: TcpStream, pki: &PkiFiles) -> Result<(TlsStream<TcpStream>, NodeName), String> {
     let identity = NodeIdentity::load(pki).map_err(|error| chain(&error))?;
-    let config = tls::server(&identity).map_err(|error| error.to_string())?;
+    let config = identity.trust.server(&identity.credential).map_err(|error| error.to_string())?;
     let stream =
         TlsAcceptor::from(Arc::new(config)).accept(stream).await.map_err(|error| error.to_string())?;
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certificate = certificates.first().ok_or("no certificate")?;
-    let peer = tls::node_behind(certificate, &identity.trust_domain)?;
-    Ok((stream, peer))
-}
-
-/// A connection, who is behind it, and its place among the permitted number.
-struct PeerStream {
-    stream: TlsStream<TcpStream>,
-    peer: NodeName,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connected for PeerStream {
-    type ConnectInfo = Behind;
-
-    fn connect_info(&self) -> Behind {
-        Behind(self.peer.clone())
-    }
-}
-
-impl AsyncRead for PeerStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for PeerStream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    match identity.trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())? {
+        Identity::Node(peer) => Ok((stream, peer)),
+        other @ (Identity::Control | Identity::Platform(_)) => Err(format!("{other} is no node")),
     }
 }

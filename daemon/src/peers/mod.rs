@@ -8,7 +8,6 @@ mod fetch;
 mod listen;
 mod piece;
 mod serve;
-mod tls;
 
 #[cfg(test)]
 mod tests;

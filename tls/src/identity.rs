@@ -3,7 +3,6 @@
 use berth_model::NodeName;
 use std::fmt;
 use std::str::FromStr;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Longest trust domain (SPIFFE ID specification, section 2.1).
 const TRUST_DOMAIN_MAX_BYTES: usize = 255;
@@ -42,6 +41,12 @@ pub enum IdentityError {
     /// The certificate carries no URI, or several.
     #[error("certificate carries {0} URIs, exactly one is expected")]
     Uris(usize),
+    /// There is no certificate.
+    #[error("no certificate was shown")]
+    NoCertificate,
+    /// The URI is no identity of Berth's.
+    #[error("{0:?} is no identity: spiffe://<trust domain>/control, /node/<name> or /platform/<name> is")]
+    NoIdentity(String),
     /// The URI is of another trust domain or no identity of ours.
     #[error("{uri:?} is no identity of trust domain {domain}")]
     Foreign {
@@ -122,40 +127,45 @@ impl Identity {
     /// # Errors
     /// When it is of another domain, or no identity of ours.
     pub fn from_uri(uri: &str, domain: &TrustDomain) -> Result<Self, IdentityError> {
-        let foreign = || IdentityError::Foreign { uri: uri.to_owned(), domain: domain.to_string() };
-        let path =
-            uri.strip_prefix(&domain.uri()).and_then(|rest| rest.strip_prefix('/')).ok_or_else(foreign)?;
-        match path.split_once('/') {
-            None if path == "control" => Ok(Self::Control),
-            Some(("node", name)) => NodeName::new(name).map(Self::Node).map_err(|_| foreign()),
-            Some(("platform", name)) => name.parse().map(Self::Platform).map_err(|_| foreign()),
-            Some(_) | None => Err(foreign()),
+        match Holder::from_uri(uri) {
+            Ok(holder) if holder.domain == *domain => Ok(holder.identity),
+            Ok(_) | Err(_) => Err(IdentityError::Foreign { uri: uri.to_owned(), domain: domain.to_string() }),
         }
     }
 }
 
-/// The URIs of a certificate.
-pub(crate) fn uris(certificate_der: &[u8]) -> Result<Vec<String>, IdentityError> {
-    let (_, certificate) =
-        X509Certificate::from_der(certificate_der).map_err(|_| IdentityError::Malformed)?;
-    let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Malformed)?;
-    let names = names.map_or([].as_slice(), |names| &names.value.general_names);
-    let uri = |name: &GeneralName<'_>| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        // A foreign enum: whatever else a certificate is for does not say who its holder is.
-        _ => None,
-    };
-    Ok(names.iter().filter_map(uri).collect())
+/// Someone, of whatever trust domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The fleet.
+    pub domain: TrustDomain,
+    /// Who in it.
+    pub identity: Identity,
 }
 
-/// Who the holder of a verified certificate is.
-///
-/// # Errors
-/// When it carries no identity of this trust domain, or more than one.
-pub(crate) fn identity_of(certificate_der: &[u8], domain: &TrustDomain) -> Result<Identity, IdentityError> {
-    match uris(certificate_der)?.as_slice() {
-        [uri] => Identity::from_uri(uri, domain),
-        several => Err(IdentityError::Uris(several.len())),
+impl Holder {
+    /// Reads a certificate's URI.
+    ///
+    /// # Errors
+    /// When it is no identity of ours.
+    pub fn from_uri(uri: &str) -> Result<Self, IdentityError> {
+        let stranger = || IdentityError::NoIdentity(uri.to_owned());
+        let (domain, path) =
+            uri.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')).ok_or_else(stranger)?;
+        let domain = domain.parse().map_err(|_| stranger())?;
+        let identity = match path.split_once('/') {
+            None if path == "control" => Identity::Control,
+            Some(("node", name)) => Identity::Node(NodeName::new(name).map_err(|_| stranger())?),
+            Some(("platform", name)) => Identity::Platform(name.parse().map_err(|_| stranger())?),
+            Some(_) | None => return Err(stranger()),
+        };
+        Ok(Self { domain, identity })
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.identity.uri(&self.domain))
     }
 }
 
@@ -184,8 +194,21 @@ mod tests {
         check("spiffe://berth.example/node/N1", None);
         check("spiffe://berth.example/peer/n1", None);
         check("spiffe://berth.example", None);
+        check("spiffe://berth.example/control/", None);
+        check("spiffe:///control", None);
         check("https://berth.example/control", None);
         check("", None);
+    }
+
+    #[test]
+    fn anyones() {
+        let holder = Holder::from_uri("spiffe://other.example/node/n1").unwrap();
+        assert_eq!(
+            (holder.domain.to_string(), holder.identity.to_string()),
+            ("other.example".into(), "node/n1".into())
+        );
+        assert_eq!(holder.to_string(), "spiffe://other.example/node/n1");
+        assert!(Holder::from_uri("spiffe://Other/node/n1").is_err());
     }
 
     #[test]
