@@ -15,12 +15,14 @@ mod error;
 mod facts;
 mod flow;
 mod guard;
+mod heard;
 mod hub;
 mod link;
 mod pki;
 mod place;
 mod platform;
 mod random;
+mod rehearsal;
 mod server;
 mod state;
 mod store;
@@ -30,10 +32,11 @@ pub use cli::{Cli, run};
 pub use clock::{Clock, Moment, SystemClock};
 pub use config::{Config, ConfigError, DEFAULT_CONFIG_PATH};
 pub use pki::{
-    Authority, FileError, Identity, IdentityError, Issued, PkiError, PlatformName, TrustDomain,
+    Authority, FileError, Identity, IdentityError, Issued, PkiError, PlatformName, TrustDomain, identity_of,
     init as init_pki,
 };
 pub use random::NoRandomness;
+pub use rehearsal::Rehearsal;
 pub use server::{Serving, serve};
 pub use store::{Store, StoreError, TokenRow};
 pub use token::{NotAToken, Token};

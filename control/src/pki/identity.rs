@@ -152,7 +152,7 @@ pub(crate) fn uris(certificate_der: &[u8]) -> Result<Vec<String>, IdentityError>
 ///
 /// # Errors
 /// When it carries no identity of this trust domain, or more than one.
-pub(crate) fn identity_of(certificate_der: &[u8], domain: &TrustDomain) -> Result<Identity, IdentityError> {
+pub fn identity_of(certificate_der: &[u8], domain: &TrustDomain) -> Result<Identity, IdentityError> {
     match uris(certificate_der)?.as_slice() {
         [uri] => Identity::from_uri(uri, domain),
         several => Err(IdentityError::Uris(several.len())),

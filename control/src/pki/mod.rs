@@ -10,8 +10,7 @@ mod identity;
 pub use authority::{Authority, Issued, PkiError, init};
 pub use files::FileError;
 pub(crate) use files::{give_to_owner, write_new};
-pub(crate) use identity::identity_of;
-pub use identity::{Identity, IdentityError, PlatformName, TrustDomain};
+pub use identity::{Identity, IdentityError, PlatformName, TrustDomain, identity_of};
 
 /// The authority's certificate.
 pub(crate) const CA_CERT: &str = "ca.crt";
