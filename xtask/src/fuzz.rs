@@ -167,7 +167,10 @@ impl<'a> Run<'a> {
     /// What there is to say of a run that did not come to its end.
     fn finding(&self, log: &str) -> String {
         let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with('#')).collect();
-        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+        // A panic says the most in its first lines, anything else in the last.
+        let panic = lines.iter().position(|line| line.contains("panicked at"));
+        let begin = panic.unwrap_or(lines.len().saturating_sub(SHOWN_LINES));
+        let shown = lines[begin..].iter().take(SHOWN_LINES).copied().collect::<Vec<_>>().join("\n");
         let input =
             log.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
         let again = input.map_or_else(String::new, |input| {
@@ -222,9 +225,9 @@ mod tests {
     #[test]
     fn a_finding_is_told_with_its_input() {
         let run = Run::new(Path::new("/r"), Path::new("/p"), "cni");
-        let log = "thread panicked: no\n#7 NEW cov: 1\nSUMMARY: x\nartifact_prefix='/f/'; Test unit written to /f/crash-1\n";
+        let log = "INFO: y\nthread 'x' panicked at here: no\n#7 NEW cov: 1\nSUMMARY: x\nartifact_prefix='/f/'; Test unit written to /f/crash-1\n";
         let said = run.finding(log);
-        assert!(said.starts_with("thread panicked: no\nSUMMARY"), "{said}");
+        assert!(said.starts_with("thread 'x' panicked at here: no\nSUMMARY"), "{said}");
         assert!(said.ends_with("input: /f/crash-1\nagain: /p/fuzz_cni /f/crash-1"), "{said}");
     }
 }
