@@ -95,7 +95,10 @@ pub struct Statistics {
 
 impl Statistics {
     /// Reads all files through `read`, which answers `None` for a file that is not there.
-    pub(crate) fn read_with<E>(read: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
+    ///
+    /// # Errors
+    /// The first that `read` has.
+    pub fn read_with<E>(read: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
         let number = |file| Ok(read(file)?.as_deref().and_then(parse::number));
         Ok(Self {
             cpu: read("cpu.stat")?.as_deref().map(CpuStat::parse),

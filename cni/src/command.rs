@@ -39,11 +39,25 @@ impl Answer {
 
 /// Answers one request. Must be called inside a tokio runtime with I/O and time.
 pub async fn answer(lookup: Lookup<'_>, stdin: &[u8]) -> Answer {
-    let answered = match Request::read(lookup, stdin) {
-        Ok(request) => carry_out(request).await,
-        Err(error) => Err(error),
-    };
-    answered.unwrap_or_else(|error| Answer::failure(&error, spoken_version(stdin)))
+    match read(lookup, stdin) {
+        Ok(Checked(request)) => {
+            let carried_out = carry_out(request).await;
+            carried_out.unwrap_or_else(|error| Answer::failure(&error, spoken_version(stdin)))
+        }
+        Err(refused) => refused,
+    }
+}
+
+/// A request that may be carried out.
+#[derive(Debug)]
+pub struct Checked(Request);
+
+/// The first half of [`answer`]: reads and checks a request, and asks nobody.
+///
+/// # Errors
+/// The answer to one that is malformed.
+pub fn read(lookup: Lookup<'_>, stdin: &[u8]) -> Result<Checked, Answer> {
+    Request::read(lookup, stdin).map(Checked).map_err(|error| Answer::failure(&error, spoken_version(stdin)))
 }
 
 async fn carry_out(request: Request) -> Result<Answer, CniError> {

@@ -6,16 +6,16 @@
 //! apart. The task decides nothing.
 
 use crate::core::Core;
-use crate::facts::Facts;
 use crate::flow::Ending;
 use crate::guard::{self, Peer};
+use crate::heard::{Heard, greeting_from};
 use crate::hub::LinkHandle;
-use crate::state::{Greeting, HelloDenied};
+use crate::state::HelloDenied;
 use crate::store::StoreStopped;
-use berth_model::{Incarnation, NodeName, OrderId, PodStatus, Term};
+use berth_model::{NodeName, OrderId, Term};
+use berth_proto::InvalidMessage;
 use berth_proto::v1::node_link_server::NodeLink;
 use berth_proto::v1::{self, control_message, node_message};
-use berth_proto::{InvalidMessage, pod_from};
 use berth_tls::Identity;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -239,58 +239,15 @@ impl Link {
     }
 
     async fn take_in(&self, message: node_message::Message) -> Result<(), End> {
-        use node_message::Message;
         let node = self.node.clone();
-        match message {
-            Message::Hello(_) => Err(End::Told(Status::invalid_argument("hello is said once"))),
-            Message::Heartbeat(_) => Ok(self.core.act(move |tx| tx.heartbeat(&node)).await?),
-            Message::Ack(ack) => self.take_ack(ack).await,
-            Message::Update(update) => {
-                let (id, ending) = update_from(update)?;
-                self.take_ending(id, ending).await
-            }
-            Message::PodStatus(status) => {
-                let status: PodStatus = status.try_into()?;
-                let told = self.core.act(move |tx| {
-                    tx.heartbeat(&node);
-                    tx.pod_status(&node, status);
-                });
-                Ok(told.await?)
-            }
-            Message::Facts(facts) => {
-                let facts: Facts = facts.try_into()?;
-                let told = self.core.act(move |tx| {
-                    tx.heartbeat(&node);
-                    tx.set_facts(&node, facts);
-                });
-                Ok(told.await?)
-            }
-            Message::PodGone(gone) => {
-                let pod = pod_from(gone.pod)?;
-                let incarnation = Incarnation(gone.incarnation);
-                let told = self.core.act(move |tx| {
-                    tx.heartbeat(&node);
-                    tx.pod_gone(&node, &pod, incarnation);
-                });
-                Ok(told.await?)
-            }
-        }
-    }
-
-    async fn take_ack(&self, ack: v1::OrderAck) -> Result<(), End> {
-        use v1::order_ack::Answer;
-        let id = order_id(ack.order_id)?;
-        let node = self.node.clone();
-        match ack.answer.ok_or_else(|| InvalidMessage::missing("answer"))? {
-            Answer::Accepted(_) => {
-                let told = self.core.act(move |tx| {
-                    tx.heartbeat(&node);
-                    tx.acknowledge(&node, &id);
-                });
-                Ok(told.await?)
-            }
-            Answer::Refused(reason) => self.take_ending(id, Ending::Refused(reason.into())).await,
-            Answer::Already(outcome) => self.take_ending(id, outcome.try_into()?).await,
+        match Heard::try_from(message)? {
+            Heard::Hello(_) => Err(End::Told(Status::invalid_argument("hello is said once"))),
+            Heard::Ended(id, ending) => self.take_ending(id, ending).await,
+            heard @ (Heard::Heartbeat
+            | Heard::Accepted(_)
+            | Heard::Status(_)
+            | Heard::Facts(_)
+            | Heard::Gone(..)) => Ok(self.core.act(move |tx| heard.tell(tx, &node)).await?),
         }
     }
 
@@ -309,31 +266,9 @@ impl Link {
                 tracing::warn!(node = %self.node, order = %id, "{}: order {id} was refused: {}", self.node, reason.text);
             }
         }
-        let (node, order) = (self.node.clone(), id.clone());
-        let told = self.core.act(move |tx| {
-            tx.heartbeat(&node);
-            tx.end_order(&node, &order, &ending);
-        });
-        told.await?;
-        self.confirm(vec![id.to_string()]).await
+        let node = self.node.clone();
+        let seen = vec![id.to_string()];
+        self.core.act(move |tx| Heard::Ended(id, ending).tell(tx, &node)).await?;
+        self.confirm(seen).await
     }
-}
-
-fn order_id(text: String) -> Result<OrderId, InvalidMessage> {
-    OrderId::new(text).map_err(|error| InvalidMessage::new("order_id", error))
-}
-
-fn update_from(update: v1::OrderUpdate) -> Result<(OrderId, Ending), InvalidMessage> {
-    let outcome = update.outcome.ok_or_else(|| InvalidMessage::missing("outcome"))?;
-    Ok((order_id(update.order_id)?, outcome.try_into()?))
-}
-
-fn greeting_from(hello: v1::Hello) -> Result<Greeting, InvalidMessage> {
-    let facts = hello.facts.ok_or_else(|| InvalidMessage::missing("facts"))?;
-    Ok(Greeting {
-        term: hello.term,
-        facts: Facts::try_from(facts).map_err(|error| error.within("facts"))?,
-        pods: hello.pods.into_iter().map(PodStatus::try_from).collect::<Result<_, _>>()?,
-        outcomes: hello.updates.into_iter().map(update_from).collect::<Result<_, _>>()?,
-    })
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 /// Our crates and their floors: a crate uses only lower ones.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("berth-model", 0),
     ("berth-plan", 1),
     ("berth-placement", 1),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 16] = [
     ("berth-cli", 3),
     ("berth-containerd-config", 3),
     ("berth-lab", 4),
+    ("berth-fuzz", 4),
     ("berth-e2e", 5),
     ("xtask", 0),
 ];

@@ -3,6 +3,7 @@
 mod bench;
 mod drill;
 mod e2e;
+mod fuzz;
 mod lab;
 mod layers;
 mod package;
@@ -29,7 +30,7 @@ enum Task {
     Demo,
     /// Everything that a change must pass: format, lints, layers, unit tests, and the cases in virtual hosts.
     Test {
-        /// Longer property tests, and the other Debian releases.
+        /// Longer property tests, a minute of each fuzzer, and the other Debian releases.
         #[arg(long)]
         long: bool,
         /// Leave out the cases in virtual hosts.
@@ -41,6 +42,8 @@ enum Task {
         /// What.
         what: Bench,
     },
+    /// Fuzz what comes from outside, by libFuzzer; findings are in target/fuzz/findings.
+    Fuzz(fuzz::Fuzz),
     /// Check that no crate uses what its floor must not.
     Layers,
     /// Make the Debian packages, in target/debian.
@@ -71,6 +74,7 @@ fn main() -> Result<()> {
         Task::Demo => e2e::demo(&root),
         Task::Test { long, fast } => test::run(&root, long, fast),
         Task::Bench { what: Bench::Cni } => bench::cni(&root),
+        Task::Fuzz(fuzz) => fuzz::run(&root, &fuzz),
         Task::Layers => layers::run(&root),
         Task::Package => {
             prereqs::ensure(prereqs::BUILD)?;

@@ -21,6 +21,9 @@ pub(crate) const BUILD: &[Need] = &[
     ("dpkg-dev", "finds a package's dependencies"),
 ];
 
+/// For the fuzzers.
+pub(crate) const FUZZ: &[Need] = &[("g++", "compiles libFuzzer")];
+
 /// For the lab.
 pub(crate) const LAB: &[Need] = &[
     ("qemu-system-x86", "runs virtual hosts"),

@@ -2,7 +2,7 @@
 
 use crate::drill::{self, Drill};
 use crate::run::{cargo, stage, succeed};
-use crate::{e2e, layers, prereqs, reference};
+use crate::{e2e, fuzz, layers, prereqs, reference};
 use anyhow::Result;
 use std::path::Path;
 
@@ -25,6 +25,9 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
         }
         succeed(&mut tests, "run the unit tests")
     })?;
+    if long {
+        fuzz::run(root, &fuzz::Fuzz::all(fuzz::DEFAULT_SECONDS))?;
+    }
     if fast {
         return Ok(());
     }

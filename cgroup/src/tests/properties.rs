@@ -117,6 +117,7 @@ proptest! {
         let written = as_systemd_writes(per_sec, period_us);
         prop_assert!(written >= quota_us);
         prop_assert!(written <= quota_us + period_us.div_ceil(100));
-        prop_assert_eq!(told.bare.is_empty(), written == quota_us);
+        // Rounding may give the very quota back where it was not a whole percent: then it is written for nothing.
+        prop_assert!(!told.bare.is_empty() || written == quota_us);
     }
 }

@@ -1,6 +1,6 @@
 //! Reading everything back from the store, at the start.
 
-use super::{Meta, Migration, Node, NodePool, OrderRecord, Pod, Rollout, Settings, State, Tenures, Views};
+use super::{Meta, Migration, Node, NodePool, OrderRecord, Pod, Rollout, Settings, State, Tenures};
 use crate::facts::Facts;
 use crate::flow::Presence;
 use crate::flow::tenure::Tenure;
@@ -26,18 +26,13 @@ fn broken(table: &'static str, key: &str) -> impl FnOnce(&dyn Display) -> StoreE
 /// When the file cannot be read, or a row makes no sense.
 pub(crate) fn load(store: &Store, settings: Settings) -> Result<State, StoreError> {
     let mut state = State {
-        settings,
         meta: meta(store)?,
         nodes: nodes(store)?,
-        pods: BTreeMap::new(),
-        orders: BTreeMap::new(),
         pools: pools(store)?,
         rollouts: rollouts(store)?,
         migrations: migrations(store)?,
         tenures: tenures(store)?,
-        views: Views::default(),
-        cursor: 0,
-        last_id: Ulid::nil(),
+        ..State::new(settings)
     };
     assignments(store, &mut state)?;
     pods(store, &mut state)?;

@@ -131,6 +131,24 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Nothing yet.
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            meta: Meta::default(),
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            migrations: BTreeMap::new(),
+            tenures: Tenures::default(),
+            views: Views::default(),
+            cursor: 0,
+            last_id: Ulid::nil(),
+        }
+    }
+
     /// The term of this start.
     pub(crate) fn term(&self) -> u64 {
         self.meta.term

@@ -35,10 +35,13 @@ mod handle;
 mod mint;
 mod outcomes;
 mod progress;
+mod row;
 mod rows;
 mod store;
 mod warrant;
 
+#[cfg(test)]
+mod row_tests;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +54,7 @@ pub use handle::{Boot, Ledger, Moment};
 pub use mint::{Ending, NotCovered};
 pub use outcomes::{KEPT_OUTCOMES, KEPT_OUTCOMES_MS, MAX_PENDING_ORDERS};
 pub use progress::{Look, Standing};
+pub use row::{Damage, Row, Table};
 pub use rows::BadRow;
 pub use store::OpenError;
 pub use warrant::{CharterWarrant, LifeWarrant, OrderWarrant, ShutdownWarrant, Warrant};

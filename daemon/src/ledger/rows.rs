@@ -2,8 +2,8 @@
 
 use super::entry::{Attachment, AttachmentKey, Ended, OrderEntry, Tenure};
 use berth_model::{
-    Attempt, ContainerName, DiskOffer, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodSpec,
-    PodVerb, Seq, Target,
+    Attempt, ContainerName, DiskOffer, EvictDisposition, Generation, Incarnation, OrderId, Outcome, PodId,
+    PodSpec, PodVerb, Seq, Target,
 };
 use berth_plan::{
     Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced, SharedPool,
@@ -11,6 +11,7 @@ use berth_plan::{
 use berth_proto::{Addressed, InvalidMessage, failure_from, offer_from, pod_from, run_state_from, v1};
 use prost::Message;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// The version that is written, and the only one that is read so far.
 const VERSION: u32 = 1;
@@ -27,6 +28,12 @@ pub enum BadRow {
     /// A field makes no sense.
     #[error("field {}", .0.chain())]
     Field(InvalidMessage),
+    /// It is the record of another key: its own would be taken for lost, and another one for it.
+    #[error("it is the record of {0}")]
+    OtherKey(String),
+    /// Something is there twice, and which of the two counts cannot be known.
+    #[error("{0} is there twice")]
+    Twice(String),
     /// It names an order, or a pool, that the ledger does not have.
     #[error("it names {0}, which the ledger does not have")]
     Dangling(String),
@@ -122,17 +129,18 @@ pub(super) fn decode_pod(bytes: &[u8], orders: &BTreeMap<OrderId, OrderEntry>) -
     same_version(row.version)?;
     let containers = row.containers.into_iter().map(container_from);
     let kept = row.kept.into_iter().map(kept_from);
+    let pod = pod_from(row.pod)?;
     Ok(PodRecord {
-        pod: pod_from(row.pod)?,
         incarnation: Incarnation(row.incarnation),
         generation: Generation(row.generation),
         seq: Seq(row.seq),
         charter: row.charter.map(charter_from).transpose()?,
         sandbox_attempt: Attempt(row.sandbox_attempt),
         stopped_sandbox: row.stopped_sandbox.map(Attempt),
-        containers: containers.collect::<Result<_, _>>()?,
-        open: row.open.map(|open| open_from(&open, orders)).transpose()?,
+        containers: by_name("container", containers)?,
+        open: row.open.map(|open| open_from(&open, &pod, orders)).transpose()?,
         kept: kept.collect::<Result<_, _>>()?,
+        pod,
     })
 }
 
@@ -165,7 +173,23 @@ fn previous_from(row: v1::LedgerPrevious) -> Result<Previous, BadRow> {
         };
         Ok((at("charter.previous.name", old.name.parse())?, known))
     });
-    Ok(Previous { spec: Box::new(spec), replaced: replaced.collect::<Result<_, BadRow>>()? })
+    Ok(Previous { spec: Box::new(spec), replaced: by_name("replaced container", replaced)? })
+}
+
+/// Each under its own name.
+fn by_name<T>(
+    what: &str,
+    named: impl Iterator<Item = Result<(ContainerName, T), BadRow>>,
+) -> Result<BTreeMap<ContainerName, T>, BadRow> {
+    let mut all = BTreeMap::new();
+    for one in named {
+        let (name, value) = one?;
+        match all.entry(name) {
+            Entry::Vacant(vacant) => drop(vacant.insert(value)),
+            Entry::Occupied(known) => return Err(BadRow::Twice(format!("{what} {}", known.key()))),
+        }
+    }
+    Ok(all)
 }
 
 fn container_from(row: v1::LedgerContainer) -> Result<(ContainerName, ContainerRecord), BadRow> {
@@ -193,13 +217,17 @@ fn kept_from(row: v1::KeptDisk) -> Result<KeptDisk, BadRow> {
     })
 }
 
-fn open_from(row: &v1::LedgerOpenOrder, orders: &BTreeMap<OrderId, OrderEntry>) -> Result<OpenOrder, BadRow> {
+fn open_from(
+    row: &v1::LedgerOpenOrder,
+    pod: &PodId,
+    orders: &BTreeMap<OrderId, OrderEntry>,
+) -> Result<OpenOrder, BadRow> {
     let id: OrderId = at("open.id", row.id.parse())?;
     let dangling = || BadRow::Dangling(format!("order {id}"));
     let entry = orders.get(&id).filter(|entry| entry.ended.is_none()).ok_or_else(dangling)?;
     let verb: &PodVerb = match &entry.addressed.order.target {
-        Target::Pod(order) => &order.verb,
-        Target::Node(_) => return Err(dangling()),
+        Target::Pod(order) if order.pod == *pod => &order.verb,
+        Target::Pod(_) | Target::Node(_) => return Err(dangling()),
     };
     Ok(OpenOrder {
         verb: verb.clone(),
@@ -228,18 +256,20 @@ pub(super) fn decode_order(bytes: &[u8]) -> Result<OrderEntry, BadRow> {
     same_version(row.version)?;
     let order = row.order.ok_or_else(|| InvalidMessage::missing("order"))?;
     let addressed = Addressed::try_from(order).map_err(|error| error.within("order"))?;
-    let ended = row.outcome.map(|outcome| {
-        Ok::<_, BadRow>(Ended {
-            outcome: outcome_from(&outcome)?,
-            at_ms: row.ended_at_ms.unwrap_or_default(),
-            seen_upstream: row.seen_upstream,
-        })
-    });
+    let ended = match (&row.outcome, row.ended_at_ms, row.seen_upstream) {
+        (Some(outcome), Some(at_ms), seen_upstream) => {
+            Some(Ended { outcome: outcome_from(outcome)?, at_ms, seen_upstream })
+        }
+        (Some(_), None, _) => return Err(InvalidMessage::missing("ended_at_ms").into()),
+        (None, None, false) => None,
+        // Without it the order would be carried out once more.
+        (None, Some(_), _) | (None, None, true) => return Err(InvalidMessage::missing("outcome").into()),
+    };
     Ok(OrderEntry {
         addressed,
         accepted_at_ms: row.accepted_at_ms,
         deadline_at_ms: row.deadline_at_ms,
-        ended: ended.transpose()?,
+        ended,
     })
 }
 

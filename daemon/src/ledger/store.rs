@@ -1,8 +1,8 @@
 //! The file: SQLite, write-ahead log, flushed at every commit. One process holds it at a time.
 
 use super::book::{Book, Write};
-use super::entry::AttachmentKey;
-use super::rows::{self, BadRow};
+use super::row::{Row, Table, attachment_key, offer_key};
+use super::rows::BadRow;
 use crate::crash_point::Deed;
 use berth_model::Term;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -165,43 +165,22 @@ impl Store {
     }
 
     fn read(&self, path: &Path) -> Result<Book, OpenError> {
-        let damaged = |what: String, source| OpenError::Row { path: path.to_owned(), what, source };
-        let all = |table: &str| {
+        let all = |table: Table| {
             self.rows(table).map_err(|source| match is_damage(&source) {
                 true => OpenError::Damaged { path: path.to_owned(), found: source.to_string() },
                 false => OpenError::Open { path: path.to_owned(), source },
             })
         };
-        let mut book = Book { term: self.read_term(path)?, ..Book::default() };
-        for (key, row) in all("orders")? {
-            let entry = rows::decode_order(&row).map_err(|error| damaged(format!("order {key}"), error))?;
-            book.orders.insert(entry.id().clone(), entry);
+        let term = self.read_term(path)?;
+        let mut rows = Vec::new();
+        for table in Table::ALL {
+            rows.extend(all(table)?);
         }
-        for (key, row) in all("pods")? {
-            let record = rows::decode_pod(&row, &book.orders);
-            let record = record.map_err(|error| damaged(format!("pod {key}"), error))?;
-            book.pods.insert(record.pod.clone(), record);
-        }
-        for (key, row) in all("pools")? {
-            let pool = rows::decode_pool(&row).map_err(|error| damaged(format!("pool {key}"), error))?;
-            book.pools.insert(pool.name.clone(), pool);
-        }
-        for (key, row) in all("offers")? {
-            let offer = rows::decode_offer(&row).map_err(|error| damaged(format!("offer {key}"), error))?;
-            book.offers.insert(offer.pod.clone(), offer);
-        }
-        for (key, row) in all("attachments")? {
-            let attachment = rows::decode_attachment(&row);
-            let attachment = attachment.map_err(|error| damaged(format!("attachment {key}"), error))?;
-            book.attachments.insert(attachment.key.clone(), attachment);
-        }
-        for (key, row) in all("tenures")? {
-            let tenure = rows::decode_tenure(&key, &row);
-            let (number, tenure) = tenure.map_err(|error| damaged(format!("tenure {key}"), error))?;
-            book.tenures.insert(number, tenure);
-        }
-        book.check().map_err(|(what, error)| damaged(what, error))?;
-        Ok(book)
+        Book::from_rows(term, &rows).map_err(|damage| OpenError::Row {
+            path: path.to_owned(),
+            what: damage.what,
+            source: damage.why,
+        })
     }
 
     fn read_term(&self, path: &Path) -> Result<Term, OpenError> {
@@ -214,9 +193,9 @@ impl Store {
         })
     }
 
-    fn rows(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, rusqlite::Error> {
-        let mut statement = self.connection.prepare(&format!("SELECT key, row FROM {table}"))?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    fn rows(&self, table: Table) -> Result<Vec<Row>, rusqlite::Error> {
+        let mut statement = self.connection.prepare(&format!("SELECT key, row FROM {}", table.name()))?;
+        let rows = statement.query_map([], |row| Ok(Row { table, key: row.get(0)?, bytes: row.get(1)? }))?;
         rows.collect()
     }
 
@@ -294,13 +273,15 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 fn put(transaction: &Transaction<'_>, write: &Write) -> Result<(), rusqlite::Error> {
-    let put = |table: &str, key: &str, row: Vec<u8>| {
-        let query =
-            format!("INSERT INTO {table} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET row = excluded.row");
-        transaction.prepare_cached(&query)?.execute(params![key, row]).map(drop)
+    let put = |row: Row| {
+        let query = format!(
+            "INSERT INTO {} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET row = excluded.row",
+            row.table.name()
+        );
+        transaction.prepare_cached(&query)?.execute(params![row.key, row.bytes]).map(drop)
     };
-    let forget = |table: &str, key: &str| {
-        let query = format!("DELETE FROM {table} WHERE key = ?1");
+    let forget = |table: Table, key: &str| {
+        let query = format!("DELETE FROM {} WHERE key = ?1", table.name());
         transaction.prepare_cached(&query)?.execute([key]).map(drop)
     };
     match write {
@@ -309,21 +290,15 @@ fn put(transaction: &Transaction<'_>, write: &Write) -> Result<(), rusqlite::Err
                 "INSERT INTO meta VALUES ('term', ?1) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
             transaction.execute(query, [term.to_string()]).map(drop)
         }
-        Write::Pod(record) => put("pods", &record.pod.to_string(), rows::encode_pod(record)),
-        Write::Order(entry) => put("orders", entry.id().as_str(), rows::encode_order(entry)),
-        Write::ForgetOrder(id) => forget("orders", id.as_str()),
-        Write::Pool(pool) => put("pools", pool.name.as_str(), rows::encode_pool(pool)),
-        Write::Offer(offer) => put("offers", &offer.pod.to_string(), rows::encode_offer(offer)),
-        Write::ForgetOffer(pod) => forget("offers", &pod.to_string()),
-        Write::Attachment(attachment) => {
-            put("attachments", &attachment_key(&attachment.key), rows::encode_attachment(attachment))
-        }
-        Write::ForgetAttachment(key) => forget("attachments", &attachment_key(key)),
-        Write::Tenure(number, tenure) => put("tenures", &number.to_string(), rows::encode_tenure(tenure)),
-        Write::ForgetTenure(number) => forget("tenures", &number.to_string()),
+        Write::Pod(record) => put(Row::of_pod(record)),
+        Write::Order(entry) => put(Row::of_order(entry)),
+        Write::ForgetOrder(id) => forget(Table::Orders, id.as_str()),
+        Write::Pool(pool) => put(Row::of_pool(pool)),
+        Write::Offer(offer) => put(Row::of_offer(offer)),
+        Write::ForgetOffer(pod) => forget(Table::Offers, &offer_key(pod)),
+        Write::Attachment(attachment) => put(Row::of_attachment(attachment)),
+        Write::ForgetAttachment(key) => forget(Table::Attachments, &attachment_key(key)),
+        Write::Tenure(number, tenure) => put(Row::of_tenure(*number, tenure)),
+        Write::ForgetTenure(number) => forget(Table::Tenures, &number.to_string()),
     }
-}
-
-fn attachment_key(key: &AttachmentKey) -> String {
-    format!("{}/{}", key.sandbox_id, key.interface)
 }

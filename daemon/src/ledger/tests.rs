@@ -301,6 +301,8 @@ async fn a_damaged_ledger_is_not_used() {
     check("DELETE FROM orders", &["pod shop/web", "which the ledger does not have"]).await;
     check("DELETE FROM pods", &["order ", "which the ledger does not have"]).await;
     check("DELETE FROM pools", &["pod shop/web", "a shared CPU pool"]).await;
+    check("UPDATE pods SET key = 'shop/other'", &["pod shop/other", "it is the record of shop/web"]).await;
+    check("UPDATE pools SET key = 'other'", &["pool other", "it is the record of"]).await;
     check("UPDATE meta SET value = 'x' WHERE key = 'term'", &["term", "damaged"]).await;
     check("UPDATE meta SET value = '7' WHERE key = 'schema'", &["schema 7", "newer agent"]).await;
     check("UPDATE meta SET value = 'n9' WHERE key = 'node'", &["node n9's", "n1"]).await;

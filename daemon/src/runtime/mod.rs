@@ -3,6 +3,7 @@
 //! [`Runtime`] is what a pod's task needs; [`crate::pod`] owns the trait's meaning, the real one here talks CRI and
 //! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
 
+mod answers;
 #[cfg(any(test, feature = "fake"))]
 pub mod cases;
 mod client;
@@ -34,11 +35,13 @@ mod stopping;
 mod system_disk;
 mod systemd;
 
+pub use answers::{Answers, Seen};
 pub use events::Hint;
 pub use identity::{ROOT_SLICE, pod_hash, pod_uid, slice_name, slice_path};
 pub use kernel::KernelRoots;
 pub use logs::{Follow, LogError, LogQuery, read_logs};
 pub use pause::PAUSE_IMAGE;
+pub use prlimit::shows as limits_show;
 pub use proof::DeathProof;
 pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths, SECCOMP_FOLDER};
 

@@ -3,18 +3,19 @@
 //! The list is containerd's own, not CRI's: after a restart of containerd a record that failed to load is missing in
 //! CRI. Life is proven from tasks and cgroups; CRI adds exit codes.
 
+use super::answers::{self, cgroup_path, sandbox_of};
 use super::client::Client;
 use super::containerd::Record;
 use super::controls::{Target, verdict};
 use super::cri::CriState;
 use super::error::{permanent, transient};
 use super::identity::{Role, Tag, any_pod_filter, pod_filter, scope_path, slice_path};
-use super::kernel::{KernelRoots, cgroup_fact, cgroup_of_spec};
-use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, running_ms, task_state};
+use super::kernel::{KernelRoots, cgroup_fact};
+use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, task_state};
 use super::{DeathProof, Ordered, RuntimeError, data_disk, image, prlimit, rlimits, system_disk};
 use crate::disk::Disks;
 use crate::node::monotonic_ms;
-use berth_model::{ContainerName, DiskName, Generation, PodId};
+use berth_model::{ContainerName, DiskName, PodId};
 use berth_plan::{
     Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
     SliceState, TaskState,
@@ -145,14 +146,8 @@ impl Observer<'_> {
     }
 
     async fn sandbox(self, found: &Record, tag: &Tag) -> Result<ObservedSandbox, RuntimeError> {
-        let id = found.id();
-        Ok(ObservedSandbox {
-            id: id.to_owned(),
-            incarnation: tag.incarnation,
-            attempt: tag.attempt,
-            ready: self.client.sandbox_ready(id).await?.unwrap_or(false),
-            liveness: liveness(self.task(id).await, &self.cgroup(found)),
-        })
+        let ready = self.client.sandbox_ready(found.id()).await?.unwrap_or(false);
+        Ok(answers::sandbox(found, tag, ready, self.task(found.id()).await, &self.cgroup(found)))
     }
 
     async fn container(
@@ -183,20 +178,8 @@ impl Observer<'_> {
                     && system_disk::is_held(self.client, self.disks, found, spec.system_disk_size).await?
             }
         };
-        Ok(ObservedContainer {
-            id: id.to_owned(),
-            name: name.clone(),
-            incarnation: tag.incarnation,
-            generation: Generation::default(),
-            attempt: tag.attempt,
-            sandbox_id: sandbox_of(found).unwrap_or_default(),
-            state: task_state(&facts, now_ns()),
-            running_ms: running_ms(&facts, now_ns()),
-            liveness: liveness(facts.task, &facts.cgroup),
-            disk_key: found.disk_key().map(str::to_owned),
-            amended,
-            controls,
-        })
+        let seen = answers::container(found, tag, name, &facts, now_ns());
+        Ok(ObservedContainer { amended, controls, ..seen })
     }
 
     /// While an order changes ulimits, a process without them is a control that has drifted.
@@ -248,14 +231,9 @@ impl Observer<'_> {
     }
 
     fn cgroup(self, found: &Record) -> CgroupFact {
-        let spec = match found.spec() {
-            Ok(spec) => spec,
-            Err(error) => return CgroupFact::Unreadable(error.to_string()),
-        };
-        let path = spec.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or_default();
-        match cgroup_of_spec(path) {
-            Some(path) => cgroup_fact(self.roots, &path),
-            None => CgroupFact::Unreadable(format!("the spec's cgroup path is {path:?}")),
+        match cgroup_path(found) {
+            Ok(path) => cgroup_fact(self.roots, &path),
+            Err(why) => CgroupFact::Unreadable(why),
         }
     }
 }
@@ -265,15 +243,6 @@ pub(super) fn expect_owner(found: &Record, pod: &PodId) -> Result<Tag, RuntimeEr
     let what = || format!("touch container {} for {pod}", found.id());
     let tag = Tag::from_labels(found.labels()).ok_or_else(|| permanent(what(), "it is not Berth's"))?;
     if tag.pod == *pod { Ok(tag) } else { Err(permanent(what(), format!("it belongs to {}", tag.pod))) }
-}
-
-/// The sandbox that a container lies in: CRI's annotation in its spec, in every version.
-fn sandbox_of(found: &Record) -> Option<String> {
-    let annotations = found.spec().ok()?;
-    let annotations = annotations.get("annotations")?;
-    let kind = annotations.get("io.kubernetes.cri.container-type")?.as_str()?;
-    let id = annotations.get("io.kubernetes.cri.sandbox-id")?.as_str()?;
-    (kind == "container").then(|| id.to_owned())
 }
 
 fn key(container: &ObservedContainer) -> (&ContainerName, berth_model::Incarnation, berth_model::Attempt) {

@@ -36,7 +36,7 @@ pub(super) fn missing(
             // It has ended.
             Err(_) => continue,
         };
-        let lacks = ulimits.iter().filter(|ulimit| !has(&text, ulimit));
+        let lacks = ulimits.iter().filter(|ulimit| !shows(&text, ulimit));
         missing.extend(lacks.map(|ulimit| format!("ulimit {} of process {process}", ulimit.rlimit.name())));
     }
     Ok(missing)
@@ -78,7 +78,7 @@ fn finite(value: u64) -> Option<u64> {
 }
 
 /// Whether `/proc/PID/limits` shows the ulimit (proc_pid_limits(5)): a name, the soft and the hard value, a unit.
-fn has(limits: &str, ulimit: &Ulimit) -> bool {
+pub fn shows(limits: &str, ulimit: &Ulimit) -> bool {
     let title = title(ulimit.rlimit);
     let Some(line) = limits.lines().find_map(|line| line.strip_prefix(title)) else {
         return false;
@@ -159,7 +159,7 @@ Max nice priority         0                    0
 ";
 
     fn check(rlimit: Rlimit, soft: u64, hard: u64, expected: bool) {
-        assert_eq!(has(LIMITS, &Ulimit { rlimit, soft, hard }), expected, "{rlimit} {soft} {hard}");
+        assert_eq!(shows(LIMITS, &Ulimit { rlimit, soft, hard }), expected, "{rlimit} {soft} {hard}");
     }
 
     #[test]
@@ -187,6 +187,6 @@ Max nice priority         0                    0
         let text = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(has(&text, &ulimit), "{text}");
+        assert!(shows(&text, &ulimit), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use crate::runtime::error::permanent;
 use containerd_client::services::v1::{
     Container, DeleteContainerRequest, GetContainerRequest, ListContainersRequest, UpdateContainerRequest,
 };
-use prost_types::{Any, FieldMask};
+use prost_types::{Any, FieldMask, Timestamp};
 use serde_json::Value;
 
 /// A container as containerd itself has it: sandboxes' own (pause) too.
@@ -15,6 +15,10 @@ use serde_json::Value;
 pub(in crate::runtime) struct Record(Container);
 
 impl Record {
+    pub(in crate::runtime) fn new(container: Container) -> Self {
+        Self(container)
+    }
+
     pub(in crate::runtime) fn id(&self) -> &str {
         &self.0.id
     }
@@ -34,7 +38,8 @@ impl Record {
 
     /// When it was made, nanoseconds after the epoch; 0 if nobody says.
     pub(in crate::runtime) fn created_at_ns(&self) -> i64 {
-        self.0.created_at.as_ref().map_or(0, |at| at.seconds * 1_000_000_000 + i64::from(at.nanos))
+        let ns = |at: &Timestamp| at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into());
+        self.0.created_at.as_ref().map_or(0, ns)
     }
 
     /// The OCI runtime specification that its task is made from.

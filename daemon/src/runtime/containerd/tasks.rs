@@ -33,7 +33,8 @@ pub(in crate::runtime) enum TaskStatus {
 }
 
 impl TaskStatus {
-    fn from_wire(status: i32) -> Self {
+    /// From its number in containerd's API.
+    pub(in crate::runtime) fn from_wire(status: i32) -> Self {
         match Status::try_from(status) {
             Ok(Status::Created) => Self::Created,
             Ok(Status::Running | Status::Paused | Status::Pausing) => Self::Alive,

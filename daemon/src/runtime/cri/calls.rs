@@ -1,6 +1,7 @@
 //! The calls.
 
 use crate::crash_point::Deed;
+use crate::runtime::answers::is_ready;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent};
 use crate::runtime::{Readiness, RuntimeError};
@@ -8,9 +9,9 @@ use berth_model::ExecProbe;
 use k8s_cri::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
     ExecSyncRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig,
-    PodSandboxState, PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest,
-    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StatusRequest,
-    StopContainerRequest, StopPodSandboxRequest, VersionRequest, VersionResponse,
+    PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StatusRequest, StopContainerRequest, StopPodSandboxRequest,
+    VersionRequest, VersionResponse,
 };
 use std::time::Duration;
 
@@ -249,8 +250,7 @@ impl Client {
         let answer = Attempted::look(format!("ask CRI for sandbox {id}"))
             .find(self.runtime().pod_sandbox_status(request))
             .await?;
-        let ready = i32::from(PodSandboxState::SandboxReady);
-        Ok(answer.and_then(|answer| answer.status).map(|status| status.state == ready))
+        Ok(answer.and_then(|answer| answer.status).as_ref().map(is_ready))
     }
 
     /// An image as CRI resolves it, without asking anyone off the host.
