@@ -1,7 +1,7 @@
 //! A container's configuration, from the order.
 
 use super::sandbox::namespaces;
-use super::security::{capabilities, profile, seccomp_file};
+use super::security::{apparmor, capabilities, profile, seccomp_file};
 use crate::runtime::identity::{Role, Tag, log_file};
 use crate::runtime::stopping::to_annotations;
 use crate::runtime::{Making, Ordered};
@@ -111,7 +111,7 @@ fn security_context(spec: &ContainerSpec) -> LinuxContainerSecurityContext {
         supplemental_groups: security.groups.iter().copied().map(i64::from).collect(),
         capabilities: Some(capabilities(&security.capabilities)),
         seccomp: Some(profile(&security.seccomp, seccomp_file)),
-        apparmor: Some(profile(&security.apparmor, ToString::to_string)),
+        apparmor: apparmor(&security.apparmor),
         readonly_rootfs: security.root == Access::ReadOnly,
         no_new_privs: security.gain == PrivilegeGain::Forbidden,
         ..LinuxContainerSecurityContext::default()
