@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use berth_lab::{CutReport, Guest, Machine, Suite, Writes, wait_until};
 use load::Load;
 use records::Reader;
+use std::fs;
 use std::time::{Duration, Instant};
 use view::{ControlView, NodeView};
 
@@ -152,8 +153,21 @@ impl Drill {
             floor: Some(there.counts.values().sum::<u64>() as f64),
             budget: Some(1.0),
         });
+        if !faults.is_empty() {
+            self.keep_evidence(cut)?;
+        }
         let faults = faults.into_iter().map(|fault| format!("cut {cut}: {fault}"));
         self.report.faults.extend(faults.inspect(|fault| println!("drill: {fault}")));
+        Ok(())
+    }
+
+    /// Keeps what the guest can say of a cut with faults: the next boot takes its journal away.
+    fn keep_evidence(&self, cut: u32) -> Result<()> {
+        let look =
+            "ps -eo pid,ppid,lstart,args; ctr -n k8s.io tasks ls; journalctl -b --no-pager -o short-precise";
+        let file = self.fleet.lab().directory().join(format!("evidence-{cut}.log"));
+        fs::write(&file, self.guest.run_ok(look)?).with_context(|| format!("write {}", file.display()))?;
+        println!("drill: cut {cut}: what the guest says is in {}", file.display());
         Ok(())
     }
 
