@@ -14,7 +14,7 @@ use tracing::warn;
 const PRE_STOP: &str = "io.berth.pre-stop";
 const STOP_SIGNAL: &str = "io.berth.stop-signal";
 
-/// What is left of the grace for the signal, whatever the command takes; kubelet's minimum is the same.
+/// What of the grace is left for the signal, if it is long enough for both; kubelet's minimum is the same.
 const FOR_SIGNAL: Duration = Duration::from_secs(2);
 /// The shortest time that a command is given: to CRI, none at all would mean no limit.
 const FOR_COMMAND: Duration = Duration::from_secs(1);
@@ -44,6 +44,7 @@ impl Client {
         grace: Duration,
     ) -> Result<(), RuntimeError> {
         let until = Instant::now() + grace;
+        let left = || until.saturating_duration_since(Instant::now());
         if !lifecycle.pre_stop.is_empty() {
             let time = grace.saturating_sub(FOR_SIGNAL).max(FOR_COMMAND);
             if let Err(error) = self.run_pre_stop(id, &lifecycle.pre_stop, time).await {
@@ -52,11 +53,10 @@ impl Client {
         }
         if let Some(signal) = lifecycle.stop_signal {
             self.signal_task(id, signal.number()).await?;
-            self.await_task(id, until.saturating_duration_since(Instant::now())).await;
-            // By now it has ended, or has had its time.
-            return self.stop_cri_container(id, Duration::ZERO).await;
+            self.await_task(id, left()).await;
         }
-        self.stop_cri_container(id, until.saturating_duration_since(Instant::now())).await
+        // Nothing is left for what has ended or has had its time. Whoever could not be waited for keeps what is left.
+        self.stop_cri_container(id, left()).await
     }
 }
 
