@@ -20,9 +20,10 @@ pub(crate) fn leaks(held: &Footprint, clean: &Footprint, node: &NodeView, kept_d
     beyond("sandbox", &|id| sandboxes.contains(id));
     beyond("container", &|id| containers.contains(id));
     beyond("task", &known);
-    // Containers share their sandbox's shim, mostly: on a busy host containerd may not reach it in time, and starts one for
-    // the container alone (runtime v2, shim grouping).
-    beyond("shim", &known);
+    // Containers share their sandbox's shim, unless that did not answer within 100 ms: then containerd starts another one
+    // for the container (runc's shim manager, 1.7: `Start` and `CanConnect`), which is the pod's as long as that lives.
+    let tasks = held.kind("task");
+    beyond("shim", &|id| sandboxes.contains(id) || (containers.contains(id) && tasks.contains(id)));
     let slices: BTreeSet<&str> = node.pods.values().filter_map(|pod| pod.slice.as_deref()).collect();
     beyond("cgroup", &|path| {
         let mut parts = path.trim_start_matches("./").split('/');
@@ -35,7 +36,6 @@ pub(crate) fn leaks(held: &Footprint, clean: &Footprint, node: &NodeView, kept_d
         of_task || path.strip_prefix("/run/netns/").is_some_and(|name| networks.contains(name))
     });
     // Network namespaces, interfaces and disks have names of their own: they are counted.
-    let tasks = held.kind("task");
     let live = tasks.iter().filter(|id| sandboxes.contains(id.as_str())).count();
     let mut count = |kind: &str, has: usize, most: usize| {
         if has > most {
@@ -90,6 +90,9 @@ mod tests {
         check("= task\nc2\n", 0, &["task c2"]);
         check("= shim\ns2\nc2\n", 0, &["shim c2", "shim s2"]);
         check("= shim\nc1\n", 0, &[]);
+        let ended = Footprint::parse("= shim\ns1\nc1\n= task\ns1\n").unwrap();
+        let found = leaks(&ended, &Footprint::parse("").unwrap(), &node(), 0);
+        assert_eq!(found, ["shim c1 belongs to no pod"], "its container has ended");
         check("= cgroup\n./berth-b.slice\n", 0, &["cgroup ./berth-b.slice"]);
         check("= cgroup\n./berth-a.slice/cri-containerd-c2.scope\n", 0, &["c2.scope"]);
         check("= network namespace\nn2\n= mount\n/run/netns/n2\n", 0, &["2 of kind network namespace for 1"]);
