@@ -1,8 +1,7 @@
 //! A node in memory, as far as admission goes: what the ledger would hold, and a host of two memory nodes.
 
 use berth_model::{
-    Bytes, CpuSet, DiskName, DiskOffer, Failure, NodeVerb, Order, OrderId, Outcome, PodId, PoolName, Target,
-    Term,
+    Bytes, CpuSet, DiskName, DiskOffer, Failure, Order, OrderId, Outcome, PodId, PoolName, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, ProfileView, QuotaView, SharedPool,
@@ -47,20 +46,7 @@ impl Node {
 
     fn fetches(&self) -> BTreeMap<(PodId, DiskName), OrderId> {
         let open = self.orders.values().filter(|(_, outcome)| outcome.is_none()).map(|(order, _)| order);
-        let fetch = |order: &Order| match &order.target {
-            Target::Node(node) => match &node.verb {
-                NodeVerb::FetchDisk(fetch) => {
-                    Some(((fetch.pod.clone(), fetch.disk.clone()), order.id.clone()))
-                }
-                NodeVerb::SetSharedCpus { .. }
-                | NodeVerb::PullImage { .. }
-                | NodeVerb::Inspect
-                | NodeVerb::OfferDisks(_)
-                | NodeVerb::WithdrawDisks { .. } => None,
-            },
-            Target::Pod(_) => None,
-        };
-        open.filter_map(fetch).collect()
+        open.filter_map(|order| Some((order.fetched_disk()?, order.id.clone()))).collect()
     }
 
     fn apply(&mut self, order: &Order, accepted: Accepted) {

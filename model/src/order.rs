@@ -22,6 +22,21 @@ pub struct Order {
     pub target: Target,
 }
 
+impl Order {
+    /// The data disk that it has the node copy from another one, if it does.
+    pub fn fetched_disk(&self) -> Option<(PodId, DiskName)> {
+        let Target::Node(order) = &self.target else { return None };
+        match &order.verb {
+            NodeVerb::FetchDisk(fetch) => Some((fetch.pod.clone(), fetch.disk.clone())),
+            NodeVerb::SetSharedCpus { .. }
+            | NodeVerb::PullImage { .. }
+            | NodeVerb::Inspect
+            | NodeVerb::OfferDisks(_)
+            | NodeVerb::WithdrawDisks { .. } => None,
+        }
+    }
+}
+
 /// What an order is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {

@@ -2,9 +2,7 @@
 
 use super::entry::{Attachment, AttachmentKey, OrderEntry, Tenure};
 use super::rows::BadRow;
-use berth_model::{
-    CpuBinding, CpuSet, DiskName, DiskOffer, MemSet, NodeVerb, OrderId, PodId, PoolName, Target, Term,
-};
+use berth_model::{CpuBinding, CpuSet, DiskName, DiskOffer, MemSet, OrderId, PodId, PoolName, Target, Term};
 use berth_plan::{PodRecord, SharedPool};
 use std::collections::BTreeMap;
 
@@ -56,19 +54,7 @@ impl Book {
 
     /// Data disks that are being copied here, and by which order.
     pub fn fetches(&self) -> BTreeMap<(PodId, DiskName), OrderId> {
-        let fetch = |entry: &OrderEntry| match &entry.order().target {
-            Target::Node(order) => match &order.verb {
-                NodeVerb::FetchDisk(fetch) => {
-                    Some(((fetch.pod.clone(), fetch.disk.clone()), entry.id().clone()))
-                }
-                NodeVerb::SetSharedCpus { .. }
-                | NodeVerb::PullImage { .. }
-                | NodeVerb::Inspect
-                | NodeVerb::OfferDisks(_)
-                | NodeVerb::WithdrawDisks { .. } => None,
-            },
-            Target::Pod(_) => None,
-        };
+        let fetch = |entry: &OrderEntry| Some((entry.order().fetched_disk()?, entry.id().clone()));
         self.open_orders().filter_map(fetch).collect()
     }
 
