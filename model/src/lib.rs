@@ -55,7 +55,8 @@ pub use quantity::{Bytes, InvalidQuantity, MilliCpu};
 pub use reason::{Failure, Refusal};
 pub use request::{ContainerRequest, CpuRequest, PodRequest, validate_requested_disks};
 pub use security::{
-    Capabilities, Capability, InvalidSecurity, MAX_GROUPS, PrivilegeGain, Profile, ProfileName, Security,
+    Capabilities, Capability, InvalidSecurity, MAX_GROUPS, PrivilegeGain, Profile, ProfileName,
+    SECCOMP_FOLDER, Security,
 };
 pub use status::{
     Applied, ContainerPhase, ContainerStatus, Control, ControlValue, Outcome, PodPhase, PodStatus,

@@ -137,7 +137,7 @@ pub enum Refusal {
         /// The profile.
         name: ProfileName,
         /// Where it was looked for.
-        why: &'static str,
+        why: String,
     },
     /// A disk cannot be held to a size on this node.
     #[error("{what} cannot be held to a size on this node: {why}")]

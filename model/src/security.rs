@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+/// Where a node's administrator puts seccomp profiles for containers, each a file in the format of the OCI runtime
+/// specification.
+pub const SECCOMP_FOLDER: &str = "/etc/berth/seccomp";
 /// Most supplementary groups of one container: a bound, far above any real one and below the kernel's 65536.
 pub const MAX_GROUPS: usize = 256;
 
@@ -16,7 +19,7 @@ pub struct Security {
     pub groups: Vec<u32>,
     /// Changes to the runtime's set of capabilities.
     pub capabilities: Capabilities,
-    /// Which system calls are refused. A [`Profile::Localhost`] is a file in the node's folder of seccomp profiles.
+    /// Which system calls are refused. A [`Profile::Localhost`] is a file in the node's [`SECCOMP_FOLDER`].
     pub seccomp: Profile,
     /// What AppArmor confines it to. A [`Profile::Localhost`] is loaded in the node's kernel.
     pub apparmor: Profile,

@@ -1,8 +1,7 @@
 //! The profiles that the host's administrator has put there for containers.
 
 use super::HostError;
-use crate::runtime::SECCOMP_FOLDER;
-use berth_model::ProfileName;
+use berth_model::{ProfileName, SECCOMP_FOLDER};
 use berth_plan::ProfileView;
 use std::collections::BTreeSet;
 use std::fs;

@@ -43,7 +43,7 @@ pub use logs::{Follow, LogError, LogQuery, read_logs};
 pub use pause::PAUSE_IMAGE;
 pub use prlimit::shows as limits_show;
 pub use proof::DeathProof;
-pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths, SECCOMP_FOLDER};
+pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths};
 
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{

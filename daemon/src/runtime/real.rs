@@ -37,8 +37,6 @@ use tokio::sync::{OnceCell, mpsc};
 
 /// Where containerd keeps everything, snapshots included: its own default, and every distribution's.
 pub const CONTAINERD_ROOT: &str = "/var/lib/containerd";
-/// Where an administrator puts seccomp profiles for containers, each a file in the format of the OCI runtime specification.
-pub const SECCOMP_FOLDER: &str = "/etc/berth/seccomp";
 /// containerd's own default, where CRI does not say which it uses.
 const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
 

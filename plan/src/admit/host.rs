@@ -4,6 +4,7 @@ use super::{HostView, QuotaView};
 use crate::SharedPool;
 use berth_model::{
     CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodSpec, Profile, ProfileName, Refusal,
+    SECCOMP_FOLDER,
 };
 
 /// What of a charter the host cannot honour as it is now, for people; none if it can. CPUs, memory nodes and disks may
@@ -68,19 +69,21 @@ pub(super) fn check_limits(host: &HostView, spec: &PodSpec) -> Result<(), Refusa
 /// A profile that an order names must be there.
 pub(super) fn check_profiles(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
     spec.containers.iter().try_for_each(|container| {
-        let missing = |what, name: &ProfileName, why| {
+        let missing = |what, name: &ProfileName, why: String| {
             Err(Refusal::NoSuchProfile { container: container.name.clone(), what, name: name.clone(), why })
         };
         match &container.security.seccomp {
             Profile::Localhost(name) if !host.profiles.seccomp.contains(name) => {
-                return missing("seccomp", name, "no such file in /etc/berth/seccomp");
+                return missing("seccomp", name, format!("no such file in {SECCOMP_FOLDER}"));
             }
             Profile::Localhost(_) | Profile::RuntimeDefault | Profile::Unconfined => {}
         }
         match (&container.security.apparmor, &host.profiles.apparmor) {
-            (Profile::Localhost(name), None) => missing("AppArmor", name, "its kernel has no AppArmor"),
+            (Profile::Localhost(name), None) => {
+                missing("AppArmor", name, "its kernel has no AppArmor".to_owned())
+            }
             (Profile::Localhost(name), Some(loaded)) if !loaded.contains(name) => {
-                missing("AppArmor", name, "not loaded in its kernel")
+                missing("AppArmor", name, "not loaded in its kernel".to_owned())
             }
             (Profile::Localhost(_) | Profile::RuntimeDefault | Profile::Unconfined, _) => Ok(()),
         }

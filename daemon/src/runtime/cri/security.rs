@@ -1,7 +1,6 @@
 //! Profiles and capabilities, as CRI says them.
 
-use crate::runtime::SECCOMP_FOLDER;
-use berth_model::{Capabilities, Capability, Profile, ProfileName};
+use berth_model::{Capabilities, Capability, Profile, ProfileName, SECCOMP_FOLDER};
 use k8s_cri::v1::{Capability as CriCapabilities, SecurityProfile, security_profile::ProfileType};
 use std::collections::BTreeSet;
 
