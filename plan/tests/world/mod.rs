@@ -150,8 +150,8 @@ struct Books {
     provisional: BTreeSet<String>,
     /// When the last Restart was accepted.
     restarted_at_ms: u64,
-    /// Containers that ended by themselves since they were started.
-    ended: BTreeSet<ContainerName>,
+    /// Containers that ended by themselves since they were started, and by what these were made.
+    ended: BTreeMap<ContainerName, ContainerSpec>,
     /// Since a reboot nothing may start without an order.
     held: bool,
 }
@@ -204,7 +204,8 @@ impl World {
                 let live: Vec<_> =
                     self.containers.iter().filter(|(_, c)| c.live).map(|(id, _)| id.clone()).collect();
                 if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
-                    self.books.ended.extend(self.containers.get(id).map(|c| c.name.clone()));
+                    let ended = self.containers.get(id).map(|c| (c.name.clone(), c.made_by.clone()));
+                    self.books.ended.extend(ended);
                     self.end(id, *code);
                 }
                 Ok(())
@@ -298,7 +299,7 @@ impl World {
                     return Err(format!("container {} is not as its charter says", spec.name));
                 }
                 let must_run =
-                    charter.spec.restart == RestartPolicy::Always || !self.books.ended.contains(&spec.name);
+                    charter.spec.restart == RestartPolicy::Always || !self.books.ended.contains_key(&spec.name);
                 match (charter.run_state, live(&spec.name)) {
                     (RunState::Stopped, true) => Err("a stopped pod lives".to_owned()),
                     (RunState::Running, false) if must_run => {
@@ -472,12 +473,9 @@ impl World {
                 }
             }
             PodVerb::Upgrade { spec, .. } => {
-                let committed = self.books.committed.as_ref();
-                let stays = |name: &ContainerName| {
-                    let old = committed.and_then(|old| old.container(name));
-                    old.zip(spec.container(name)).is_some_and(|(old, new)| same_making(old, new))
-                };
-                self.books.ended.retain(stays);
+                self.books.ended.retain(|name, made_by| {
+                    spec.container(name).is_some_and(|ordered| same_making(made_by, ordered))
+                });
             }
             PodVerb::Evict { .. } | PodVerb::Stop { .. } => self.books.held = false,
             PodVerb::Resize { .. } | PodVerb::Release => {}
