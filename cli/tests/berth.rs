@@ -268,6 +268,12 @@ async fn migrating() {
         &["Dead", "Still to be evicted:", "shop/web"],
         &[],
     );
+    bed.berth(&["node", "revoke", "node-1", "--reason", "stolen"]).await.check(
+        0,
+        &["Certificates revoked:", "all that began more than"],
+        &[],
+    );
+    bed.berth(&["node", "revoke", "node-9"]).await.check(1, &[], &["there is no node node-9"]);
     bed.berth(&["pools", "--history", "--pod", "shop/web"]).await.check(
         0,
         &["10.0.0.7  blue  shop/web", "still"],
@@ -430,6 +436,7 @@ async fn asked_wrongly() {
         (vec!["rollout", "status", "--watch"], "name it"),
         (vec!["migrate", "shop/web", "--leave-data", "--discard-data"], "cannot be used with"),
         (vec!["node", "confirm-dead"], "<NODE>"),
+        (vec!["node", "revoke"], "<NODE>"),
         (vec!["pools", "--pod", "shop/web"], "--history"),
         (vec!["pull", "node-1", "redis"], "not of the form registry/repository:tag"),
         (vec!["nodes", "Node"], "no DNS label"),

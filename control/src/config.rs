@@ -2,13 +2,17 @@
 
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Where configuration is read from unless the command line says otherwise.
 pub const DEFAULT_CONFIG_PATH: &str = "/etc/berth/berth-control.toml";
 
 /// Longest deadline of an order and longest lease: a typing error of three digits should not pass.
-const MAX_INTERVAL_MS: u64 = 24 * 60 * 60 * 1_000;
+const MAX_INTERVAL_MS: u64 = DAY_MS;
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Shortest life of a node's certificate, and longest: the authority itself lives for ten years.
+const CERTIFICATE_MS: RangeInclusive<u64> = 60_000..=365 * DAY_MS;
 /// Shortest heartbeat: ten thousand nodes at this rate are ten thousand messages a second.
 const MIN_HEARTBEAT_MS: u64 = 100;
 
@@ -34,6 +38,8 @@ pub struct Config {
     pub order_deadline_ms: u64,
     /// How long a migration's target may take to copy one data disk, milliseconds.
     pub copy_deadline_ms: u64,
+    /// How long a node's certificate holds, milliseconds; nodes renew theirs at half of that.
+    pub node_certificate_ms: u64,
     /// Most pods that are placed on one node.
     pub max_pods_per_node: u32,
     /// What is logged, as `tracing_subscriber::EnvFilter` has it.
@@ -53,6 +59,7 @@ impl Default for Config {
             run_deadline_ms: 600_000,
             order_deadline_ms: 120_000,
             copy_deadline_ms: 14_400_000,
+            node_certificate_ms: 30 * DAY_MS,
             max_pods_per_node: 500,
             log: "info".to_owned(),
         }
@@ -128,16 +135,18 @@ impl Config {
         if let Some(name) = self.server_names.iter().find(|name| !is_server_name(name)) {
             return Err(("server_names", format!("{name:?} is no DNS name and no address")));
         }
+        let up_from = |least: u64| least..=MAX_INTERVAL_MS;
         let intervals = [
-            ("heartbeat_ms", self.heartbeat_ms, MIN_HEARTBEAT_MS),
-            ("lease_ms", self.lease_ms, self.heartbeat_ms.saturating_mul(2)),
-            ("run_deadline_ms", self.run_deadline_ms, 1_000),
-            ("order_deadline_ms", self.order_deadline_ms, 1_000),
-            ("copy_deadline_ms", self.copy_deadline_ms, 1_000),
+            ("heartbeat_ms", self.heartbeat_ms, up_from(MIN_HEARTBEAT_MS)),
+            ("lease_ms", self.lease_ms, up_from(self.heartbeat_ms.saturating_mul(2))),
+            ("run_deadline_ms", self.run_deadline_ms, up_from(1_000)),
+            ("order_deadline_ms", self.order_deadline_ms, up_from(1_000)),
+            ("copy_deadline_ms", self.copy_deadline_ms, up_from(1_000)),
+            ("node_certificate_ms", self.node_certificate_ms, CERTIFICATE_MS),
         ];
-        for (key, value, least) in intervals {
-            if !(least..=MAX_INTERVAL_MS).contains(&value) {
-                return Err((key, format!("{value} is outside {least} to {MAX_INTERVAL_MS}")));
+        for (key, value, range) in intervals {
+            if !range.contains(&value) {
+                return Err((key, format!("{value} is outside {} to {}", range.start(), range.end())));
             }
         }
         if self.max_pods_per_node == 0 {
@@ -198,6 +207,7 @@ mod tests {
         check("heartbeat_ms = -1", "invalid value");
         check("lease_ms = 15000", "lease_ms: 15000 is outside 20000");
         check("run_deadline_ms = 99999999999", "run_deadline_ms: 99999999999 is outside");
+        check("node_certificate_ms = 59999", "node_certificate_ms: 59999 is outside 60000 to 31536000000");
         check("max_pods_per_node = 0", "max_pods_per_node: 0");
     }
 

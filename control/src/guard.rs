@@ -1,32 +1,39 @@
-//! Who may call what. Every connection carries the identity from its verified certificate; every RPC asks for a kind.
+//! Who may call what. Every connection carries who its verified certificate is for; every RPC asks for a kind.
 
-use berth_tls::Identity;
+use crate::state::NodeCertificate;
+use berth_tls::{Identity, Neighbour};
 use tonic::{Request, Status};
 
-/// The kind of peer that an RPC is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// Nodes.
-    Node,
-    /// Platforms and operators.
-    Platform,
-}
-
-/// The caller, if it is of the kind that may call.
+/// The caller, if it is a platform.
 ///
 /// # Errors
-/// `PermissionDenied` for every other kind, and where no identity is known.
-pub(crate) fn peer<T>(request: &Request<T>, wanted: Peer) -> Result<Identity, Status> {
-    let Some(identity) = request.extensions().get::<Identity>() else {
-        return Err(Status::permission_denied("the connection carries no identity"));
-    };
-    match (identity, wanted) {
-        (Identity::Node(_), Peer::Node) | (Identity::Platform(_), Peer::Platform) => Ok(identity.clone()),
-        (Identity::Control | Identity::Node(_) | Identity::Platform(_), Peer::Node | Peer::Platform) => {
-            Err(Status::permission_denied(match wanted {
-                Peer::Node => format!("{identity} is no node"),
-                Peer::Platform => format!("{identity} is no platform"),
-            }))
+/// `PermissionDenied` for everybody else, and where no identity is known.
+pub(crate) fn platform<T>(request: &Request<T>) -> Result<Identity, Status> {
+    match &neighbour(request)?.identity {
+        platform @ Identity::Platform(_) => Ok(platform.clone()),
+        other @ (Identity::Control | Identity::Node(_)) => {
+            Err(Status::permission_denied(format!("{other} is no platform")))
         }
     }
+}
+
+/// The caller's certificate, if it is a node's.
+///
+/// # Errors
+/// As [`platform`].
+pub(crate) fn node<T>(request: &Request<T>) -> Result<NodeCertificate, Status> {
+    let neighbour = neighbour(request)?;
+    match &neighbour.identity {
+        Identity::Node(node) => {
+            Ok(NodeCertificate { node: node.clone(), begins_at_ms: neighbour.begins_at_ms })
+        }
+        other @ (Identity::Control | Identity::Platform(_)) => {
+            Err(Status::permission_denied(format!("{other} is no node")))
+        }
+    }
+}
+
+fn neighbour<T>(request: &Request<T>) -> Result<&Neighbour, Status> {
+    let missing = || Status::permission_denied("the connection carries no identity");
+    request.extensions().get::<Neighbour>().ok_or_else(missing)
 }

@@ -35,6 +35,8 @@ pub(crate) struct LinkHandle {
     pub orders: Notify,
     /// Notified when another link of the node has taken over.
     pub replaced: Notify,
+    /// Notified when the certificate that it began with may be revoked.
+    pub cut: Notify,
 }
 
 /// All who listen.
@@ -87,6 +89,7 @@ impl Hub {
             epoch: self.epochs.fetch_add(1, Ordering::Relaxed),
             orders: Notify::new(),
             replaced: Notify::new(),
+            cut: Notify::new(),
         });
         let before = lock(&self.links).insert(node.clone(), Arc::clone(&handle));
         if let Some(before) = before {
@@ -100,6 +103,13 @@ impl Hub {
         let mut links = lock(&self.links);
         if links.get(node).is_some_and(|current| current.epoch == handle.epoch) {
             links.remove(node);
+        }
+    }
+
+    /// Has a node's link look at its certificate again.
+    pub(crate) fn cut(&self, node: &NodeName) {
+        if let Some(handle) = lock(&self.links).get(node) {
+            handle.cut.notify_one();
         }
     }
 

@@ -7,16 +7,16 @@
 
 use crate::core::Core;
 use crate::flow::Ending;
-use crate::guard::{self, Peer};
+use crate::guard;
 use crate::heard::{Heard, greeting_from};
 use crate::hub::LinkHandle;
-use crate::state::HelloDenied;
+use crate::signer::Signer;
+use crate::state::{NodeCertificate, NodeDenied};
 use crate::store::StoreStopped;
 use berth_model::{NodeName, OrderId, Term};
 use berth_proto::InvalidMessage;
 use berth_proto::v1::node_link_server::NodeLink;
 use berth_proto::v1::{self, control_message, node_message};
-use berth_tls::Identity;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,15 +35,16 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) struct LinkService {
     core: Arc<Core>,
+    signer: Signer,
     draining: watch::Receiver<bool>,
 }
 
 type Outbound = mpsc::Sender<Result<v1::ControlMessage, Status>>;
 
 impl LinkService {
-    /// Serves until `draining` says true.
-    pub(crate) fn new(core: Arc<Core>, draining: watch::Receiver<bool>) -> Self {
-        Self { core, draining }
+    /// Serves until `draining` says true, with certificates by `signer`.
+    pub(crate) fn new(core: Arc<Core>, signer: Signer, draining: watch::Receiver<bool>) -> Self {
+        Self { core, signer, draining }
     }
 }
 
@@ -55,19 +56,33 @@ impl NodeLink for LinkService {
         &self,
         request: Request<Streaming<v1::NodeMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let Identity::Node(node) = guard::peer(&request, Peer::Node)? else {
-            return Err(Status::permission_denied("only a node may link"));
-        };
+        let shown = guard::node(&request)?;
         let (outbound, stream) = mpsc::channel(LINK_QUEUE);
-        let link = Link { core: Arc::clone(&self.core), node, outbound, lease: Duration::ZERO };
+        let node = shown.node.clone();
+        let link = Link { core: Arc::clone(&self.core), node, shown, outbound, lease: Duration::ZERO };
         tokio::spawn(link.serve(request.into_inner(), self.draining.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let shown = guard::node(&request)?;
+        let node = shown.node.clone();
+        let looked = self
+            .core
+            .act(move |tx| tx.check_certificate(&shown).map(|()| tx.certificates_from_ms(&shown.node)));
+        let unavailable = |stopped: StoreStopped| Status::unavailable(stopped.to_string());
+        let from_ms = looked.await.map_err(unavailable)?.map_err(|denied| status(&denied))?;
+        let certificate_pem =
+            self.signer.sign(&request.into_inner().certificate_request_pem, &node, from_ms)?;
+        tracing::info!(%node, "{node}: has renewed its certificate");
+        Ok(Response::new(v1::RenewResponse { certificate_pem }))
     }
 }
 
 struct Link {
     core: Arc<Core>,
     node: NodeName,
+    shown: NodeCertificate,
     outbound: Outbound,
     lease: Duration,
 }
@@ -78,6 +93,20 @@ enum End {
     HungUp,
     /// It is told why.
     Told(Status),
+}
+
+fn status(denied: &NodeDenied) -> Status {
+    let text = denied.to_string();
+    match denied {
+        NodeDenied::Revoked(_) => Status::permission_denied(text),
+        NodeDenied::Unknown(_) | NodeDenied::Term { .. } => Status::failed_precondition(text),
+    }
+}
+
+impl From<NodeDenied> for End {
+    fn from(denied: NodeDenied) -> Self {
+        Self::Told(status(&denied))
+    }
 }
 
 impl From<StoreStopped> for End {
@@ -102,6 +131,7 @@ impl Link {
                 let end = tokio::select! {
                     end = self.read(&mut inbound) => end,
                     end = self.pump(&handle) => end,
+                    end = self.watch_certificate(&handle) => end,
                     () = handle.replaced.notified() => {
                         End::Told(Status::aborted("another stream of this node has taken over"))
                     }
@@ -156,8 +186,9 @@ impl Link {
         }
         let greeting = greeting_from(hello)?;
         let seen: Vec<String> = greeting.outcomes.iter().map(|(id, _)| id.to_string()).collect();
-        let node = self.node.clone();
-        let greeted = self.core.act(|tx| {
+        let (node, shown) = (self.node.clone(), self.shown.clone());
+        let greeted = self.core.act(move |tx| {
+            tx.check_certificate(&shown)?;
             let strangers = tx.hello(&node, greeting)?;
             let settings = tx.settings();
             let welcome = v1::Welcome {
@@ -165,10 +196,9 @@ impl Link {
                 heartbeat_ms: settings.heartbeat_ms,
                 lease_ms: settings.lease_ms,
             };
-            Ok((welcome, strangers))
+            Ok::<_, NodeDenied>((welcome, strangers))
         });
-        let denied = |denied: HelloDenied| End::Told(Status::failed_precondition(denied.to_string()));
-        let (welcome, strangers) = greeted.await?.map_err(denied)?;
+        let (welcome, strangers) = greeted.await??;
         if !strangers.is_empty() {
             let pods: Vec<String> = strangers.iter().take(STRANGERS_TOLD).map(ToString::to_string).collect();
             let (count, pods) = (strangers.len(), pods.join(" "));
@@ -180,6 +210,22 @@ impl Link {
         self.confirm(seen).await?;
         handle.orders.notify_one();
         Ok(handle)
+    }
+
+    /// Ends when the node's certificate is revoked.
+    async fn watch_certificate(&self, handle: &LinkHandle) -> End {
+        loop {
+            // First without a notice: it may have been revoked before the hub knew this link.
+            if let Err(end) = self.check_certificate().await {
+                return end;
+            }
+            handle.cut.notified().await;
+        }
+    }
+
+    async fn check_certificate(&self) -> Result<(), End> {
+        let shown = self.shown.clone();
+        Ok(self.core.act(move |tx| tx.check_certificate(&shown)).await??)
     }
 
     async fn confirm(&self, order_ids: Vec<String>) -> Result<(), End> {

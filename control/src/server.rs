@@ -14,6 +14,7 @@ use crate::enroll::EnrollService;
 use crate::link::LinkService;
 use crate::pki::Authority;
 use crate::platform::PlatformService;
+use crate::signer::Signer;
 use crate::state::{self, Settings, Tx};
 use crate::store::{Batch, Store, Writer};
 use anyhow::{Context, anyhow, bail};
@@ -137,7 +138,8 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
     let (listen, peers) =
         listen_on(config.listen, mutual, MAX_CONNECTIONS, identify(trust), &drained).await?;
     let platform = PlatformService::new(Arc::clone(&core), drained.clone());
-    let link = LinkService::new(Arc::clone(&core), drained.clone());
+    let signer = Signer::new(Arc::clone(&authority), Duration::from_millis(config.node_certificate_ms));
+    let link = LinkService::new(Arc::clone(&core), signer.clone(), drained.clone());
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -151,7 +153,7 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
     let stranger = |_: &TlsStream<TcpStream>| Ok(Stranger);
     let (enroll_listen, strangers) =
         listen_on(config.enroll_listen, open, MAX_ENROLL_CONNECTIONS, stranger, &drained).await?;
-    let enroll = EnrollService::new(Arc::clone(&core), Arc::clone(&authority));
+    let enroll = EnrollService::new(Arc::clone(&core), signer);
     let server = Server::builder()
         .max_concurrent_streams(1)
         .timeout(JOIN_TIMEOUT)

@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 /// Every RPC of `Platform`, and what a platform hears that asks for nothing: whoever hears that was let in.
-const PLATFORM: [(&str, Code); 30] = [
+const PLATFORM: [(&str, Code); 31] = [
     ("SubmitPod", Code::InvalidArgument),
     ("GetPod", Code::InvalidArgument),
     ("ListPods", Code::Ok),
@@ -36,6 +36,7 @@ const PLATFORM: [(&str, Code); 30] = [
     ("GetMigration", Code::InvalidArgument),
     ("ListMigrations", Code::Ok),
     ("ConfirmNodeDead", Code::InvalidArgument),
+    ("RevokeNode", Code::InvalidArgument),
     ("ListNodes", Code::Ok),
     ("GetNode", Code::InvalidArgument),
     ("SetSharedCpus", Code::InvalidArgument),
@@ -59,6 +60,8 @@ enum For {
     /// Platforms, which hear this.
     Platforms(Code),
     /// The node that it is about.
+    Node,
+    /// Any node: it is about the one that calls, which hears that it has asked for nothing.
     Nodes,
     /// Strangers, on the enrollment port.
     Strangers,
@@ -73,7 +76,8 @@ fn judge(rpc: &Rpc) -> For {
             let judged = PLATFORM.iter().find(|(method, _)| *method == rpc.method);
             For::Platforms(judged.unwrap_or_else(|| panic!("{rpc} is not judged")).1)
         }
-        "NodeLink" if rpc.method == "Link" => For::Nodes,
+        "NodeLink" if rpc.method == "Link" => For::Node,
+        "NodeLink" if rpc.method == "Renew" => For::Nodes,
         "Enrollment" if rpc.method == "Join" => For::Strangers,
         service if OF_NODES.contains(&service) => For::Nobody,
         _ => panic!("{rpc} is not judged"),
@@ -99,9 +103,11 @@ fn expected(rpc: &Rpc, who: Who) -> Answer {
     Answer::Code(match (judge(rpc), who) {
         (_, Who::Nobody) => return Answer::NoConnection,
         (For::Platforms(code), Who::Platform) => code,
-        (For::Nodes, Who::Node) => Code::Ok,
+        (For::Node, Who::Node) => Code::Ok,
+        (For::Nodes, Who::Node | Who::OtherNode) => Code::InvalidArgument,
         (For::Platforms(_), Who::Control | Who::Node | Who::OtherNode) => Code::PermissionDenied,
-        (For::Nodes, Who::Control | Who::OtherNode | Who::Platform) => Code::PermissionDenied,
+        (For::Node, Who::Control | Who::OtherNode | Who::Platform) => Code::PermissionDenied,
+        (For::Nodes, Who::Control | Who::Platform) => Code::PermissionDenied,
         (For::Strangers | For::Nobody, Who::Control | Who::Node | Who::OtherNode | Who::Platform) => {
             Code::Unimplemented
         }
@@ -186,7 +192,7 @@ async fn every_rpc_by_every_identity() {
     let enrolling = |rpc: &Rpc, _: Who| {
         Answer::Code(match judge(rpc) {
             For::Strangers => Code::Unauthenticated,
-            For::Platforms(_) | For::Nodes | For::Nobody => Code::Unimplemented,
+            For::Platforms(_) | For::Node | For::Nodes | For::Nobody => Code::Unimplemented,
         })
     };
     let any: Vec<Column> = columns.into_iter().filter(|(who, ..)| ENROLLING.contains(who)).collect();

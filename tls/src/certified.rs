@@ -1,13 +1,15 @@
 //! What a certificate says.
 
 use crate::identity::{Holder, IdentityError};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
 /// What a certificate says; whether it is believed is [`crate::Trust`]'s to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certified {
     /// Its URIs: one, if it is of ours.
     pub uris: Vec<String>,
+    /// When it begins, milliseconds after the epoch.
+    pub begins_at_ms: u64,
     /// When it ends, milliseconds after the epoch.
     pub expires_at_ms: u64,
     /// Its key, an encoded SubjectPublicKeyInfo.
@@ -29,10 +31,12 @@ impl Certified {
             // A foreign enum: whatever else a certificate is for does not say who its holder is.
             _ => None,
         };
-        let expires_at_s = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+        let epoch_ms = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1_000);
+        let validity = certificate.validity();
         Ok(Self {
             uris: names.iter().filter_map(uri).collect(),
-            expires_at_ms: expires_at_s.saturating_mul(1_000),
+            begins_at_ms: epoch_ms(validity.not_before),
+            expires_at_ms: epoch_ms(validity.not_after),
             public_key: certificate.public_key().raw.to_vec(),
         })
     }

@@ -21,7 +21,7 @@ pub use certified::Certified;
 pub use explain::{reason, tls_error};
 pub use greeted::Greeted;
 pub use identity::{Holder, Identity, IdentityError, PlatformName, TrustDomain};
-pub use trust::{Credential, Joining, Trust, serve_anyone};
+pub use trust::{Credential, Joining, Neighbour, Trust, serve_anyone};
 
 use sha2::{Digest, Sha256};
 

@@ -92,7 +92,7 @@ async fn shake(client: ClientConfig, server: ServerConfig, trust: &Trust) -> Res
         stream.write_u8(1).await.map_err(|error| why("server", &error))?;
         drop(stream.flush().await);
         let found = trust.neighbour(stream.get_ref().1);
-        Ok(found.map_or_else(|error| format!("nobody: {error}"), |identity| identity.to_string()))
+        Ok(found.map_or_else(|error| format!("nobody: {error}"), |found| found.identity.to_string()))
     };
     match tokio::join!(dialling, serving) {
         (Ok(_), Ok(found)) => Ok(found),
@@ -255,9 +255,8 @@ fn a_clients_certificate_is_judged_for_its_time() {
     assert_eq!(foreign, "the certificate is not signed by our authority");
     let certified = Certified::read(&certificate).unwrap();
     assert_eq!(certified.holder().unwrap().to_string(), "spiffe://berth.test/node/n1");
-    assert_eq!(
-        certified.expires_at_ms / 1_000,
-        u64::try_from(date_time_ymd(2021, 1, 1).unix_timestamp()).unwrap()
-    );
+    let second = |year| u64::try_from(date_time_ymd(year, 1, 1).unix_timestamp()).unwrap();
+    let life = (certified.begins_at_ms / 1_000, certified.expires_at_ms / 1_000);
+    assert_eq!(life, (second(2020), second(2021)));
     assert_eq!(Certified::read(b"nothing").unwrap_err(), IdentityError::Malformed);
 }

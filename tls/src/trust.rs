@@ -30,6 +30,15 @@ impl Credential {
     }
 }
 
+/// Who is behind a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Who.
+    pub identity: Identity,
+    /// When the certificate begins that it has shown, milliseconds after the epoch.
+    pub begins_at_ms: u64,
+}
+
 /// Whom we trust: what these authorities have signed, for this trust domain.
 #[derive(Debug, Clone)]
 pub struct Trust {
@@ -81,17 +90,11 @@ impl Trust {
     ///
     /// # Errors
     /// When there is no certificate, or it carries no identity of our trust domain, or more than one.
-    pub fn neighbour(&self, connection: &CommonState) -> Result<Identity, IdentityError> {
+    pub fn neighbour(&self, connection: &CommonState) -> Result<Neighbour, IdentityError> {
         let certificates = connection.peer_certificates().unwrap_or_default();
-        self.identity_of(certificates.first().ok_or(IdentityError::NoCertificate)?)
-    }
-
-    /// Whose certificate this is; whether it was signed is not looked at.
-    ///
-    /// # Errors
-    /// When it carries no identity of our trust domain, or more than one.
-    pub fn identity_of(&self, certificate_der: &[u8]) -> Result<Identity, IdentityError> {
-        Identity::from_uri(Certified::read(certificate_der)?.uri()?, &self.domain)
+        let certified = Certified::read(certificates.first().ok_or(IdentityError::NoCertificate)?)?;
+        let identity = Identity::from_uri(certified.uri()?, &self.domain)?;
+        Ok(Neighbour { identity, begins_at_ms: certified.begins_at_ms })
     }
 
     /// Whether a server of ours would let this client's certificate in at this time, as far as its signature goes.

@@ -89,7 +89,7 @@ pub(crate) enum Command {
     Rollout(super::rollout::Rollout),
     Migrate(super::migrate::Migrate),
     #[command(subcommand)]
-    Node(super::migrate::Node),
+    Node(super::node::Node),
     Nodes(Nodes),
     Inspect(Inspect),
     Pools(Pools),

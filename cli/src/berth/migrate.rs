@@ -1,4 +1,4 @@
-//! `berth migrate` and `berth node`: moving pods, and saying of a node that it is dead.
+//! `berth migrate`: moving pods.
 
 use super::Session;
 use super::in_place::WhyArgs;
@@ -92,24 +92,6 @@ pub(crate) struct Abort {
     pub pod: PodId,
 }
 
-/// Say what only a person can know of a node
-#[derive(Debug, Subcommand)]
-pub(crate) enum Node {
-    ConfirmDead(ConfirmDead),
-}
-
-/// Confirm that a silent node is powered off, or cut off for good
-///
-/// Its pods count as stopped from then on and may run elsewhere with the same addresses: if the node still runs, two
-/// will answer to one address. When it comes back, what it still has of them is evicted by order first.
-#[derive(Debug, Args)]
-pub(crate) struct ConfirmDead {
-    /// Which node
-    pub node: NodeName,
-    #[command(flatten)]
-    pub why: WhyArgs,
-}
-
 pub(super) async fn run(session: &Session, migrate: &Migrate) -> Result<()> {
     match (&migrate.other, &migrate.start.pod) {
         (Some(Other::Status(wish)), _) => status(session, wish).await,
@@ -117,16 +99,6 @@ pub(super) async fn run(session: &Session, migrate: &Migrate) -> Result<()> {
         (None, Some(pod)) => start(session, pod, &migrate.start).await,
         (None, None) => Err(Failure::usage("no pod is named")),
     }
-}
-
-pub(super) async fn node(session: &Session, node: &Node) -> Result<()> {
-    let Node::ConfirmDead(wish) = node;
-    let mut client = session.client().await?;
-    let name = &wish.node;
-    let message = v1::ConfirmNodeDeadRequest { node: name.to_string(), reason: wish.why.reason.clone() };
-    let record =
-        ask(&format!("confirm that node {name} is dead"), client.confirm_node_dead(request(message))).await?;
-    session.output.message(&record, |style| table::node(&record, output::now_ms(), style))
 }
 
 async fn start(session: &Session, id: &PodId, start: &Start) -> Result<()> {

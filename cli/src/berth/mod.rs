@@ -5,6 +5,7 @@ mod args;
 mod change;
 mod in_place;
 mod migrate;
+mod node;
 mod patch;
 mod rollout;
 mod show;
@@ -48,7 +49,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Resize(resize) => in_place::resize(&session, &resize).await,
         Command::Rollout(rollout) => rollout::run(&session, &rollout).await,
         Command::Migrate(migrate) => migrate::run(&session, &migrate).await,
-        Command::Node(node) => migrate::node(&session, &node).await,
+        Command::Node(node) => node::run(&session, &node).await,
         Command::Nodes(nodes) => show::nodes(&session, &nodes).await,
         Command::Inspect(inspect) => change::inspect(&session, &inspect).await,
         Command::Pools(pools) => show::pools(&session, &pools).await,

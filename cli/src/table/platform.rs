@@ -229,6 +229,10 @@ pub(crate) fn node(node: &v1::NodeRecord, now_ms: u64, style: Style) -> String {
         0 => "never".to_owned(),
         at => format!("{} ago", age(at, now_ms)),
     };
+    let revoked = match node.certificates_from_ms {
+        0 => String::new(),
+        at => format!("all that began more than {} ago", age(at, now_ms)),
+    };
     let mut text = pairs(
         vec![
             ("Node", node.name.as_str().into()),
@@ -241,6 +245,7 @@ pub(crate) fn node(node: &v1::NodeRecord, now_ms: u64, style: Style) -> String {
                 "Still to be evicted",
                 node.fenced.iter().map(|pod| identity(Some(pod))).collect::<Vec<_>>().join(", ").into(),
             ),
+            ("Certificates revoked", revoked.into()),
         ],
         style,
     );

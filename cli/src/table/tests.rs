@@ -176,6 +176,7 @@ fn host() -> v1::NodeFacts {
 fn node_records() -> Vec<v1::NodeRecord> {
     let ready = v1::NodeRecord {
         fenced: Vec::new(),
+        certificates_from_ms: 0,
         name: "node-1".to_owned(),
         state: v1::NodeState::Ready.into(),
         last_heartbeat_at_ms: NOW_MS - 4_000,

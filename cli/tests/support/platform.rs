@@ -428,6 +428,19 @@ impl Platform for Service {
         Ok(Response::new(v1::ListMigrationsResponse { migrations: self.state().migrations.clone() }))
     }
 
+    async fn revoke_node(
+        &self,
+        request: Request<v1::RevokeNodeRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked.push(format!("{request:?}"));
+        let found = state.nodes.iter_mut().find(|node| node.name == request.node);
+        let node = found.ok_or_else(|| Status::not_found(format!("there is no node {}", request.node)))?;
+        node.certificates_from_ms = 1;
+        Ok(Response::new(node.clone()))
+    }
+
     async fn confirm_node_dead(
         &self,
         request: Request<v1::ConfirmNodeDeadRequest>,

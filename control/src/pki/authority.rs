@@ -19,12 +19,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_VALIDITY: Duration = DAY.saturating_mul(3_650);
 /// The server's: `berth-control ca server` makes a new one at any time.
 const SERVER_VALIDITY: Duration = DAY.saturating_mul(825);
-/// A node's, short because there is no revocation.
-const NODE_VALIDITY: Duration = DAY.saturating_mul(30);
 /// A platform's: people renew by hand.
 const PLATFORM_VALIDITY: Duration = DAY.saturating_mul(365);
-/// How far a clock may be behind ours and still believe a fresh certificate.
+/// How far a clock may be behind ours and still believe a fresh certificate, unless it holds for a short time only …
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
+/// … since half of a life must lie ahead of its middle: then it is this part of it.
+const BACKDATED_PART: u32 = 10;
 /// Largest certificate request that is looked at; one with a 4096-bit RSA key has 1.7 KiB.
 const MAX_REQUEST_BYTES: usize = 16 * 1024;
 
@@ -92,11 +92,31 @@ impl std::fmt::Debug for Authority {
     }
 }
 
+/// When a certificate holds, times since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    from: Duration,
+    until: Duration,
+}
+
+impl Validity {
+    /// From `now`, or rather from a little earlier, for so long.
+    pub fn of(life: Duration, now: Duration) -> Self {
+        Self { from: now.saturating_sub(BACKDATED.min(life / BACKDATED_PART)), until: now + life }
+    }
+
+    /// Not before this time.
+    #[must_use]
+    pub fn not_before(self, earliest: Duration) -> Self {
+        Self { from: self.from.max(earliest), ..self }
+    }
+}
+
 struct Profile<'a> {
     identity: &'a Identity,
     names: &'a [String],
     usage: ExtendedKeyUsagePurpose,
-    validity: Duration,
+    validity: Validity,
 }
 
 /// Makes an authority and the server's certificate. `now` is the time since the epoch.
@@ -117,7 +137,7 @@ pub fn init(
     }
     let making = |source| PkiError::Make { what: "the authority", source };
     let key = KeyPair::generate().map_err(making)?;
-    let mut params = params(&format!("Berth authority of {domain}"), now, CA_VALIDITY)?;
+    let mut params = params(&format!("Berth authority of {domain}"), Validity::of(CA_VALIDITY, now))?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.subject_alt_names = vec![uri(&domain.uri()).map_err(making)?];
@@ -135,11 +155,11 @@ pub fn init(
     Ok(authority)
 }
 
-fn params(name: &str, now: Duration, validity: Duration) -> Result<CertificateParams, PkiError> {
+fn params(name: &str, validity: Validity) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + now.saturating_sub(BACKDATED);
-    params.not_after = epoch + now + validity;
+    params.not_before = epoch + validity.from;
+    params.not_after = epoch + validity.until;
     params.serial_number = Some(SerialNumber::from_slice(&random::bytes::<16>()?));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -211,15 +231,12 @@ impl Authority {
     /// # Errors
     /// When they cannot be made or written.
     pub fn write_server(&self, dir: &Path, names: &[String], now: Duration) -> Result<(), PkiError> {
-        let issued = self.issue(
-            &Profile {
-                identity: &Identity::Control,
-                names,
-                usage: ExtendedKeyUsagePurpose::ServerAuth,
-                validity: SERVER_VALIDITY,
-            },
-            now,
-        )?;
+        let issued = self.issue(&Profile {
+            identity: &Identity::Control,
+            names,
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+            validity: Validity::of(SERVER_VALIDITY, now),
+        })?;
         write_over(&dir.join(SERVER_KEY), &issued.key_pem)?;
         write_over(&dir.join(SERVER_CERT), &issued.certificate_pem)?;
         Ok(())
@@ -230,15 +247,12 @@ impl Authority {
     /// # Errors
     /// When they cannot be made.
     pub fn issue_platform(&self, identity: &Identity, now: Duration) -> Result<Issued, PkiError> {
-        self.issue(
-            &Profile {
-                identity,
-                names: &[],
-                usage: ExtendedKeyUsagePurpose::ClientAuth,
-                validity: PLATFORM_VALIDITY,
-            },
-            now,
-        )
+        self.issue(&Profile {
+            identity,
+            names: &[],
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+            validity: Validity::of(PLATFORM_VALIDITY, now),
+        })
     }
 
     /// Signs the key of a node's request for `identity`; whatever names the request holds are left out.
@@ -249,34 +263,24 @@ impl Authority {
         &self,
         request_pem: &str,
         identity: &Identity,
-        now: Duration,
+        validity: Validity,
     ) -> Result<String, PkiError> {
         if request_pem.len() > MAX_REQUEST_BYTES {
             return Err(PkiError::RequestSize(request_pem.len()));
         }
         let request = CertificateSigningRequestParams::from_pem(request_pem).map_err(PkiError::Request)?;
-        let profile = Profile {
-            identity,
-            names: &[],
-            usage: ExtendedKeyUsagePurpose::ClientAuth,
-            validity: NODE_VALIDITY,
-        };
-        self.sign(&profile, &request.public_key, now)
+        let profile = Profile { identity, names: &[], usage: ExtendedKeyUsagePurpose::ClientAuth, validity };
+        self.sign(&profile, &request.public_key)
     }
 
-    fn issue(&self, profile: &Profile<'_>, now: Duration) -> Result<Issued, PkiError> {
+    fn issue(&self, profile: &Profile<'_>) -> Result<Issued, PkiError> {
         let key = KeyPair::generate().map_err(|source| PkiError::Make { what: "a key", source })?;
-        Ok(Issued { certificate_pem: self.sign(profile, &key, now)?, key_pem: key.serialize_pem() })
+        Ok(Issued { certificate_pem: self.sign(profile, &key)?, key_pem: key.serialize_pem() })
     }
 
-    fn sign(
-        &self,
-        profile: &Profile<'_>,
-        key: &impl PublicKeyData,
-        now: Duration,
-    ) -> Result<String, PkiError> {
+    fn sign(&self, profile: &Profile<'_>, key: &impl PublicKeyData) -> Result<String, PkiError> {
         let making = |source| PkiError::Make { what: "a certificate", source };
-        let mut params = params(&profile.identity.to_string(), now, profile.validity)?;
+        let mut params = params(&profile.identity.to_string(), profile.validity)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![profile.usage.clone()];
@@ -294,6 +298,8 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_800_000_000);
+    const LIFE: Validity =
+        Validity { from: NOW, until: Duration::from_secs(1_800_000_000 + 30 * 24 * 60 * 60) };
 
     fn authority(dir: &Path) -> Authority {
         init(dir, &"berth.example".parse().unwrap(), &["localhost".to_owned()], NOW).unwrap()
@@ -324,7 +330,7 @@ mod tests {
         let authority = authority(dir.path());
         let node = Identity::from_uri("spiffe://berth.example/node/n1", authority.trust_domain()).unwrap();
         let (request, _) = request(&["control.berth.example", "n2"]);
-        let pem = authority.sign_request(&request, &node, NOW).unwrap();
+        let pem = authority.sign_request(&request, &node, LIFE).unwrap();
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let holder = Certified::read(&der).unwrap().holder().unwrap();
         assert_eq!((&holder.domain, holder.identity), (authority.trust_domain(), node));
@@ -332,11 +338,26 @@ mod tests {
     }
 
     #[test]
+    fn certificates_begin_a_little_earlier_and_no_earlier_than_they_may() {
+        let check = |life_s: u64, earliest_s: u64, from_s: u64| {
+            let validity = Validity::of(Duration::from_secs(life_s), NOW);
+            let validity = validity.not_before(Duration::from_secs(earliest_s));
+            let expected =
+                Validity { from: Duration::from_secs(from_s), until: NOW + Duration::from_secs(life_s) };
+            assert_eq!(validity, expected, "{life_s} s, not before {earliest_s} s");
+        };
+        check(30 * 24 * 60 * 60, 0, 1_799_996_400);
+        check(120, 0, 1_799_999_988);
+        check(120, 1_799_999_995, 1_799_999_995);
+        check(120, 1_800_000_001, 1_800_000_001);
+    }
+
+    #[test]
     fn bad_requests() {
         let dir = tempfile::tempdir().unwrap();
         let authority = authority(dir.path());
         let check = |pem: &str, expected: &str| {
-            let error = authority.sign_request(pem, &Identity::Control, NOW).unwrap_err();
+            let error = authority.sign_request(pem, &Identity::Control, LIFE).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         };
         check("", "malformed");

@@ -6,7 +6,7 @@
 mod authority;
 mod files;
 
-pub use authority::{Authority, Issued, PkiError, init};
+pub use authority::{Authority, Issued, PkiError, Validity, init};
 pub use files::FileError;
 pub(crate) use files::{give_to_owner, write_new};
 

@@ -7,7 +7,7 @@ mod rollouts;
 mod watch;
 
 use crate::core::Core;
-use crate::guard::{self, Peer};
+use crate::guard;
 use crate::state::{Denied, PoolDetail, Tx};
 use crate::store::StoreStopped;
 use berth_model::{CpuSet, NodeName, PoolName};
@@ -99,12 +99,12 @@ impl Platform for PlatformService {
     type WatchPodsStream = PodStream;
 
     async fn submit_pod(&self, request: Request<v1::SubmitPodRequest>) -> Result<Response<v1::Pod>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.submit(request.into_inner()).await
     }
 
     async fn get_pod(&self, request: Request<v1::GetPodRequest>) -> Result<Response<v1::Pod>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.get(request.into_inner()).await
     }
 
@@ -112,17 +112,17 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ListPodsRequest>,
     ) -> Result<Response<v1::ListPodsResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.list(request.into_inner()).await
     }
 
     async fn watch_pods(&self, request: Request<v1::ListPodsRequest>) -> Result<Response<PodStream>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.watch(request.into_inner()).await
     }
 
     async fn evict_pod(&self, request: Request<v1::EvictPodRequest>) -> Result<Response<v1::Pod>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.evict(request.into_inner(), &caller).await
     }
 
@@ -130,17 +130,17 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ReleasePodRequest>,
     ) -> Result<Response<v1::ReleasePodResponse>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.release(request.into_inner(), &caller).await
     }
 
     async fn stop_pod(&self, request: Request<v1::StopPodRequest>) -> Result<Response<v1::Pod>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.stop(request.into_inner(), &caller).await
     }
 
     async fn start_pod(&self, request: Request<v1::StartPodRequest>) -> Result<Response<v1::Pod>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.start(request.into_inner(), &caller).await
     }
 
@@ -148,7 +148,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::RestartPodRequest>,
     ) -> Result<Response<v1::Pod>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.restart(request.into_inner(), &caller).await
     }
 
@@ -156,12 +156,12 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::UpgradePodRequest>,
     ) -> Result<Response<v1::Pod>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.upgrade(request.into_inner(), &caller).await
     }
 
     async fn resize_pod(&self, request: Request<v1::ResizePodRequest>) -> Result<Response<v1::Pod>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.resize(request.into_inner(), &caller).await
     }
 
@@ -169,7 +169,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ListOrdersRequest>,
     ) -> Result<Response<v1::ListOrdersResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.orders(request.into_inner()).await
     }
 
@@ -177,7 +177,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::StartRolloutRequest>,
     ) -> Result<Response<v1::Rollout>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.begin_rollout(request.into_inner(), &caller).await
     }
 
@@ -185,7 +185,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::GetRolloutRequest>,
     ) -> Result<Response<v1::Rollout>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.rollout(request.into_inner().name).await
     }
 
@@ -193,7 +193,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ListRolloutsRequest>,
     ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let rollouts =
             self.look(|tx| tx.rollouts().iter().map(|(name, rollout)| rollout.to_wire(name)).collect());
         Ok(Response::new(v1::ListRolloutsResponse { rollouts: rollouts.await? }))
@@ -203,7 +203,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ChangeRolloutRequest>,
     ) -> Result<Response<v1::Rollout>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.alter_rollout(request.into_inner()).await
     }
 
@@ -211,7 +211,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::MigratePodRequest>,
     ) -> Result<Response<v1::Migration>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         self.migrate(request.into_inner(), &caller).await
     }
 
@@ -219,7 +219,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::AbortMigrationRequest>,
     ) -> Result<Response<v1::Migration>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.abort(request.into_inner()).await
     }
 
@@ -227,7 +227,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::GetMigrationRequest>,
     ) -> Result<Response<v1::Migration>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.migration(pods::pod_id(request.into_inner().pod)?).await
     }
 
@@ -235,7 +235,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ListMigrationsRequest>,
     ) -> Result<Response<v1::ListMigrationsResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let migrations =
             self.look(|tx| tx.migrations().iter().map(|(pod, migration)| migration.to_wire(pod)).collect());
         Ok(Response::new(v1::ListMigrationsResponse { migrations: migrations.await? }))
@@ -245,7 +245,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ConfirmNodeDeadRequest>,
     ) -> Result<Response<v1::NodeRecord>, Status> {
-        let caller = guard::peer(&request, Peer::Platform)?;
+        let caller = guard::platform(&request)?;
         let request = request.into_inner();
         let node = node_name(request.node)?;
         let reason = reason(&request.reason, &caller)?;
@@ -255,11 +255,26 @@ impl Platform for PlatformService {
         self.record(node).await
     }
 
+    async fn revoke_node(
+        &self,
+        request: Request<v1::RevokeNodeRequest>,
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let caller = guard::platform(&request)?;
+        let request = request.into_inner();
+        let node = node_name(request.node)?;
+        let reason = reason(&request.reason, &caller)?;
+        tracing::warn!(%node, reason, "{node}: {caller} revokes its certificates");
+        let name = node.clone();
+        self.change(move |tx| tx.revoke_node(&name)).await?;
+        self.core.hub().cut(&node);
+        self.record(node).await
+    }
+
     async fn list_tenures(
         &self,
         request: Request<v1::ListTenuresRequest>,
     ) -> Result<Response<v1::ListTenuresResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let request = request.into_inner();
         let pod = request.pod.map(|pod| pods::pod_id(Some(pod))).transpose()?;
         let tenures = self.look(move |tx| tx.tenures_to_wire(pod.as_ref(), request.pool.as_deref()));
@@ -270,7 +285,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let nodes = self.look(|tx| {
             let names = tx.nodes().keys();
             names.filter_map(|name| tx.node_record(name, tx.now())).collect()
@@ -282,7 +297,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::GetNodeRequest>,
     ) -> Result<Response<v1::NodeRecord>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         self.record(node_name(request.into_inner().node)?).await
     }
 
@@ -290,7 +305,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::SetSharedCpusRequest>,
     ) -> Result<Response<v1::NodeRecord>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let request = request.into_inner();
         let node = node_name(request.node)?;
         let pool = PoolName::new(request.pool).map_err(|error| invalid("pool", error))?;
@@ -304,7 +319,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Result<Response<v1::PullImageResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let request = request.into_inner();
         let node = node_name(request.node)?;
         let image = request.image.parse().map_err(|error| invalid("image", error))?;
@@ -319,7 +334,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::InspectNodeRequest>,
     ) -> Result<Response<v1::NodeRecord>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let node = node_name(request.into_inner().node)?;
         let name = node.clone();
         self.change(move |tx| tx.inspect(&name)).await?;
@@ -327,7 +342,7 @@ impl Platform for PlatformService {
     }
 
     async fn put_pool(&self, request: Request<v1::AddressPool>) -> Result<Response<v1::AddressPool>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let pool = request.into_inner();
         let put = self.change(move |tx| tx.put_pool(&pool));
         put.await.map(Response::new)
@@ -337,7 +352,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::ListPoolsRequest>,
     ) -> Result<Response<v1::ListPoolsResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let detail = match request.into_inner().assignments {
             true => PoolDetail::Assignments,
             false => PoolDetail::Totals,
@@ -350,7 +365,7 @@ impl Platform for PlatformService {
         &self,
         request: Request<v1::DeletePoolRequest>,
     ) -> Result<Response<v1::DeletePoolResponse>, Status> {
-        guard::peer(&request, Peer::Platform)?;
+        guard::platform(&request)?;
         let name = PoolName::new(request.into_inner().name).map_err(|error| invalid("name", error))?;
         self.change(move |tx| tx.delete_pool(&name)).await?;
         Ok(Response::new(v1::DeletePoolResponse {}))

@@ -2,7 +2,7 @@
 
 use super::until;
 use anyhow::Context;
-use berth_tls::{Greeted, Identity, Trust};
+use berth_tls::{Greeted, Neighbour, Trust};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is behind a connection whose certificate was verified.
-pub(super) fn identify(trust: Trust) -> impl Fn(&TlsStream<TcpStream>) -> Result<Identity, String> + Clone {
+pub(super) fn identify(trust: Trust) -> impl Fn(&TlsStream<TcpStream>) -> Result<Neighbour, String> + Clone {
     move |stream| trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())
 }
 

@@ -65,7 +65,9 @@ fn nodes(store: &Store) -> Result<BTreeMap<NodeName, Node>, StoreError> {
                 let pools = row.pools.into_iter().map(node_pool).collect::<Result<_, String>>()?;
                 let fenced = row.fenced.into_iter().map(fenced).collect::<Result<_, String>>()?;
                 let facts = facts.map_err(|error| error.chain())?;
-                let node = Node { facts, pools, dead: row.dead, fenced, ..Node::default() };
+                let certificates_from_ms = row.certificates_from_ms;
+                let node =
+                    Node { facts, pools, dead: row.dead, fenced, certificates_from_ms, ..Node::default() };
                 Ok((name(&row.name)?, node))
             };
             parse().map_err(|why| error(&why))

@@ -20,6 +20,7 @@ mod pod_record;
 mod pool_ops;
 mod pool_orders;
 mod revise;
+mod revoke_ops;
 mod rollout_ops;
 mod rollout_record;
 mod submit;
@@ -37,12 +38,13 @@ pub(crate) use denied::Denied;
 pub(crate) use load::load;
 pub(crate) use migration_ops::Migrate;
 pub(crate) use migration_record::Migration;
-pub(crate) use node_ops::{Greeting, HelloDenied};
+pub(crate) use node_ops::{Greeting, NodeDenied};
 pub(crate) use order_record::{OrderRecord, Progress};
 pub(crate) use pod_ops::Evict;
 pub(crate) use pod_record::Pod;
 pub(crate) use pool_ops::PoolDetail;
 pub(crate) use revise::{DEFAULT_SETTLE_MS, Restart, Revise, Wish};
+pub(crate) use revoke_ops::NodeCertificate;
 pub(crate) use rollout_ops::{ChangeRollout, StartRollout};
 pub(crate) use rollout_record::Rollout;
 pub(crate) use tenure_ops::Tenures;
@@ -110,6 +112,8 @@ pub(crate) struct Node {
     pub(crate) dead: bool,
     /// Pods that it had when it was confirmed dead, up to which incarnation: it shall have them no more.
     pub(crate) fenced: BTreeMap<PodId, Incarnation>,
+    /// Certificates of it that begin earlier are revoked, milliseconds after the epoch.
+    pub(crate) certificates_from_ms: u64,
 }
 
 /// Everything.

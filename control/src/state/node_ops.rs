@@ -28,12 +28,15 @@ pub(crate) enum NodeState {
     Dead,
 }
 
-/// Why a node's first message was not accepted.
+/// Why a node was not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HelloDenied {
+pub(crate) enum NodeDenied {
     /// It has never joined here.
     #[error("node {0} has not joined: run berthd join with a fresh token")]
     Unknown(NodeName),
+    /// Its certificate counts no more.
+    #[error("the certificate of node {0} was revoked: run berthd join --replace with a fresh token")]
+    Revoked(NodeName),
     /// It has seen an impossible term.
     #[error(
         "node {node} has seen term {seen}, ours is {ours}: it was part of another fleet; join it afresh with an empty ledger"
@@ -93,6 +96,7 @@ impl State {
             requested_memory_bytes: node.requested_memory(name, self).0,
             shared_pools: node.pools.iter().map(|(name, pool)| pool.to_wire(name)).collect(),
             fenced: node.fenced.keys().map(Into::into).collect(),
+            certificates_from_ms: node.certificates_from_ms,
         })
     }
 }
@@ -109,15 +113,15 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// When the node has not joined, or comes from another fleet.
-    pub(crate) fn hello(&mut self, node: &NodeName, greeting: Greeting) -> Result<Vec<PodId>, HelloDenied> {
+    pub(crate) fn hello(&mut self, node: &NodeName, greeting: Greeting) -> Result<Vec<PodId>, NodeDenied> {
         if !self.nodes.contains_key(node) {
-            return Err(HelloDenied::Unknown(node.clone()));
+            return Err(NodeDenied::Unknown(node.clone()));
         }
         let ours = self.term();
         if greeting.term > ours {
             if greeting.term - ours > MAX_TERM_LEAD {
                 let (node, seen) = (node.clone(), greeting.term);
-                return Err(HelloDenied::Term { node, seen, ours });
+                return Err(NodeDenied::Term { node, seen, ours });
             }
             // Our store was restored from an old copy; without this the node would refuse every order.
             self.meta_mut().term = greeting.term + 1;

@@ -289,6 +289,7 @@ fn node_row(name: &NodeName, node: &Node) -> NodeRow {
         pools: node.pools.iter().map(|(name, pool)| node_pool_row(name, pool)).collect(),
         dead: node.dead,
         fenced: node.fenced.iter().map(fenced_row).collect(),
+        certificates_from_ms: node.certificates_from_ms,
     }
 }
 

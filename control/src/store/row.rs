@@ -71,6 +71,9 @@ pub(crate) struct NodeRow {
     /// Pods that it shall have no more.
     #[prost(message, repeated, tag = "6")]
     pub fenced: Vec<FencedRow>,
+    /// Its certificates that begin earlier are revoked, milliseconds after the epoch.
+    #[prost(uint64, tag = "7")]
+    pub certificates_from_ms: u64,
 }
 
 /// A pod that a node shall have no more.

@@ -1,6 +1,8 @@
-//! Who this node is: its key, its certificate and the authority that signed it, as files.
+//! Who this node is: its certificate and key, and the authority that signed it, as files.
+//!
+//! Certificate and key are one file, so that a renewal replaces both or none.
 
-use super::durable::FileError;
+use super::durable::{FileError, write_durably};
 use berth_model::NodeName;
 use berth_tls::{Certified, Credential, Holder, Identity, Trust};
 use std::path::{Path, PathBuf};
@@ -21,19 +23,19 @@ impl PkiFiles {
         Self { folder: state_dir.join("pki") }
     }
 
-    /// The node's certificate.
-    pub fn certificate(&self) -> PathBuf {
-        self.folder.join("node.crt")
-    }
-
-    /// The node's private key.
-    pub fn key(&self) -> PathBuf {
-        self.folder.join("node.key")
+    /// The node's certificate and its private key.
+    pub fn node(&self) -> PathBuf {
+        self.folder.join("node.pem")
     }
 
     /// The authority's certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.join("ca.crt")
+    }
+
+    /// Replaces the node's certificate and key, PEM both.
+    pub(super) fn store_node(&self, certificate_pem: &str, key_pem: &str) -> Result<(), FileError> {
+        write_durably(&self.node(), format!("{certificate_pem}{key_pem}").as_bytes(), 0o600)
     }
 }
 
@@ -75,7 +77,9 @@ pub enum IdentityError {
 pub struct NodeIdentity {
     /// Its name, from the certificate.
     pub node: NodeName,
-    /// When the certificate ends, milliseconds after the epoch.
+    /// When the certificate begins, milliseconds after the epoch.
+    pub begins_at_ms: u64,
+    /// When it ends, milliseconds after the epoch.
     pub expires_at_ms: u64,
     /// The URI in the certificate.
     pub uri: String,
@@ -91,22 +95,22 @@ impl NodeIdentity {
     /// # Errors
     /// When the node has not joined, or a file is damaged.
     pub fn load(files: &PkiFiles) -> Result<Self, IdentityError> {
-        let certificate_path = files.certificate();
-        if !certificate_path.exists() {
-            return Err(IdentityError::NotJoined(certificate_path));
+        let path = files.node();
+        if !path.exists() {
+            return Err(IdentityError::NotJoined(path));
         }
-        let certificate = read_certificate(&certificate_path)?;
-        let authority = read_certificate(&files.authority())?;
-        let key_path = files.key();
-        let pem = std::fs::read(&key_path).map_err(FileError::wrap("read", &key_path))?;
+        let pem = read(&path)?;
+        let certificate = certificate_in(&pem, &path)?;
         let key = PrivateKeyDer::from_pem_slice(&pem);
-        let key = key.map_err(|_| IdentityError::Content { path: key_path, what: "private key" })?;
+        let key = key.map_err(|_| IdentityError::Content { path, what: "private key" })?;
+        let authority = certificate_in(&read(&files.authority())?, &files.authority())?;
         let certified = Certified::read(&certificate)?;
         let (holder, node) = node_of(&certified)?;
         let trust = Trust::new(&[authority], holder.domain.clone())
             .map_err(|source| IdentityError::Authority { path: files.authority(), source })?;
         Ok(Self {
             node,
+            begins_at_ms: certified.begins_at_ms,
             expires_at_ms: certified.expires_at_ms,
             uri: holder.to_string(),
             credential: Credential::new(vec![certificate], key),
@@ -115,9 +119,12 @@ impl NodeIdentity {
     }
 }
 
-fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, IdentityError> {
-    let pem = std::fs::read(path).map_err(FileError::wrap("read", path))?;
-    CertificateDer::from_pem_slice(&pem)
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(FileError::wrap("read", path))
+}
+
+fn certificate_in(pem: &[u8], path: &Path) -> Result<CertificateDer<'static>, IdentityError> {
+    CertificateDer::from_pem_slice(pem)
         .map_err(|_| IdentityError::Content { path: path.to_owned(), what: "certificate" })
 }
 

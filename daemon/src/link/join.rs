@@ -2,20 +2,19 @@
 
 use super::dial::{DialError, dial};
 use super::durable::{FileError, write_durably};
-use super::identity::{IdentityError, PkiFiles, node_of};
+use super::identity::PkiFiles;
+use super::request::KeyRequest;
 use super::token::Token;
-use crate::report::chain;
 use berth_model::NodeName;
 use berth_proto::v1;
 use berth_proto::v1::enrollment_client::EnrollmentClient;
-use berth_tls::{Certified, Joining, Trust, TrustDomain, fingerprint, reason};
-use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+use berth_tls::{Joining, Trust, TrustDomain, fingerprint};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tonic::Code;
 
 /// How long upstream may take to sign.
@@ -89,32 +88,29 @@ pub enum JoinError {
 /// See [`JoinError`]; the token is used up only if the control plane has answered.
 pub async fn join(request: &JoinRequest) -> Result<Joined, JoinError> {
     let files = &request.files;
-    if request.existing == Existing::Keep && files.certificate().exists() {
-        return Err(JoinError::Exists(files.certificate()));
+    if request.existing == Existing::Keep && files.node().exists() {
+        return Err(JoinError::Exists(files.node()));
     }
     // Before the token is used up.
     make_folder(files)?;
-    let key = KeyPair::generate().map_err(JoinError::Request)?;
-    let params = CertificateParams::new(Vec::new()).map_err(JoinError::Request)?;
-    let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(JoinError::Request)?;
+    let asked = KeyRequest::make().map_err(JoinError::Request)?;
     let joining = Joining::new(request.token.fingerprint());
     let channel = dial(&request.enroll, joining.client().map_err(JoinError::Tls)?).await?;
     let seen = joining.seen().ok_or_else(|| JoinError::Answer("no handshake was seen".to_owned()))?;
     let message = v1::JoinRequest {
         token: request.token.reveal().to_owned(),
         node: request.node.to_string(),
-        certificate_request_pem: csr,
+        certificate_request_pem: asked.request_pem.clone(),
     };
     let mut client = EnrollmentClient::new(channel);
     let answer = tokio::time::timeout(JOIN_TIMEOUT, client.join(message)).await;
     let answer =
         answer.map_err(|_| JoinError::Unanswered(format!("nothing in {} s", JOIN_TIMEOUT.as_secs())))?;
     let answer = answer.map_err(|status| refusal(&status))?.into_inner();
-    let joined = check(&answer, request, &seen, &key)?;
+    let joined = check(&answer, request, seen, &asked)?;
     // The certificate goes last: where it is, everything is.
     write_durably(&files.authority(), answer.ca_pem.as_bytes(), 0o600)?;
-    write_durably(&files.key(), key.serialize_pem().as_bytes(), 0o600)?;
-    write_durably(&files.certificate(), answer.certificate_pem.as_bytes(), 0o600)?;
+    files.store_node(&answer.certificate_pem, &asked.key_pem())?;
     Ok(joined)
 }
 
@@ -150,40 +146,22 @@ fn refusal(status: &tonic::Status) -> JoinError {
 fn check(
     answer: &v1::JoinResponse,
     request: &JoinRequest,
-    seen: &TrustDomain,
-    key: &KeyPair,
+    seen: TrustDomain,
+    asked: &KeyRequest,
 ) -> Result<Joined, JoinError> {
     let useless = |why: &str| JoinError::Answer(why.to_owned());
-    let pem = |pem: &str, what: &str| {
-        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| useless(&format!("it holds no {what}")))
-    };
-    let authority = pem(&answer.ca_pem, "authority's certificate")?;
-    let certificate = pem(&answer.certificate_pem, "certificate")?;
+    let authority = CertificateDer::from_pem_slice(answer.ca_pem.as_bytes());
+    let authority = authority.map_err(|_| useless("it holds no authority's certificate"))?;
     if fingerprint(&authority) != request.token.fingerprint() {
         return Err(useless("its authority is not the one that the token names"));
     }
-    signed_by(&certificate, authority, seen)?;
-    let certified = Certified::read(&certificate).map_err(|error| useless(&error.to_string()))?;
-    if certified.public_key != key.subject_public_key_info() {
-        return Err(useless("the certificate is of another key"));
+    if seen.to_string() != answer.trust_domain {
+        return Err(useless(&format!(
+            "it is of trust domain {:?}, its sender of {seen}",
+            answer.trust_domain
+        )));
     }
-    let named = |error: IdentityError| JoinError::Answer(chain(&error));
-    let (holder, node) = node_of(&certified).map_err(named)?;
-    if node != request.node || holder.domain != *seen || holder.domain.to_string() != answer.trust_domain {
-        return Err(useless(&format!("the certificate is for {holder}")));
-    }
-    Ok(Joined { node, trust_domain: holder.domain })
-}
-
-/// As the control plane itself will check it when we dial.
-fn signed_by(
-    certificate: &CertificateDer<'_>,
-    authority: CertificateDer<'static>,
-    domain: &TrustDomain,
-) -> Result<(), JoinError> {
-    let trust = Trust::new(&[authority], domain.clone()).map_err(JoinError::Tls)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    trust
-        .check_client(certificate, UnixTime::since_unix_epoch(now))
-        .map_err(|error| JoinError::Answer(format!("the certificate does not hold here: {}", reason(&error))))
+    let trust = Trust::new(&[authority], seen.clone()).map_err(JoinError::Tls)?;
+    asked.check(&answer.certificate_pem, &request.node, &trust).map_err(JoinError::Answer)?;
+    Ok(Joined { node: request.node.clone(), trust_domain: seen })
 }

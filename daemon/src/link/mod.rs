@@ -1,4 +1,5 @@
-//! The link to upstream: one stream that this node dials, mutual TLS; and joining, which gives it the identity for that.
+//! The link to upstream: one stream that this node dials, mutual TLS; and joining, which gives it the identity for that,
+//! which it keeps by renewing it.
 //!
 //! [`Link::run`] dials, for ever. What goes up never queues without bound: of each pod only the latest state, of each
 //! order only its outcome, which the ledger holds until upstream has it. What comes down is admitted by the ledger,
@@ -10,6 +11,8 @@ mod dial;
 mod durable;
 mod identity;
 mod join;
+mod renew;
+mod request;
 mod run;
 mod session;
 mod token;

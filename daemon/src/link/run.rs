@@ -2,6 +2,7 @@
 
 use super::dial::dial;
 use super::identity::{NodeIdentity, PkiFiles};
+use super::renew::keep_renewed;
 use super::session::{Ended, Orders, Session};
 use crate::host::Host;
 use crate::ledger::Ledger;
@@ -138,7 +139,8 @@ impl<H: Host, O: Orders> Link<H, O> {
         let mut stop = draining.clone();
         let connection = async {
             let channel = dial(&self.config.control, config).await.map_err(|error| chain(&error))?;
-            Session::open(self, channel).await.map_err(|ended| ended.to_string())
+            let session = Session::open(self, channel.clone()).await.map_err(|ended| ended.to_string())?;
+            Ok((session, channel))
         };
         let session = tokio::select! {
             // Not cancel-safe, and need not be: a connection that is dropped half-way has taken nothing.
@@ -146,9 +148,14 @@ impl<H: Host, O: Orders> Link<H, O> {
             // Cancel-safe: only looks.
             _ = stop.wait_for(|draining| *draining) => return Ended::Draining.to_string(),
         };
-        match session {
-            Ok(session) => session.run(draining.clone()).await.to_string(),
-            Err(message) => message,
+        let (session, channel) = match session {
+            Ok(opened) => opened,
+            Err(message) => return message,
+        };
+        tokio::select! {
+            ended = session.run(draining.clone()) => ended.to_string(),
+            // Not cancel-safe, and need not be: the certificate is stored whole or not at all.
+            never = keep_renewed(&self.config.pki, channel) => match never {},
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::ledger::{Ledger, Moment};
 use crate::report::chain;
 use crate::reports::{Report, Reports};
 use crate::testing::{FakeHost, PATIENCE, node, open, order_id, pod, pool_order, run_order, wait_for};
-use berth_access::{Authority, Holds, Usage};
+use berth_access::{Authority, Credentials, Holds, Usage};
 use berth_model::{NodeName, Order, Outcome, PodPhase, PodStatus};
 use berth_proto::v1;
 use berth_proto::v1::control_message::Message as Down;
@@ -23,6 +23,8 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
+mod renewal;
+
 /// A token of this authority.
 fn token_of(authority: &Authority) -> Token {
     let certificate = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
@@ -33,11 +35,14 @@ fn token_of(authority: &Authority) -> Token {
 
 /// Stores a node's identity.
 fn identify(authority: &Authority, folder: &Path, name: &str, trusted: &Authority) -> PkiFiles {
+    store(&authority.client(&[name]), folder, trusted)
+}
+
+/// Stores what a node shows of itself.
+fn store(shown: &Credentials, folder: &Path, trusted: &Authority) -> PkiFiles {
     let files = PkiFiles::below(folder);
     std::fs::create_dir_all(&files.folder).unwrap();
-    let shown = authority.client(&[name]);
-    std::fs::write(files.certificate(), shown.certificate_pem).unwrap();
-    std::fs::write(files.key(), shown.key_pem).unwrap();
+    std::fs::write(files.node(), shown.certificate_pem.clone() + &shown.key_pem).unwrap();
     std::fs::write(files.authority(), trusted.certificate_pem()).unwrap();
     files
 }
@@ -71,10 +76,14 @@ impl Connection {
     }
 }
 
+/// What upstream answers to a certificate request, PEM both.
+type Renews = Box<dyn Fn(&str) -> Result<String, Status> + Send + Sync>;
+
 /// Hands out connections as they come.
 struct FakeControl {
     connections: mpsc::Sender<Connection>,
     welcome: v1::Welcome,
+    renews: Renews,
 }
 
 #[tonic::async_trait]
@@ -102,6 +111,11 @@ impl NodeLink for FakeControl {
         drop(self.connections.send(connection).await);
         Ok(Response::new(ReceiverStream::new(replies)))
     }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let certificate_pem = (self.renews)(&request.into_inner().certificate_request_pem)?;
+        Ok(Response::new(v1::RenewResponse { certificate_pem }))
+    }
 }
 
 fn tls(authority: &Authority, name: &str, holds: Holds) -> ServerTlsConfig {
@@ -117,10 +131,22 @@ async fn control(
     holds: Holds,
     term: u64,
 ) -> (String, mpsc::Receiver<Connection>) {
+    let renews: Renews = Box::new(|_| Err(Status::unavailable("nobody signs here")));
+    control_that(renews, authority, name, holds, term).await
+}
+
+/// As [`control`], and renews certificates.
+async fn control_that(
+    renews: Renews,
+    authority: &Authority,
+    name: &str,
+    holds: Holds,
+    term: u64,
+) -> (String, mpsc::Receiver<Connection>) {
     let (connections, receiver) = mpsc::channel(16);
     let welcome = v1::Welcome { term, heartbeat_ms: 100, lease_ms: 1_000 };
     let tls = tls(authority, name, holds).client_ca_root(Certificate::from_pem(authority.certificate_pem()));
-    let service = NodeLinkServer::new(FakeControl { connections, welcome });
+    let service = NodeLinkServer::new(FakeControl { connections, welcome, renews });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = Server::builder().tls_config(tls).unwrap().add_service(service);
@@ -300,7 +326,7 @@ async fn without_the_right_certificate_there_is_no_link() {
     check_down(&link(folder.path(), &address, other), "the certificate is node n2's, this node is n1").await;
     let folder = tempfile::tempdir().unwrap();
     let broken = identify(&ours, folder.path(), "spiffe://berth.test/node/n1", &ours);
-    std::fs::write(broken.key(), "no key").unwrap();
+    std::fs::copy(broken.authority(), broken.node()).unwrap();
     check_down(&link(folder.path(), &address, broken), "holds no private key").await;
     let folder = tempfile::tempdir().unwrap();
     let fine = identify(&ours, folder.path(), "spiffe://berth.test/node/n1", &ours);
@@ -381,11 +407,11 @@ async fn a_node_joins_once() {
     let identity = NodeIdentity::load(&request.files).unwrap();
     assert_eq!(identity.uri, "spiffe://berth.test/node/n1");
     assert!(identity.expires_at_ms > 0);
-    let key = std::fs::read(request.files.key()).unwrap();
+    let stored = std::fs::read(request.files.node()).unwrap();
     assert!(matches!(join(&request).await, Err(JoinError::Exists(_))));
-    assert_eq!(std::fs::read(request.files.key()).unwrap(), key);
+    assert_eq!(std::fs::read(request.files.node()).unwrap(), stored);
     join(&JoinRequest { existing: Existing::Replace, ..request }).await.unwrap();
-    assert_ne!(std::fs::read(PkiFiles::below(folder.path()).key()).unwrap(), key);
+    assert_ne!(std::fs::read(PkiFiles::below(folder.path()).node()).unwrap(), stored);
 }
 
 #[tokio::test]

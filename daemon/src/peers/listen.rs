@@ -107,7 +107,7 @@ async fn shake_hands(stream: TcpStream, pki: &PkiFiles) -> Result<(TlsStream<Tcp
     let config = identity.trust.server(&identity.credential).map_err(|error| error.to_string())?;
     let stream =
         TlsAcceptor::from(Arc::new(config)).accept(stream).await.map_err(|error| error.to_string())?;
-    match identity.trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())? {
+    match identity.trust.neighbour(stream.get_ref().1).map_err(|error| error.to_string())?.identity {
         Identity::Node(peer) => Ok((stream, peer)),
         other @ (Identity::Control | Identity::Platform(_)) => Err(format!("{other} is no node")),
     }

@@ -298,8 +298,8 @@ impl World {
                 if self.containers.values().any(made_otherwise) {
                     return Err(format!("container {} is not as its charter says", spec.name));
                 }
-                let must_run =
-                    charter.spec.restart == RestartPolicy::Always || !self.books.ended.contains_key(&spec.name);
+                let must_run = charter.spec.restart == RestartPolicy::Always
+                    || !self.books.ended.contains_key(&spec.name);
                 match (charter.run_state, live(&spec.name)) {
                     (RunState::Stopped, true) => Err("a stopped pod lives".to_owned()),
                     (RunState::Running, false) if must_run => {

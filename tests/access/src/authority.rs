@@ -4,6 +4,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
+use std::time::{Duration, SystemTime};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate and its key, PEM.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub enum Holds {
     LongAgo,
     /// In years.
     InYears,
+    /// Since long, and until tomorrow: more than half of it is over.
+    UntilTomorrow,
 }
 
 /// What a certificate is for.
@@ -100,6 +105,7 @@ fn params(uris: &[&str], usage: Usage, holds: Holds) -> CertificateParams {
         Holds::Now => (date_time_ymd(2020, 1, 1), date_time_ymd(4000, 1, 1)),
         Holds::LongAgo => (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1)),
         Holds::InYears => (date_time_ymd(3900, 1, 1), date_time_ymd(4000, 1, 1)),
+        Holds::UntilTomorrow => (date_time_ymd(2000, 1, 1), (SystemTime::now() + DAY).into()),
     };
     params
 }

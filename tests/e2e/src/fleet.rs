@@ -67,18 +67,31 @@ impl Fleet {
         }
         std::fs::create_dir_all(&root).context("make the control plane's directory")?;
         ran(Command::new("dpkg-deb").arg("-x").arg(package("berth-control")?).arg(&root))?;
-        let config = format!(
-            "state_dir = \"{}\"\nserver_names = [\"{GATEWAY}\"]\nlisten = \"{GATEWAY}:7443\"\n\
-             enroll_listen = \"{GATEWAY}:7444\"\nheartbeat_ms = 2000\nlease_ms = 20000\n",
-            self.directory.join("state").display()
-        );
-        std::fs::write(self.directory.join("berth-control.toml"), config)
-            .context("write the configuration")?;
+        self.configure_control("")?;
         ran(self.control().args(["ca", "init"]))?;
         ran(self
             .control()
             .args(["platform-cert", "operator", "--server", &format!("{GATEWAY}:7443"), "--out"])
             .arg(self.directory.join("operator")))?;
+        self.run_control()
+    }
+
+    fn configure_control(&self, more: &str) -> Result<()> {
+        let config = format!(
+            "state_dir = \"{}\"\nserver_names = [\"{GATEWAY}\"]\nlisten = \"{GATEWAY}:7443\"\n\
+             enroll_listen = \"{GATEWAY}:7444\"\nheartbeat_ms = 2000\nlease_ms = 20000\n{more}\n",
+            self.directory.join("state").display()
+        );
+        std::fs::write(self.directory.join("berth-control.toml"), config).context("write the configuration")
+    }
+
+    /// Restarts the control plane, with these lines in its configuration beside the usual ones.
+    ///
+    /// # Errors
+    /// When it did not run, or does not answer.
+    pub fn restart_control(&self, more: &str) -> Result<()> {
+        self.configure_control(more)?;
+        self.stop_control()?;
         self.run_control()
     }
 
@@ -117,17 +130,30 @@ impl Fleet {
     /// When it does not become ready.
     pub fn join(&self, guest: &Guest) -> Result<()> {
         guest.install_deb(&package("berth-node")?)?;
+        self.enroll(guest, "")?;
+        guest.run_ok("systemctl restart berthd")?;
+        self.wait_ready(guest)
+    }
+
+    /// Gives a node that has joined another identity, by a fresh token.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn join_again(&self, guest: &Guest) -> Result<()> {
+        self.enroll(guest, "--replace")?;
+        self.wait_ready(guest)
+    }
+
+    fn enroll(&self, guest: &Guest, how: &str) -> Result<()> {
         let name = guest.name();
         let token = ran(self.control().args(["token", "create", "--node", &name]))?;
         let token = token
             .split_whitespace()
             .find(|word| word.starts_with("berth1."))
             .context("no token was printed")?;
-        let joined =
-            guest.run_ok(&format!("berthd join --control {GATEWAY}:7443 --node {name} --token {token}"));
-        joined.map_err(|error| anyhow::anyhow!(redact(&format!("{error:#}"))))?;
-        guest.run_ok("systemctl restart berthd")?;
-        self.wait_ready(guest)
+        let joined = guest
+            .run_ok(&format!("berthd join {how} --control {GATEWAY}:7443 --node {name} --token {token}"));
+        joined.map(drop).map_err(|error| anyhow::anyhow!(redact(&format!("{error:#}"))))
     }
 
     /// Waits until the control plane sees a node as ready.

@@ -9,8 +9,7 @@ pub(super) fn identify(authority: &Authority, folder: &Path, name: &str) -> PkiF
     let issued = authority.client(&[name]);
     let files = PkiFiles::below(folder);
     std::fs::create_dir_all(&files.folder).unwrap();
-    std::fs::write(files.certificate(), issued.certificate_pem).unwrap();
-    std::fs::write(files.key(), issued.key_pem).unwrap();
+    std::fs::write(files.node(), issued.certificate_pem + &issued.key_pem).unwrap();
     std::fs::write(files.authority(), authority.certificate_pem()).unwrap();
     files
 }

@@ -6,6 +6,14 @@ use std::time::Duration;
 
 /// A stopped or restarted daemon has done all that it might do within this time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long nodes must do without the control plane …
+const ABSENCE: Duration = Duration::from_secs(600);
+/// … and how long they do unless the long tests are wanted: longer than a lease.
+const SHORT_ABSENCE: Duration = Duration::from_secs(30);
+/// Installs the agent's package in a higher version, made from the installed one.
+const PACKAGE_UPGRADE: &str = "set -e; rm -rf /root/next; mkdir -p /root/next; cd /root/next; \
+     dpkg-deb -R /root/berth-node.deb tree; sed -i 's/^Version: .*/&+next/' tree/DEBIAN/control; \
+     dpkg-deb -b tree berth-node.deb; dpkg -i berth-node.deb; cd /; rm -rf /root/next";
 
 #[test]
 fn the_agent_is_not_in_the_data_path() {
@@ -17,9 +25,13 @@ fn the_agent_is_not_in_the_data_path() {
         assert_eq!(now, before, "{what}");
     };
     let guest = kernel.guest();
-    for action in
-        ["systemctl restart berthd", "systemctl kill -s KILL berthd", "systemctl restart containerd"]
-    {
+    for action in [
+        "systemctl restart berthd",
+        "systemctl kill -s KILL berthd",
+        "systemctl restart containerd",
+        "systemctl daemon-reexec",
+        PACKAGE_UPGRADE,
+    ] {
         guest.run_ok(action).expect("do what must not matter");
         guest
             .wait_until("systemctl is-active berthd && berthctl pods", SETTLE_LIMIT)
@@ -30,7 +42,28 @@ fn the_agent_is_not_in_the_data_path() {
     same("systemctl stop berthd");
     guest.run_ok("systemctl start berthd").expect("start the agent");
     same("systemctl start berthd");
+    let version = guest.run_ok("dpkg-query -W -f '${Version}' berth-node").expect("ask for the version");
+    assert!(version.ends_with("+next"), "{version} is installed");
     discard("case/steady");
+}
+
+#[test]
+fn without_the_control_plane_everything_goes_on() {
+    let kernel = fleet().kernel(0);
+    fleet().apply(&idle_pod("alone", "", ""), &["--wait"]).expect("run the pod");
+    let before = kernel.process("alone").expect("find the container");
+    fleet().stop_control().expect("stop the control plane");
+    let absence = if std::env::var_os("BERTH_LONG").is_some() { ABSENCE } else { SHORT_ABSENCE };
+    let uptime = kernel.guest().run_ok("cut -d. -f1 /proc/uptime").expect("ask for the uptime");
+    let back_at: u64 = uptime.trim().parse::<u64>().expect("it is in seconds") + absence.as_secs();
+    let passed = format!("test $(cut -d. -f1 /proc/uptime) -ge {back_at}");
+    kernel.guest().wait_until(&passed, absence + SETTLE_LIMIT).expect("time passes");
+    let alone = kernel.process("alone").expect("find the container again");
+    fleet().run_control().expect("run the control plane again");
+    assert_eq!(alone, before);
+    fleet().wait_ready(kernel.guest()).expect("the node is back");
+    assert_eq!(kernel.process("alone").expect("find the container again"), before);
+    discard("case/alone");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod life;
 mod migration;
 mod readme;
 mod runtime;
+mod trust;
 
 use berth_e2e::{Fleet, FleetSpec};
 use berth_lab::Suite;
