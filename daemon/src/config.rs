@@ -2,6 +2,7 @@
 //! the file, the key and the value.
 
 use crate::link;
+use crate::runtime::LogLimits;
 use berth_model::{Bytes, CpuSet, NodeName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `log_dir`: containers' logs; absolute. Default: `/var/log/berth/pods`.
     pub log_dir: PathBuf,
+    /// `log_max_bytes` and `log_files`: how much is kept of each container's logs. Default: `10Mi`, 5.
+    pub log_limits: LogLimits,
     /// `peer_listen`: where other nodes of the fleet are served data disks that pods take along, `address:port`; on
     /// every address of the host by default, port 7445. Empty: nowhere, and no such disk leaves this node.
     pub peer_listen: Option<SocketAddr>,
@@ -97,6 +100,8 @@ struct File {
     control_enroll: Option<String>,
     state_dir: Option<PathBuf>,
     log_dir: Option<PathBuf>,
+    log_max_bytes: Option<String>,
+    log_files: Option<usize>,
     peer_listen: Option<String>,
     socket: Option<PathBuf>,
     socket_group: Option<String>,
@@ -185,6 +190,7 @@ impl Config {
             control_enroll: address("control_enroll", file.control_enroll)?,
             state_dir: absolute("state_dir", file.state_dir, "/var/lib/berth")?,
             log_dir: absolute("log_dir", file.log_dir, "/var/log/berth/pods")?,
+            log_limits: log_limits(file.log_max_bytes, file.log_files)?,
             peer_listen: listener("peer_listen", file.peer_listen)?,
             socket: absolute("socket", file.socket, "/run/berth/berthd.sock")?,
             socket_group: not_empty("socket_group", file.socket_group, "berth")?,
@@ -236,6 +242,8 @@ impl Config {
         document.insert("socket_group", value(&self.socket_group));
         document.insert("reserved_cpus", value(self.reserved_cpus.to_string()));
         document.insert("reserved_memory", value(self.reserved_memory.0.to_string()));
+        document.insert("log_max_bytes", value(self.log_limits.max_bytes.to_string()));
+        document.insert("log_files", value(i64::try_from(self.log_limits.files).unwrap_or(i64::MAX)));
         document.insert("log", value(&self.log));
         document.insert("log_format", value(self.log_format.name()));
         let labels = self.labels.iter().map(|(key, text)| (key, value(text)));
@@ -301,6 +309,24 @@ fn absolute(key: &'static str, path: Option<PathBuf>, default: &str) -> Result<P
     }
 }
 
+/// Below this a log would be rotated at every look.
+const LOG_MIN_BYTES: u64 = 64 << 10;
+/// Most files that are kept of a container's logs.
+const LOG_MAX_FILES: usize = 1_000;
+
+fn log_limits(max_bytes: Option<String>, files: Option<usize>) -> Result<LogLimits, Bad> {
+    let default = LogLimits::default();
+    let max_bytes = parsed::<Bytes>("log_max_bytes", max_bytes)?.map_or(default.max_bytes, |bytes| bytes.0);
+    let files = files.unwrap_or(default.files);
+    if max_bytes < LOG_MIN_BYTES {
+        return Err(("log_max_bytes", max_bytes.to_string(), "is less than 64Ki".to_owned()));
+    }
+    match (1..=LOG_MAX_FILES).contains(&files) {
+        true => Ok(LogLimits { max_bytes, files }),
+        false => Err(("log_files", files.to_string(), format!("is outside 1 to {LOG_MAX_FILES}"))),
+    }
+}
+
 fn not_empty(key: &'static str, text: Option<String>, default: &str) -> Result<String, Bad> {
     let text = text.unwrap_or_else(|| default.to_owned());
     match text.is_empty() {
@@ -362,6 +388,9 @@ mod tests {
         check("reserved_cpus = \"0-\"", &["reserved_cpus", "0-"]);
         check("reserved_memory = \"-1\"", &["reserved_memory", "-1"]);
         check("reserved_memory = \"20000000000Gi\"", &["reserved_memory"]);
+        check("log_max_bytes = \"1Ki\"", &["log_max_bytes", "1024", "less than 64Ki"]);
+        check("log_files = 0", &["log_files", "outside 1 to 1000"]);
+        check("log_files = -1", &["log_files"]);
         check("log = \"berthd=loud\"", &["log", "berthd=loud"]);
         check("log_format = \"xml\"", &["log_format", "xml"]);
         check("probe_interface = \"eth/0\"", &["probe_interface", "no interface name"]);
@@ -380,9 +409,10 @@ mod tests {
         assert_eq!(empty.peer_listen.map(|address| address.port()), Some(7445));
         assert_eq!(Config::parse("peer_listen = \"\"", path).unwrap().peer_listen, None);
         let full = "node = \"n1\"\ncontrol = \"[2001:db8::1]:7443\"\nreserved_cpus = \"0-1\"\n\
-                    reserved_memory = \"512Mi\"\nlog_format = \"json\"\n[labels]\nzone = \"a\"\n";
+                    reserved_memory = \"512Mi\"\nlog_max_bytes = \"1Mi\"\nlog_files = 2\nlog_format = \"json\"\n[labels]\nzone = \"a\"\n";
         let full = Config::parse(full, path).unwrap();
         assert_eq!(full.reserved_memory, Bytes(512 << 20));
+        assert_eq!(full.log_limits, LogLimits { max_bytes: 1 << 20, files: 2 });
         assert_eq!(full.enroll_address("[2001:db8::1]:7443"), "[2001:db8::1]:7444");
         assert_eq!(full.log_format, LogFormat::Json);
         for config in [full, Config::parse("", path).unwrap()] {

@@ -72,6 +72,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
         ..RuntimePaths::default()
     });
     let host = LocalHost::new(&config, runtime.clone());
+    let (keeper, charted) = (runtime.log_keeper(config.log_limits), ledger.clone());
+    tokio::spawn(keeper.run(move || {
+        charted
+            .read(|book| book.pods.values().map(|record| (record.pod.clone(), record.incarnation)).collect())
+    }));
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;
     // Handlers first: a signal from here on ends the daemon in order.

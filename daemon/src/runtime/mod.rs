@@ -39,7 +39,7 @@ pub use answers::{Answers, Seen};
 pub use events::Hint;
 pub use identity::{ROOT_SLICE, pod_hash, pod_uid, slice_name, slice_path};
 pub use kernel::KernelRoots;
-pub use logs::{Follow, LogError, LogQuery, read_logs};
+pub use logs::{Follow, Keeper as LogKeeper, LogError, LogLimits, LogQuery, read_logs};
 pub use pause::PAUSE_IMAGE;
 pub use prlimit::shows as limits_show;
 pub use proof::DeathProof;

@@ -19,8 +19,8 @@ use super::observe::{Observer, expect_owner};
 use super::stopping::from_annotations;
 use super::systemd::Systemd;
 use super::{
-    DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image, pause, prlimit, rlimits,
-    status, system_disk,
+    DeathProof, LogKeeper, LogLimits, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image,
+    pause, prlimit, rlimits, status, system_disk,
 };
 use crate::crash_point::Deed;
 use crate::disk::Disks;
@@ -102,6 +102,11 @@ impl ContainerdRuntime {
         self.sweep_disks();
         controls::ensure_root(&self.inner.systemd, self.roots()).await?;
         pause::import(self.client(), pause_archive).await
+    }
+
+    /// What keeps the containers' logs within limits.
+    pub fn log_keeper(&self, limits: LogLimits) -> LogKeeper {
+        LogKeeper::new(self.client().clone(), self.inner.paths.logs.clone(), limits)
     }
 
     /// The runtime's name and version, such as `containerd 1.7.24`.

@@ -10,8 +10,8 @@ use k8s_cri::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
     ExecSyncRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig,
     PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest,
-    RunPodSandboxRequest, StartContainerRequest, StatusRequest, StopContainerRequest, StopPodSandboxRequest,
-    VersionRequest, VersionResponse,
+    ReopenContainerLogRequest, RunPodSandboxRequest, StartContainerRequest, StatusRequest,
+    StopContainerRequest, StopPodSandboxRequest, VersionRequest, VersionResponse,
 };
 use std::time::Duration;
 
@@ -206,6 +206,15 @@ impl Client {
         let attempted =
             Attempted { timeout: time + LOOK_TIMEOUT, ..Attempted::record(Deed::RunPreStop, what) };
         attempted.run(self.runtime().exec_sync(request)).await.map(drop)
+    }
+
+    /// Has a running container's log begin anew, in a new file of the same name.
+    pub(in crate::runtime) async fn reopen_log(&self, id: &str) -> Result<(), RuntimeError> {
+        let request = ReopenContainerLogRequest { container_id: id.to_owned() };
+        Attempted::look(format!("reopen the log of container {id}"))
+            .run(self.runtime().reopen_container_log(request))
+            .await
+            .map(drop)
     }
 
     pub(in crate::runtime) async fn remove_cri_container(&self, id: &str) -> Result<(), RuntimeError> {

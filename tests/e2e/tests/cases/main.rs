@@ -11,6 +11,7 @@ mod fields;
 mod file_systems;
 mod in_place;
 mod life;
+mod logs;
 mod migration;
 mod readme;
 mod runtime;

@@ -1,16 +1,20 @@
-//! Containers' logs, as containerd's CRI writes them, read back as the container wrote them.
+//! Reading: containers' logs, as containerd's CRI writes them, read back as the container wrote them, over all the files
+//! that are kept of an attempt.
 //!
 //! A line of the file is `<time> <stdout|stderr> <P|F>[:…] <text>`: `P` for a part of a line that was too long, `F`
 //! for its end (Kubernetes' CRI log format). Parts are joined, and only whole lines are handed out.
 
-use super::identity::{log_file, log_folder};
+use super::plan::{LogName, Part};
+use crate::runtime::identity::log_folder;
 use berth_model::{Attempt, ContainerName, Incarnation, PodId};
+use flate2::read::GzDecoder;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Cursor, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
 /// How often a file that is followed is looked at.
@@ -21,6 +25,10 @@ const QUEUE_LIMIT: usize = 16;
 const CHUNK_BYTES: usize = 64 << 10;
 /// The longest line that is joined; containerd's parts have 16 KiB. What is longer is handed out in pieces.
 const LINE_LIMIT_BYTES: usize = 1 << 20;
+/// The largest packed file that is read back; one is as large as configured, plus what came until the next look.
+const UNPACKED_LIMIT_BYTES: u64 = 1 << 30;
+/// How often the files may be renamed while they are being opened.
+const OPEN_TRIES: usize = 5;
 /// Most lines that `tail` keeps in memory.
 const TAIL_LIMIT_LINES: u32 = 100_000;
 
@@ -36,7 +44,7 @@ pub enum Follow {
 /// What to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogQuery {
-    /// Where all pods' log folders are ([`RuntimePaths::logs`](super::RuntimePaths::logs)).
+    /// Where all pods' log folders are ([`RuntimePaths::logs`](crate::runtime::RuntimePaths::logs)).
     pub root: PathBuf,
     /// Whose.
     pub pod: PodId,
@@ -53,8 +61,27 @@ pub struct LogQuery {
 }
 
 impl LogQuery {
+    fn folder(&self) -> PathBuf {
+        self.root.join(log_folder(&self.pod, self.incarnation)).join(self.container.as_str())
+    }
+
+    /// The file that containerd writes to while the container runs.
     fn path(&self) -> PathBuf {
-        self.root.join(log_folder(&self.pod, self.incarnation)).join(log_file(&self.container, self.attempt))
+        self.folder().join(LogName::current(self.attempt).to_string())
+    }
+
+    /// Those that it wrote before, the oldest first.
+    fn ended(&self) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.folder())? {
+            let name = entry?.file_name().into_string();
+            names.extend(name.ok().and_then(|name| LogName::parse(&name)));
+        }
+        names.retain(|name| name.attempt == self.attempt && name.part != Part::Current);
+        names.sort();
+        // While one is packed it is there twice, for a moment.
+        names.dedup_by_key(|name| name.packed());
+        Ok(names.iter().map(|name| self.folder().join(name.to_string())).collect())
     }
 }
 
@@ -73,11 +100,10 @@ pub struct LogError {
 /// When there is no such file. What goes wrong later is the last item.
 pub async fn read_logs(query: LogQuery) -> Result<mpsc::Receiver<Result<Vec<u8>, LogError>>, LogError> {
     let path = query.path();
-    let failed = |source| LogError { path: path.clone(), source };
-    let file = open(&path).await.map_err(failed)?;
+    let files = open_all(&query).await.map_err(|source| LogError { path: path.clone(), source })?;
     let (sender, receiver) = mpsc::channel(QUEUE_LIMIT);
     tokio::spawn(async move {
-        let ended = Reader::new(file, sender.clone()).run(&query).await;
+        let ended = Reader::new(files, sender.clone()).run(&query).await;
         if let Err(source) = ended {
             // The reader may be gone by now, and then nobody wants to know.
             drop(sender.send(Err(LogError { path: query.path(), source })).await);
@@ -91,8 +117,66 @@ async fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).await
 }
 
+/// An open file of a log.
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    is_packed: bool,
+}
+
+/// All files, the oldest first, the current one last. What is renamed meanwhile is looked for again.
+async fn open_all(query: &LogQuery) -> io::Result<VecDeque<Opened>> {
+    let mut tries = 1..=OPEN_TRIES;
+    loop {
+        let opened = open_once(query).await;
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
+                // Between a rename and containerd's beginning anew there is none.
+                tokio::time::sleep(FOLLOW_POLL).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+async fn open_once(query: &LogQuery) -> io::Result<VecDeque<Opened>> {
+    let mut files = VecDeque::new();
+    for path in query.ended()? {
+        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+        files.push_back(Opened { file: open(&path).await?, is_packed });
+    }
+    files.push_back(Opened { file: open(&query.path()).await?, is_packed: false });
+    // Had it been renamed since the folder was read, a file would be missing in between.
+    match query.ended()?.len() + 1 == files.len() {
+        true => Ok(files),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+type Input = BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>;
+
+/// What is written to is read as it grows, what is packed at once.
+async fn input(opened: Opened) -> io::Result<Input> {
+    let input: Box<dyn AsyncRead + Send + Sync + Unpin> = match opened.is_packed {
+        false => Box::new(opened.file),
+        true => {
+            let file = opened.file.into_std().await;
+            let unpack = move || {
+                let mut text = Vec::new();
+                GzDecoder::new(file).take(UNPACKED_LIMIT_BYTES).read_to_end(&mut text).map(|_| text)
+            };
+            Box::new(Cursor::new(tokio::task::spawn_blocking(unpack).await.map_err(io::Error::other)??))
+        }
+    };
+    Ok(BufReader::with_capacity(CHUNK_BYTES, input))
+}
+
 struct Reader {
-    input: BufReader<File>,
+    /// Files that come after the one that is read.
+    later: VecDeque<Opened>,
+    input: Input,
+    /// The inode of the last file.
+    last_inode: u64,
     joiner: Joiner,
     /// An unfinished line of the file itself.
     partial: Vec<u8>,
@@ -100,9 +184,16 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(file: File, sender: mpsc::Sender<Result<Vec<u8>, LogError>>) -> Self {
-        let input = BufReader::with_capacity(CHUNK_BYTES, file);
-        Self { input, joiner: Joiner::default(), partial: Vec::new(), sender }
+    fn new(later: VecDeque<Opened>, sender: mpsc::Sender<Result<Vec<u8>, LogError>>) -> Self {
+        let nothing: Box<dyn AsyncRead + Send + Sync + Unpin> = Box::new(tokio::io::empty());
+        Self {
+            later,
+            input: BufReader::new(nothing),
+            last_inode: 0,
+            joiner: Joiner::default(),
+            partial: Vec::new(),
+            sender,
+        }
     }
 
     async fn run(mut self, query: &LogQuery) -> io::Result<()> {
@@ -119,6 +210,21 @@ impl Reader {
                 () = self.sender.closed() => return Ok(()),
                 () = tokio::time::sleep(FOLLOW_POLL) => {}
             }
+            self.look_for_another(query).await?;
+        }
+    }
+
+    /// Whether containerd has begun another file. What it wrote to the one before is all there by then, and read first.
+    async fn look_for_another(&mut self, query: &LogQuery) -> io::Result<()> {
+        match open(&query.path()).await {
+            Ok(file) if file.metadata().await?.ino() != self.last_inode => {
+                self.later.push_back(Opened { file, is_packed: false });
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            // Renamed, and not begun anew yet; or gone with its pod.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -165,14 +271,16 @@ impl Reader {
     async fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let read = self.input.read_until(b'\n', &mut self.partial).await?;
-            if !self.partial.ends_with(b"\n") {
-                // The end, or a line that is still being written: it is taken up the next time.
-                debug_assert!(read == 0 || self.input.buffer().is_empty());
-                return Ok(None);
-            }
-            let line = std::mem::take(&mut self.partial);
-            if let Some(joined) = self.joiner.take(&line) {
-                return Ok(Some(joined));
+            if self.partial.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.partial);
+                if let Some(joined) = self.joiner.take(&line) {
+                    return Ok(Some(joined));
+                }
+            } else if read == 0 {
+                // The end, or a line that is still being written: it is taken up with what is written next.
+                let Some(next) = self.later.pop_front() else { return Ok(None) };
+                self.last_inode = next.file.metadata().await?.ino();
+                self.input = input(next).await?;
             }
         }
     }
@@ -288,6 +396,53 @@ mod tests {
         std::fs::create_dir_all(query.path().parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", query.path()).unwrap();
         assert!(read_logs(query).await.is_err());
+    }
+
+    fn line(number: u32) -> String {
+        format!("2026-01-01T00:00:00.000000001Z stdout F line {number}\n")
+    }
+
+    fn pack(query: &LogQuery, name: &str, text: &str) {
+        let file = std::fs::File::create(query.folder().join(name)).unwrap();
+        let mut packing = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        packing.write_all(text.as_bytes()).unwrap();
+        packing.finish().unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_files_of_an_attempt_are_read_in_their_order() {
+        let root = tempfile::tempdir().unwrap();
+        let all = query(root.path(), None, Follow::No);
+        write(&all, &line(4));
+        pack(&all, "1.log.9.gz", &(line(1) + "2026-01-01T00:00:00.000000001Z stdout P line \n"));
+        std::fs::write(
+            all.folder().join("1.log.10"),
+            "2026-01-01T00:00:00.000000001Z stdout F 2\n".to_owned() + &line(3),
+        )
+        .unwrap();
+        pack(&all, "1.log.10.gz.new", "half");
+        std::fs::write(all.folder().join("2.log.1"), line(9)).unwrap();
+        assert_eq!(read_all(all).await, "line 1\nline 2\nline 3\nline 4\n");
+        let tail = query(root.path(), Some(3), Follow::No);
+        assert_eq!(read_all(tail).await, "line 2\nline 3\nline 4\n");
+    }
+
+    #[tokio::test]
+    async fn following_goes_on_in_the_next_file() {
+        let root = tempfile::tempdir().unwrap();
+        let query = query(root.path(), None, Follow::Yes);
+        let mut file = write(&query, &line(1));
+        let mut chunks = read_logs(query.clone()).await.unwrap();
+        // As a rotation does it: what was opened before goes on being written to for a moment.
+        std::fs::rename(query.path(), query.folder().join("1.log.1")).unwrap();
+        file.write_all(line(2).as_bytes()).unwrap();
+        write(&query, &line(3));
+        let mut text = Vec::new();
+        while !text.ends_with(b"line 3\n") {
+            let chunk = tokio::time::timeout(Duration::from_secs(20), chunks.recv()).await.unwrap();
+            text.extend(chunk.unwrap().unwrap());
+        }
+        assert_eq!(String::from_utf8(text).unwrap(), "line 1\nline 2\nline 3\n");
     }
 
     #[test]
