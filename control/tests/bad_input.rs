@@ -155,6 +155,19 @@ const PODS: &[(Change, Code, &str)] = &[
     ),
     (|pod| pod.disks = vec![device("/dev/vdb")], InvalidArgument, "disks[0].device.id: device \"/dev/vdb\""),
     (
+        |pod| {
+            let memory = v1::data_disk::Source::Memory(v1::MemoryDisk { size_bytes: 4096 });
+            pod.disks = vec![v1::DataDisk { source: Some(memory), ..device("x") }];
+        },
+        InvalidArgument,
+        "disks: data disk raw is memory, which lasts no longer than its pod",
+    ),
+    (
+        |pod| pod.disks = vec![v1::DataDisk { movable: true, scratch: true, ..device("/dev/disk/by-id/x") }],
+        InvalidArgument,
+        "disks[0].movable: scratch does not go along",
+    ),
+    (
         |pod| pod.containers[0].system_disk_bytes = Some(0),
         InvalidArgument,
         "disks: the system disk of container web has a size of 0",
@@ -184,7 +197,7 @@ const PODS: &[(Change, Code, &str)] = &[
 fn device(id: &str) -> v1::DataDisk {
     let device = v1::DeviceDisk { id: id.to_owned(), ..v1::DeviceDisk::default() };
     let source = Some(v1::data_disk::Source::Device(device));
-    v1::DataDisk { name: "raw".to_owned(), source, movable: false }
+    v1::DataDisk { name: "raw".to_owned(), source, movable: false, scratch: false }
 }
 
 async fn fleet_with_pool() -> (Fleet, FakeNode, PlatformClient<Channel>) {

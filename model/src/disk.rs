@@ -1,4 +1,5 @@
-//! Data disks: named directories or devices that are mounted into a pod, and are kept until they are released.
+//! Data disks: named directories, devices or pieces of memory that are mounted into a pod, and are kept until they are
+//! released, or are scratch.
 
 use crate::pod::is_clean_absolute_path;
 use crate::{Bytes, ContainerName, DiskName};
@@ -8,6 +9,9 @@ use std::str::FromStr;
 
 /// Most data disks of one pod: a bound for the daemon's work, far above any real pod.
 pub const MAX_DISKS: usize = 32;
+/// Where programs expect a tmpfs to share memory by (shm_overview(7)). What the runtime mounts there by itself, 64 MiB, a
+/// disk may take the place of.
+const SHARED_MEMORY: &str = "/dev/shm";
 /// Most mounts of one container.
 pub const MAX_MOUNTS: usize = 64;
 
@@ -18,8 +22,8 @@ pub struct DataDisk {
     pub name: DiskName,
     /// What it is made of.
     pub source: DiskSource,
-    /// Whether a migration may take it along.
-    pub movable: Movability,
+    /// How long it lasts, and whether it moves.
+    pub life: DiskLife,
 }
 
 /// What a data disk is made of.
@@ -37,17 +41,23 @@ pub enum DiskSource {
         /// What an empty one is formatted with.
         filesystem: Filesystem,
     },
+    /// Memory of the pod (tmpfs), which counts towards its limits. It is scratch, and empty after a reboot.
+    Memory {
+        /// Held to so much.
+        size: Bytes,
+    },
 }
 
 impl DataDisk {
     /// Whether a disk that both sets have is made of something else in the new one: that no running pod can take on.
-    /// A disk may be added, and a directory may be held to another size; one that the new set has not is kept as it is
+    /// A disk may be added, and a directory or memory may be held to another size; one that the new set has not is kept as it is
     /// until it is released.
     pub fn any_made_anew(old: &[Self], new: &[Self]) -> bool {
         new.iter().any(|new| {
             let old = old.iter().find(|old| old.name == new.name);
             old.is_some_and(|old| match (&old.source, &new.source) {
-                (DiskSource::Directory { .. }, DiskSource::Directory { .. }) => false,
+                (DiskSource::Directory { .. }, DiskSource::Directory { .. })
+                | (DiskSource::Memory { .. }, DiskSource::Memory { .. }) => false,
                 (old, new) => old != new,
             })
         })
@@ -74,14 +84,16 @@ impl Filesystem {
     }
 }
 
-/// Whether a migration may take a data disk along.
+/// How long a data disk lasts, and whether a migration takes it along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum Movability {
-    /// It stays on its node, and its pod with it.
+pub enum DiskLife {
+    /// Until it is released; it stays on its node, and its pod with it.
     #[default]
-    Fixed,
-    /// It goes where its pod goes.
+    Kept,
+    /// Until it is released; it goes where its pod goes.
     Movable,
+    /// Until its pod leaves the node: the pod begins anew elsewhere without what was on it.
+    Scratch,
 }
 
 /// Where a container sees a data disk.
@@ -159,6 +171,11 @@ pub enum InvalidDisks {
     /// One device as two disks.
     #[error("device {0} is given twice")]
     DuplicateDevice(DeviceId),
+    /// Memory that is to be kept.
+    #[error(
+        "data disk {0} is memory, which lasts no longer than its pod is on the node: it can only be scratch"
+    )]
+    KeptMemory(DiskName),
     /// A disk without room.
     #[error("{0} has a size of 0")]
     Empty(String),
@@ -221,13 +238,16 @@ pub(crate) fn validate_disks<'a>(
             return Err(InvalidDisks::Duplicate(disk.name.clone()));
         }
         match &disk.source {
-            DiskSource::Directory { size: Some(Bytes(0)) } => {
+            DiskSource::Directory { size: Some(Bytes(0)) } | DiskSource::Memory { size: Bytes(0) } => {
                 return Err(InvalidDisks::Empty(format!("data disk {}", disk.name)));
             }
             DiskSource::Device { id, .. } if !devices.insert(id) => {
                 return Err(InvalidDisks::DuplicateDevice(id.clone()));
             }
-            DiskSource::Directory { .. } | DiskSource::Device { .. } => {}
+            DiskSource::Memory { .. } if disk.life != DiskLife::Scratch => {
+                return Err(InvalidDisks::KeptMemory(disk.name.clone()));
+            }
+            DiskSource::Directory { .. } | DiskSource::Device { .. } | DiskSource::Memory { .. } => {}
         }
     }
     for container in containers {
@@ -269,7 +289,7 @@ fn wrong_path(path: &str) -> Option<&'static str> {
         Some("is no absolute path without . and ..")
     } else if path == "/" {
         Some("is the system disk's")
-    } else if ["/proc", "/sys", "/dev"].into_iter().any(beneath) {
+    } else if path != SHARED_MEMORY && ["/proc", "/sys", "/dev"].into_iter().any(beneath) {
         Some("is the kernel's")
     } else if ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].contains(&path) {
         Some("is the agent's")
@@ -284,7 +304,7 @@ mod tests {
 
     fn directory(name: &str) -> DataDisk {
         let source = DiskSource::Directory { size: Some(Bytes(1)) };
-        DataDisk { name: name.parse().unwrap(), source, movable: Movability::Fixed }
+        DataDisk { name: name.parse().unwrap(), source, life: DiskLife::Kept }
     }
 
     fn device(name: &str, id: &str) -> DataDisk {
@@ -315,6 +335,16 @@ mod tests {
         check(&[db()], &[("db", "/data"), ("db", "/data/inner")], Ok(()));
         check(&[db()], &[("db", "/device")], Ok(()));
         check(&[db(), db()], &[], Err("data disk db is given twice"));
+        let memory = |bytes: u64, life: DiskLife| DataDisk {
+            source: DiskSource::Memory { size: Bytes(bytes) },
+            life,
+            ..directory("shm")
+        };
+        check(&[memory(1, DiskLife::Scratch)], &[("shm", "/shm")], Ok(()));
+        check(&[memory(0, DiskLife::Scratch)], &[], Err("data disk shm has a size of 0"));
+        let kept = "data disk shm is memory, which lasts no longer than its pod is on the node: it can only be scratch";
+        check(&[memory(1, DiskLife::Kept)], &[], Err(kept));
+        check(&[memory(1, DiskLife::Movable)], &[], Err(kept));
         check(
             &[db()],
             &[("log", "/data")],
@@ -326,6 +356,8 @@ mod tests {
         };
         path("/", "is the system disk's");
         path("/dev", "is the kernel's");
+        path("/dev/shm/x", "is the kernel's");
+        check(&[db()], &[("db", "/dev/shm")], Ok(()));
         path("/proc/sys", "is the kernel's");
         path("/etc/hosts", "is the agent's");
         for bad in ["data", "", "/data/", "/a/../b", "//a", "/a\nb"] {

@@ -28,8 +28,8 @@ mod ulimit;
 
 pub use cpuset::{CpuSet, MemSet, ParseSetError};
 pub use disk::{
-    Access, DataDisk, DeviceId, DiskMount, DiskSource, Filesystem, InvalidDisks, MAX_DISKS, MAX_MOUNTS,
-    Movability,
+    Access, DataDisk, DeviceId, DiskLife, DiskMount, DiskSource, Filesystem, InvalidDisks, MAX_DISKS,
+    MAX_MOUNTS,
 };
 pub use id::{
     Attempt, ContainerName, DiskName, Generation, Incarnation, InvalidName, NodeName, OrderId, PodId,

@@ -143,7 +143,7 @@ pub fn validate_requested_disks(
     validate_disks(disks, containers)?;
     let device = disks.iter().find_map(|disk| match &disk.source {
         DiskSource::Device { id, .. } => Some(id),
-        DiskSource::Directory { .. } => None,
+        DiskSource::Directory { .. } | DiskSource::Memory { .. } => None,
     });
     match (device, node) {
         (Some(device), None) => Err(InvalidDisks::NoNode(device.clone())),

@@ -88,6 +88,13 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
                 false => observed.containers.iter().try_for_each(|container| dead(observed, &container.id)),
             }
         }
+        Step::ReleaseScratch { disks, order } => {
+            leaves(record, order)?;
+            if let Some(kept) = disks.iter().find(|name| record.scratch().all(|scratch| scratch != *name)) {
+                return Err(Violation::DiskLost(kept.to_string()));
+            }
+            observed.containers.iter().try_for_each(|container| dead(observed, &container.id))
+        }
         Step::EndGrant { order } => {
             stops(record, order)?;
             match observed.containers.first() {
@@ -201,6 +208,13 @@ fn releases(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
         | PodVerb::Resize { .. } => false,
     };
     releases.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
+}
+
+/// What takes the pod off its node: an Evict, or the undoing of a Run.
+fn leaves(record: &PodRecord, order: &OrderId) -> Result<(), Violation> {
+    stops(record, order)?;
+    let leaving = record.charter.as_ref().is_some_and(|charter| charter.leaving.is_some());
+    leaving.then_some(()).ok_or_else(|| Violation::NotCovered(order.clone()))
 }
 
 /// Removing a container removes the disk that its record names at that moment.

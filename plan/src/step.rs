@@ -148,6 +148,13 @@ pub enum Step {
         /// The order that gives them up.
         order: OrderId,
     },
+    /// Give up the scratch of a pod that leaves; what is kept stays.
+    ReleaseScratch {
+        /// The data disks.
+        disks: BTreeSet<DiskName>,
+        /// The order by which the pod leaves.
+        order: OrderId,
+    },
     /// End the address grant and drop the charter: the pod is off the node.
     EndGrant {
         /// The order that says so.
@@ -198,6 +205,12 @@ impl Step {
             Self::ReleaseDisks { keys, data, .. } => {
                 let data = data.iter().map(ToString::to_string);
                 format!("remove disks {}", keys.iter().cloned().chain(data).collect::<Vec<_>>().join(", "))
+            }
+            Self::ReleaseScratch { disks, .. } => {
+                format!(
+                    "remove scratch {}",
+                    disks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                )
             }
             Self::EndGrant { .. } => "end the address grant".to_owned(),
             Self::Settled => "nothing".to_owned(),

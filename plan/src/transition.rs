@@ -60,6 +60,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
         | Step::RemoveSandbox { .. }
         | Step::RemoveSlice { .. }
         | Step::ReleaseDisks { .. }
+        | Step::ReleaseScratch { .. }
         | Step::EndGrant { .. }
         | Step::Settled
         | Step::Wait(_)
@@ -102,6 +103,7 @@ pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effe
         | Step::RemoveContainer { .. }
         | Step::RemoveSandbox { .. }
         | Step::RemoveSlice { .. }
+        | Step::ReleaseScratch { .. }
         | Step::Settled
         | Step::Wait(_)
         | Step::Refuse { .. } => {}
@@ -199,6 +201,7 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
         | Step::RemoveSandbox { .. }
         | Step::RemoveSlice { .. }
         | Step::ReleaseDisks { .. }
+        | Step::ReleaseScratch { .. }
         | Step::EndGrant { .. }
         | Step::Wait(_) => None,
     }

@@ -4,7 +4,7 @@
 
 mod world;
 
-use berth_model::{Failure, RunState};
+use berth_model::{Failure, PodVerb, RunState};
 use berth_plan::{
     Cover, DiskState, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait, next_step,
 };
@@ -194,11 +194,54 @@ fn leaving_data_disks_behind_is_caught() {
         |record, observed| {
             let mut blind = observed.clone();
             if record.charter.as_ref().is_none_or(|charter| charter.leaving.is_some()) {
-                blind.disks.clear();
+                blind.disks.retain(|name, _| name.as_str() == "tmp");
             }
             next_step(record, &blind)
         },
         "a data disk is left",
+    );
+}
+
+#[test]
+fn releasing_scratch_of_a_pod_that_stays_is_caught() {
+    is_caught(
+        |record, observed| match (next_step(record, observed), &record.open) {
+            (Step::Settled, Some(open)) if matches!(open.verb, PodVerb::Stop { .. }) => {
+                let tmp = observed.disks.iter().find(|(name, _)| name.as_str() == "tmp");
+                match tmp.filter(|(_, state)| **state != DiskState::Absent) {
+                    Some((tmp, _)) => {
+                        Step::ReleaseScratch { disks: BTreeSet::from([tmp.clone()]), order: open.id.clone() }
+                    }
+                    None => Step::Settled,
+                }
+            }
+            (step, _) => step,
+        },
+        "its pod stays",
+    );
+}
+
+#[test]
+fn releasing_what_is_kept_as_scratch_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::ReleaseScratch { order, .. } => {
+                Step::ReleaseScratch { disks: observed.disks.keys().cloned().collect(), order }
+            }
+            step => step,
+        },
+        "was lost as scratch",
+    );
+}
+
+#[test]
+fn leaving_scratch_behind_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::ReleaseScratch { order, .. } => Step::EndGrant { order },
+            step => step,
+        },
+        "scratch is left",
     );
 }
 

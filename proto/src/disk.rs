@@ -3,7 +3,7 @@
 use crate::error::{At, InvalidMessage, Result, each};
 use crate::pod::enumeration;
 use crate::v1;
-use berth_model::{Access, Bytes, DataDisk, DeviceId, DiskMount, DiskSource, Filesystem, Movability};
+use berth_model::{Access, Bytes, DataDisk, DeviceId, DiskLife, DiskMount, DiskSource, Filesystem};
 
 enumeration!(Filesystem, filesystem_from, default Ext4, { Ext4, Xfs });
 enumeration!(Access, access_from, default ReadWrite, { ReadWrite, ReadOnly });
@@ -13,9 +13,16 @@ pub(crate) fn disks_from(wire: Vec<v1::DataDisk>) -> Result<Vec<DataDisk>> {
         Ok(DataDisk {
             name: wire.name.parse().at("name")?,
             source: source_from(wire.source)?,
-            movable: match wire.movable {
-                true => Movability::Movable,
-                false => Movability::Fixed,
+            life: match (wire.movable, wire.scratch) {
+                (false, false) => DiskLife::Kept,
+                (true, false) => DiskLife::Movable,
+                (false, true) => DiskLife::Scratch,
+                (true, true) => {
+                    return Err(InvalidMessage::new(
+                        "movable",
+                        "scratch does not go along when its pod moves",
+                    ));
+                }
             },
         })
     })
@@ -29,6 +36,7 @@ fn source_from(wire: Option<v1::data_disk::Source>) -> Result<DiskSource> {
             id: wire.id.parse::<DeviceId>().at("device.id")?,
             filesystem: filesystem_from(wire.filesystem).at("device.filesystem")?,
         }),
+        Some(Source::Memory(wire)) => Ok(DiskSource::Memory { size: Bytes(wire.size_bytes) }),
         None => Err(InvalidMessage::missing("source")),
     }
 }
@@ -54,12 +62,14 @@ impl From<&DataDisk> for v1::DataDisk {
                 id: id.to_string(),
                 filesystem: v1::Filesystem::from(*filesystem).into(),
             }),
+            DiskSource::Memory { size } => Source::Memory(v1::MemoryDisk { size_bytes: size.0 }),
         };
-        let movable = match disk.movable {
-            Movability::Movable => true,
-            Movability::Fixed => false,
+        let (movable, scratch) = match disk.life {
+            DiskLife::Kept => (false, false),
+            DiskLife::Movable => (true, false),
+            DiskLife::Scratch => (false, true),
         };
-        Self { name: disk.name.to_string(), source: Some(source), movable }
+        Self { name: disk.name.to_string(), source: Some(source), movable, scratch }
     }
 }
 

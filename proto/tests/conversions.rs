@@ -4,11 +4,11 @@
 
 use berth_model::{
     Access, AddressGrant, Attempt, Bytes, Capabilities, ContainerPhase, ContainerSpec, ContainerStatus,
-    CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch, DiskMount, DiskOffer, DiskPolicy, DiskSource,
-    EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit, Incarnation, IoLimit,
-    IoWeight, Lifecycle, Limits, Movability, NodeOrder, NodeVerb, Order, PodOrder, PodPhase, PodRequest,
-    PodSpec, PodStatus, PodVerb, PrivilegeGain, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target,
-    Term, Ulimit, User,
+    CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch, DiskLife, DiskMount, DiskOffer, DiskPolicy,
+    DiskSource, EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit,
+    Incarnation, IoLimit, IoWeight, Lifecycle, Limits, NodeOrder, NodeVerb, Order, PodOrder, PodPhase,
+    PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain, Profile, Rlimit, Security, Seq, SwapLimit,
+    Sysctls, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -83,12 +83,17 @@ fn disks() -> Vec<DataDisk> {
         DataDisk {
             name: "db".parse().unwrap(),
             source: DiskSource::Directory { size: Some(Bytes(4 << 20)) },
-            movable: Movability::Movable,
+            life: DiskLife::Movable,
         },
         DataDisk {
             name: "raw".parse().unwrap(),
             source: DiskSource::Device { id, filesystem: Filesystem::Xfs },
-            movable: Movability::Fixed,
+            life: DiskLife::Kept,
+        },
+        DataDisk {
+            name: "shm".parse().unwrap(),
+            source: DiskSource::Memory { size: Bytes(1 << 20) },
+            life: DiskLife::Scratch,
         },
     ]
 }

@@ -1,7 +1,7 @@
 //! Data disks of a pod, their mounts, and the size of a system disk.
 
 use super::scalar::{Device, DiskLabel, Size};
-use berth_model::{Access, Bytes, DataDisk, DiskMount, DiskSource, Filesystem, Movability};
+use berth_model::{Access, Bytes, DataDisk, DiskLife, DiskMount, DiskSource, Filesystem};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -10,8 +10,11 @@ struct RawDisk {
     name: DiskLabel,
     size: Option<Size>,
     device: Option<RawDevice>,
+    memory: Option<Size>,
     #[serde(default)]
     movable: bool,
+    #[serde(default)]
+    scratch: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,18 +51,31 @@ impl TryFrom<RawDisk> for DiskField {
     type Error = String;
 
     fn try_from(raw: RawDisk) -> Result<Self, String> {
-        let source = match (raw.device, raw.size) {
-            (Some(_), Some(_)) => {
+        let source = match (raw.device, raw.memory, raw.size) {
+            (Some(_), Some(_), _) => return Err("device and memory exclude each other".to_owned()),
+            (Some(_), None, Some(_)) => {
                 return Err("size goes with a directory only: a device has the size it has".to_owned());
             }
-            (Some(device), None) => DiskSource::Device {
+            (None, Some(_), Some(_)) => {
+                return Err("size goes with a directory only: memory says its size itself".to_owned());
+            }
+            (Some(device), None, None) => DiskSource::Device {
                 id: device.id.0,
                 filesystem: device.filesystem.map_or_else(Filesystem::default, Into::into),
             },
-            (None, size) => DiskSource::Directory { size: size.map(|size| size.0) },
+            (None, Some(size), None) => DiskSource::Memory { size: size.0 },
+            (None, None, size) => DiskSource::Directory { size: size.map(|size| size.0) },
         };
-        let movable = if raw.movable { Movability::Movable } else { Movability::Fixed };
-        Ok(Self(DataDisk { name: raw.name.0, source, movable }))
+        let scratch = raw.scratch || matches!(source, DiskSource::Memory { .. });
+        let life = match (raw.movable, scratch) {
+            (true, true) => {
+                return Err("movable does not go with scratch: it ends where its pod leaves".to_owned());
+            }
+            (true, false) => DiskLife::Movable,
+            (false, true) => DiskLife::Scratch,
+            (false, false) => DiskLife::Kept,
+        };
+        Ok(Self(DataDisk { name: raw.name.0, source, life }))
     }
 }
 

@@ -403,6 +403,18 @@ fn disks() {
         "4:11: spec.disks[0]: size goes with",
     );
     check_spec(
+        "disks: [{name: data, size: 1Gi, memory: 1Gi}]",
+        "4:11: spec.disks[0]: size goes with a directory only: memory says",
+    );
+    check_spec(
+        "disks: [{name: data, memory: 1Gi, device: {id: /dev/disk/by-id/a}}]",
+        "4:11: spec.disks[0]: device and memory exclude each other",
+    );
+    check_spec(
+        "disks: [{name: data, scratch: true, movable: true}]",
+        "4:11: spec.disks[0]: movable does not go with scratch",
+    );
+    check_spec(
         "disks: [{name: data, device: {id: /dev/sdb}}]",
         "4:37: spec.disks[0].device.id: device \"/dev/sdb\" is not named by",
     );

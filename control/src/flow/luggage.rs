@@ -1,7 +1,7 @@
 //! What of a pod's data a migration takes along, and what it cannot.
 
 use super::migrate::LeftBehind;
-use berth_model::{DataDisk, DiskName, DiskPolicy, DiskSource, Movability, PodRequest};
+use berth_model::{DataDisk, DiskLife, DiskName, DiskPolicy, DiskSource, PodRequest};
 use std::collections::BTreeSet;
 
 /// What becomes of a pod's data when it moves.
@@ -18,7 +18,8 @@ pub(crate) struct Packed {
 /// # Errors
 /// With what cannot be taken along, for people, when nothing was said of it.
 pub(crate) fn pack(request: &PodRequest, wanted: Option<LeftBehind>) -> Result<Packed, String> {
-    let (copied, left): (Vec<_>, Vec<_>) = request.disks.iter().partition(|disk| why_fixed(disk).is_none());
+    let kept = request.disks.iter().filter(|disk| disk.life != DiskLife::Scratch);
+    let (copied, left): (Vec<_>, Vec<_>) = kept.partition(|disk| why_fixed(disk).is_none());
     let disk = |disk: &&DataDisk| Some(format!("data disk {} {}", disk.name, why_fixed(disk)?));
     let system = match request.disk {
         DiskPolicy::Reuse => Some("its containers reuse their system disks (disk: Reuse)".to_owned()),
@@ -35,10 +36,12 @@ pub(crate) fn pack(request: &PodRequest, wanted: Option<LeftBehind>) -> Result<P
 
 /// Why a disk stays where it is; none if it can be copied.
 fn why_fixed(disk: &DataDisk) -> Option<&'static str> {
-    match (&disk.source, disk.movable) {
+    match (&disk.source, disk.life) {
         (DiskSource::Device { .. }, _) => Some("is a device of its node"),
-        (DiskSource::Directory { .. }, Movability::Fixed) => Some("is not movable"),
-        (DiskSource::Directory { .. }, Movability::Movable) => None,
+        (DiskSource::Directory { .. } | DiskSource::Memory { .. }, DiskLife::Kept | DiskLife::Scratch) => {
+            Some("is not movable")
+        }
+        (DiskSource::Directory { .. } | DiskSource::Memory { .. }, DiskLife::Movable) => None,
     }
 }
 
@@ -66,7 +69,7 @@ mod tests {
 
     fn directory(name: &str, movable: bool) -> v1::DataDisk {
         let source = v1::data_disk::Source::Directory(v1::DirectoryDisk { size_bytes: None });
-        v1::DataDisk { name: name.to_owned(), source: Some(source), movable }
+        v1::DataDisk { name: name.to_owned(), source: Some(source), movable, scratch: false }
     }
 
     fn device(name: &str) -> v1::DataDisk {
@@ -104,6 +107,9 @@ mod tests {
         let fixed = request(vec![directory("a", true), directory("b", false)], Rebuild);
         check(&fixed, None, Err("data disk b is not movable"));
         check(&fixed, discarded, Ok((&["a"], LeftBehind::Discarded)));
+        let scratch = v1::DataDisk { scratch: true, ..directory("b", false) };
+        let scratch = request(vec![directory("a", true), scratch], Rebuild);
+        check(&scratch, None, Ok((&["a"], LeftBehind::Nothing)));
         let device = request(vec![directory("a", true), directory("b", false), device("c")], Rebuild);
         check(&device, None, Err("data disk b is not movable, data disk c is a device of its node"));
     }

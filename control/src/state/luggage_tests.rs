@@ -10,7 +10,7 @@ use super::*;
 use crate::flow::migrate::{LeftBehind, Phase};
 use crate::flow::{Ending, PodState, Presence, Reason};
 use berth_model::{
-    DataDisk, DiskName, DiskPolicy, DiskSource, Movability, NodeOrder, NodeVerb, PodOrder, PodVerb, Target,
+    DataDisk, DiskLife, DiskName, DiskPolicy, DiskSource, NodeOrder, NodeVerb, PodOrder, PodVerb, Target,
 };
 
 /// The second node copies nothing.
@@ -33,15 +33,15 @@ fn barren(node: &NodeName, target: &Target) -> Ending {
     }
 }
 
-fn disk(name: &str, movable: Movability) -> DataDisk {
-    DataDisk { name: name.parse().unwrap(), source: DiskSource::Directory { size: None }, movable }
+fn disk(name: &str, life: DiskLife) -> DataDisk {
+    DataDisk { name: name.parse().unwrap(), source: DiskSource::Directory { size: None }, life }
 }
 
 /// One pod with two disks that go along and, where it has one, one that does not, on the first of two nodes.
 fn running(fate: Fate, crash: Crash, fixed: Option<&str>) -> Drill {
     let mut drill = Drill::new(1, fate, crash);
-    let mut disks = vec![disk("data", Movability::Movable), disk("logs", Movability::Movable)];
-    disks.extend(fixed.map(|name| disk(name, Movability::Fixed)));
+    let mut disks = vec![disk("data", DiskLife::Movable), disk("logs", DiskLife::Movable)];
+    disks.extend(fixed.map(|name| disk(name, DiskLife::Kept)));
     let request = berth_model::PodRequest { disks, ..request(0, 1, DiskPolicy::Rebuild) };
     drill.act(|tx| tx.submit(request.clone(), 0).unwrap());
     drill.settle();

@@ -193,7 +193,7 @@ impl Tx<'_> {
             disk: disk.name.clone(),
             size: match disk.source {
                 DiskSource::Directory { size } => size,
-                DiskSource::Device { .. } => None,
+                DiskSource::Device { .. } | DiskSource::Memory { .. } => None,
             },
             from: from.clone(),
             at: at.clone(),

@@ -220,12 +220,12 @@ impl Disks {
     }
 }
 
-fn device_of(folder: &Folder) -> Result<u64, DiskError> {
+pub(super) fn device_of(folder: &Folder) -> Result<u64, DiskError> {
     Ok(fstat(folder.as_fd()).tried("look at", folder.path())?.st_dev)
 }
 
 /// A mount that the agent makes must be the host's: the runtime has to find it.
-fn expect_host_mounts() -> Result<(), DiskError> {
+pub(super) fn expect_host_mounts() -> Result<(), DiskError> {
     let of = |who: &str| {
         let path = PathBuf::from(format!("/proc/{who}/ns/mnt"));
         std::fs::read_link(&path).tried("read", Path::new(&path))

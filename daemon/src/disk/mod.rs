@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `disks/pods/<namespace>.<name>/<disk>` | a directory disk; labels hold no dot, so the name reads back |
 //! | `disks/devices/<namespace>.<name>/<disk>` | where a device is mounted; the pod sees the folder `data` in it |
+//! | `disks/memory/<namespace>.<name>/<disk>` | where memory is mounted |
 //! | `disks/notes/<namespace>.<name>/<disk>` | what was written to a device, noted before it was |
 //! | `disks/projects/<id>.<owner>` | project ids that are in use; one is free again once its disk is gone |
 //! | `disks/arriving/<namespace>.<name>/<disk>` | a disk that is being copied here; `<disk>.links` beside it holds files with several names |
@@ -23,6 +24,7 @@ mod device;
 mod directory;
 mod error;
 mod making;
+mod memory;
 mod note;
 mod piece;
 mod probe;

@@ -28,7 +28,7 @@ pub struct FoundDisk {
     pub pod: PodId,
     /// Its name in the pod.
     pub name: DiskName,
-    /// Its device; none if it is a directory.
+    /// Its device; none if it is a directory or memory.
     pub device: Option<DeviceId>,
     /// Where the pod's containers get it from.
     pub path: PathBuf,
@@ -66,6 +66,10 @@ impl Disks {
             let (path, usage) = (self.device_path(pod, &name), self.device_usage(pod, &name)?);
             found.push(FoundDisk { pod: pod.clone(), name, device: Some(device), path, usage });
         }
+        for name in self.memory_of_pod(pod)? {
+            let (path, usage) = (self.memory_path(pod, &name), self.memory_usage(pod, &name)?);
+            found.push(FoundDisk { pod: pod.clone(), name, device: None, path, usage });
+        }
         Ok(found)
     }
 
@@ -95,7 +99,7 @@ impl Disks {
     /// When a folder cannot be read.
     pub fn all(&self) -> Result<Vec<FoundDisk>, DiskError> {
         let mut pods = BTreeSet::new();
-        for folder in ["pods", "notes"] {
+        for folder in ["pods", "notes", "memory"] {
             let entries = self.root()?.ensure(folder, OWN_MODE)?.entries()?;
             pods.extend(entries.iter().filter_map(|entry| pod_of(entry.name.to_str()?)));
         }

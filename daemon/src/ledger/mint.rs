@@ -14,6 +14,8 @@ pub enum Ending {
     Life,
     /// A container, a sandbox or a slice that is done with: stopping the rest of it and removing it.
     Remains,
+    /// Disks that last no longer than the pod is on the node.
+    Scratch,
     /// Disks that were kept.
     Disks,
 }
@@ -101,17 +103,23 @@ impl Ledger {
 fn covers(open: &OpenOrder, ending: Ending) -> bool {
     match (&open.verb, ending) {
         (PodVerb::Stop { .. }, Ending::Life) => true,
-        (PodVerb::Stop { .. }, Ending::Remains | Ending::Disks) => false,
-        (PodVerb::Evict { .. }, Ending::Life | Ending::Remains) => true,
+        (PodVerb::Stop { .. }, Ending::Remains | Ending::Scratch | Ending::Disks) => false,
+        (PodVerb::Evict { .. }, Ending::Life | Ending::Remains | Ending::Scratch) => true,
         (PodVerb::Evict { disposition, .. }, Ending::Disks) => *disposition == EvictDisposition::Release,
         // A Run that failed is undone under its own order; what was kept before it stays.
-        (PodVerb::Run { .. }, Ending::Life | Ending::Remains) => open.failure.is_some(),
+        (PodVerb::Run { .. }, Ending::Life | Ending::Remains | Ending::Scratch) => open.failure.is_some(),
         (PodVerb::Run { .. }, Ending::Disks) => false,
         (PodVerb::Release, Ending::Disks) => true,
-        (PodVerb::Release, Ending::Life | Ending::Remains) => false,
+        (PodVerb::Release, Ending::Life | Ending::Remains | Ending::Scratch) => false,
         // What they replace; what is left of it is dead, and the charter's.
         (PodVerb::Restart { .. } | PodVerb::Upgrade { .. }, Ending::Life) => true,
-        (PodVerb::Restart { .. } | PodVerb::Upgrade { .. }, Ending::Remains | Ending::Disks) => false,
-        (PodVerb::Start | PodVerb::Resize { .. }, Ending::Life | Ending::Remains | Ending::Disks) => false,
+        (
+            PodVerb::Restart { .. } | PodVerb::Upgrade { .. },
+            Ending::Remains | Ending::Scratch | Ending::Disks,
+        ) => false,
+        (
+            PodVerb::Start | PodVerb::Resize { .. },
+            Ending::Life | Ending::Remains | Ending::Scratch | Ending::Disks,
+        ) => false,
     }
 }

@@ -46,7 +46,8 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
         | Step::StopSandbox { .. }
         | Step::RemoveSandbox { .. }
         | Step::RemoveSlice { .. }
-        | Step::ReleaseDisks { .. } => end(pods, look).await?,
+        | Step::ReleaseDisks { .. }
+        | Step::ReleaseScratch { .. } => end(pods, look).await?,
         // The ledger alone: what `after` says.
         Step::EndGrant { .. } => {}
         Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
@@ -147,6 +148,7 @@ async fn build<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeErr
         | Step::RemoveSandbox { .. }
         | Step::RemoveSlice { .. }
         | Step::ReleaseDisks { .. }
+        | Step::ReleaseScratch { .. }
         | Step::EndGrant { .. }
         | Step::Settled
         | Step::Wait(_)
@@ -182,6 +184,10 @@ async fn end<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError
         Step::ReleaseDisks { keys, data, order } => {
             let warrant = order_warrant(pods, pod, order, Ending::Disks)?;
             runtime.release_disks(&warrant, keys, data).await
+        }
+        Step::ReleaseScratch { disks, order } => {
+            let warrant = order_warrant(pods, pod, order, Ending::Scratch)?;
+            runtime.release_disks(&warrant, &[], disks).await
         }
         Step::EnsureImage { .. }
         | Step::EnsureDisks

@@ -268,6 +268,7 @@ async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
         | Step::RemoveSandbox { .. }
         | Step::RemoveSlice { .. }
         | Step::ReleaseDisks { .. }
+        | Step::ReleaseScratch { .. }
         | Step::EndGrant { .. } => advance(pods, look).await,
     }
 }

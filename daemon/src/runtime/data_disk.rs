@@ -30,6 +30,7 @@ pub(super) fn look(
         let fault = match &disk.source {
             DiskSource::Directory { size } => disks.directory_fault(pod, &disk.name, *size)?,
             DiskSource::Device { .. } => disks.device_fault(pod, &disk.name)?,
+            DiskSource::Memory { size } => disks.memory_fault(pod, &disk.name, *size)?,
         };
         let state = match fault {
             None => DiskState::Present,
@@ -49,6 +50,7 @@ pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), R
             DiskSource::Device { id, filesystem } => {
                 disks.ensure_device(DeviceDisk { pod, disk: &disk.name, id, filesystem: *filesystem })
             }
+            DiskSource::Memory { size } => disks.ensure_memory(pod, &disk.name, *size),
         });
         made.map_err(|error| told(format!("make data disk {} of {pod}", disk.name), &error))
     })
@@ -58,7 +60,10 @@ pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), R
 pub(super) fn give_up(disks: &Disks, pod: &PodId, names: &BTreeSet<DiskName>) -> Result<(), RuntimeError> {
     names.iter().try_for_each(|name| {
         let given_up = Deed::GiveUpDataDisk.between_now(|| {
-            disks.give_up_device(pod, name).and_then(|()| disks.give_up_directory(pod, name))
+            disks
+                .give_up_memory(pod, name)
+                .and_then(|()| disks.give_up_device(pod, name))
+                .and_then(|()| disks.give_up_directory(pod, name))
         });
         given_up.map_err(|error| told(format!("give up data disk {name} of {pod}"), &error))
     })
@@ -113,6 +118,7 @@ fn path(disks: &Disks, pod: &PodId, disk: &DataDisk) -> PathBuf {
     match &disk.source {
         DiskSource::Directory { .. } => disks.directory_path(pod, &disk.name),
         DiskSource::Device { .. } => disks.device_path(pod, &disk.name),
+        DiskSource::Memory { .. } => disks.memory_path(pod, &disk.name),
     }
 }
 

@@ -172,7 +172,7 @@ fn check_devices(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> R
     let devices = |spec: &PodSpec| -> BTreeSet<DeviceId> {
         let of = |disk: &DataDisk| match &disk.source {
             DiskSource::Device { id, .. } => Some(id.clone()),
-            DiskSource::Directory { .. } => None,
+            DiskSource::Directory { .. } | DiskSource::Memory { .. } => None,
         };
         spec.disks.iter().filter_map(of).collect()
     };

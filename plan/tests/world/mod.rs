@@ -67,6 +67,8 @@ pub(crate) enum Spoiled {
 const BROKEN: &str = "broken";
 /// A limit that the kernel takes and does not keep.
 const REFUSED_LIMIT: u64 = 1 << 60;
+/// The data disk that ends when the pod leaves.
+const SCRATCH: &str = "tmp";
 /// What something else has written.
 const DRIFTED: u64 = u64::MAX;
 
@@ -286,6 +288,7 @@ impl World {
         let Some(record) = &self.record else { return Ok(()) };
         let live = |name: &ContainerName| self.containers.values().any(|c| c.live && c.name == *name);
         match &record.charter {
+            None if self.has_scratch() => Err("scratch is left of a pod that is gone".to_owned()),
             None if self.containers.is_empty() && self.sandboxes.is_empty() && self.slice.is_none() => Ok(()),
             None => Err("something is left of a pod that is gone".to_owned()),
             Some(charter) if charter.leaving.is_some() => Err("at rest while leaving".to_owned()),
@@ -311,9 +314,16 @@ impl World {
         }
     }
 
+    fn has_scratch(&self) -> bool {
+        self.data.keys().any(|name| name.as_str() == SCRATCH)
+    }
+
     fn reboot(&mut self) {
         let device = |name: &DiskName| name.as_str() == "raw";
         self.data.iter_mut().filter(|(name, _)| device(name)).for_each(|(_, data)| data.mounted = false);
+        let memory = |name: &DiskName| name.as_str() == SCRATCH;
+        let empty = Data { mounted: false, written: false };
+        self.data.iter_mut().filter(|(name, _)| memory(name)).for_each(|(_, data)| *data = empty);
         self.pause_ends();
         let now_ms = self.now_ms;
         self.containers.values_mut().filter(|c| c.live).for_each(|c| {
@@ -497,6 +507,9 @@ impl World {
             {
                 return Err("a release was called done, and a data disk is left".to_owned());
             }
+            PodVerb::Evict { .. } if done && self.has_scratch() => {
+                return Err("an eviction was called done, and scratch is left".to_owned());
+            }
             PodVerb::Upgrade { spec, .. } if done => {
                 if spec.containers.iter().any(is_broken) {
                     return Err("a broken upgrade was called done".to_owned());
@@ -665,6 +678,19 @@ impl World {
         });
         match self.data.remove(name) {
             Some(Data { written: true, .. }) if !given_up => Err(format!("data disk {name} was lost")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Scratch goes when the pod leaves, and nothing else goes with it.
+    fn lose_scratch(&mut self, record: &PodRecord, name: &DiskName) -> Judged {
+        if let Some((id, _)) = self.containers.iter().find(|(_, c)| c.live) {
+            return Err(format!("scratch {name} was released under live container {id}"));
+        }
+        let leaves = record.charter.as_ref().is_some_and(|charter| charter.leaving.is_some());
+        match self.data.remove(name) {
+            Some(_) if name.as_str() != SCRATCH => Err(format!("data disk {name} was lost as scratch")),
+            Some(_) if !leaves => Err(format!("scratch {name} was lost, and its pod stays")),
             Some(_) | None => Ok(()),
         }
     }
@@ -873,6 +899,9 @@ impl World {
             Step::ReleaseDisks { keys, data, .. } => {
                 keys.iter().try_for_each(|key| self.lose(record, key))?;
                 data.iter().try_for_each(|name| self.lose_data(record, name))?;
+            }
+            Step::ReleaseScratch { disks, .. } => {
+                disks.iter().try_for_each(|name| self.lose_scratch(record, name))?;
             }
             Step::EndGrant { .. } | Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
         }

@@ -11,6 +11,8 @@ pub(crate) const FIELDS: &[&str] = &[
     "disks.name",
     "disks.directory.size_bytes",
     "disks.device.id",
+    "disks.memory.size_bytes",
+    "disks.scratch",
     "containers.mounts.disk",
     "containers.mounts.path",
     "containers.system_disk_bytes",
@@ -99,6 +101,55 @@ pub(crate) fn check_data_disk(kernel: &Kernel, name: &str) {
          && ! ls /var/lib/berth/disks/projects | grep -q {name}"
     );
     kernel.guest().wait_until(&gone, REMOVAL_LIMIT).expect("nothing is left of the disk");
+}
+
+#[test]
+fn scratch_is_shared_in_the_pod_and_ends_with_it() {
+    let kernel = fleet().kernel(0);
+    let spec = "disks: [{name: shm, memory: 1Mi}, {name: spool, size: 4Mi, scratch: true}, {name: data}]";
+    let mounts =
+        "mounts: [{disk: shm, path: /dev/shm}, {disk: spool, path: /spool}, {disk: data, path: /data}]";
+    let side = format!(
+        "  - name: side\n    image: {}\n    command: [sh, -c, \"trap 'exit 0' TERM; while :; do sleep 1; done\"]\n\
+         \x20   env: [{{name: CASE, value: beside}}]\n    mounts: [{{disk: shm, path: /in, readOnly: true}}]\n",
+        berth_e2e::image("busybox")
+    );
+    let manifest = idle_pod("sharer", spec, mounts) + &side;
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let process = kernel.process("sharer").expect("find the container");
+    assert_eq!(
+        inside(&kernel, &process, "grep \" /dev/shm \" /proc/mounts | cut -d\" \" -f3").1.trim(),
+        "tmpfs"
+    );
+    let (said, kib) = fill(&kernel, &process, "/dev/shm/full");
+    assert!(said.contains("No space left") && kib == 1_024, "{kib} KiB: {said}");
+    // It is the pod's memory.
+    let counted = "grep ^shmem /sys/fs/cgroup";
+    let counted =
+        format!("{counted}/{}/memory.stat | cut -d' ' -f2", process.pod_cgroup().trim_start_matches('/'));
+    let counted = kernel.guest().run_ok(&counted).expect("read the pod's memory");
+    assert!(counted.trim().parse::<u64>().expect("bytes") >= 1 << 20, "{counted}");
+    let write = "rm /dev/shm/full && for disk in dev/shm spool data; do echo x > /$disk/file; done";
+    let (status, said) = inside(&kernel, &process, write);
+    assert_eq!(status, 0, "{said}");
+    let beside = kernel.process("beside").expect("find the other container");
+    assert_eq!(inside(&kernel, &beside, "cat /in/file").1.trim(), "x");
+    assert_ne!(inside(&kernel, &beside, "echo y > /in/file").0, 0, "it may only read there");
+
+    fleet().berth_ok(&["restart", "case/sharer", "--wait"]).expect("restart the pod");
+    let process = kernel.process("sharer").expect("find the container");
+    assert_eq!(inside(&kernel, &process, "cat /dev/shm/file /spool/file").1.trim(), "x\nx");
+    fleet().berth_ok(&["evict", "case/sharer", "--wait"]).expect("evict the pod");
+    let left = "! test -e /var/lib/berth/disks/memory/case.sharer && ! grep case.sharer /proc/mounts && \
+                ls /var/lib/berth/disks/pods/case.sharer";
+    assert_eq!(kernel.guest().run_ok(left).expect("scratch is gone").trim(), "data");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod again");
+    let process = kernel.process("sharer").expect("find the container");
+    assert_eq!(
+        inside(&kernel, &process, "ls /dev/shm /spool; cat /data/file").1.trim(),
+        "/dev/shm:\n\n/spool:\nx"
+    );
+    discard("case/sharer");
 }
 
 #[test]
