@@ -272,6 +272,7 @@ pub(crate) fn disks(disks: &[v1::LocalDisk], style: Style) -> String {
             Kind::Directory => "directory",
             Kind::Device => "device",
             Kind::System => "system",
+            Kind::Memory => "memory",
         };
         [
             identity(disk.pod.as_ref()).into(),

@@ -1,5 +1,6 @@
 //! The disks of this node, for `berthctl disks`: those of pods that are here, and those that are kept.
 
+use crate::disk::MadeOf;
 use crate::host::SeenDisks;
 use crate::ledger::Book;
 use berth_plan::PodRecord;
@@ -17,9 +18,11 @@ pub(super) fn list(book: &Book, seen: &SeenDisks) -> Vec<v1::LocalDisk> {
         let charter = book.pods.get(&disk.pod).and_then(|record| record.charter.as_ref());
         let ordered =
             charter.is_some_and(|charter| charter.spec.disks.iter().any(|known| known.name == disk.name));
-        let (kind, source) = match &disk.device {
-            Some(device) => (Kind::Device, device.to_string()),
-            None => (Kind::Directory, disk.path.display().to_string()),
+        let path = || disk.path.display().to_string();
+        let (kind, source) = match &disk.made_of {
+            MadeOf::Directory => (Kind::Directory, path()),
+            MadeOf::Device(device) => (Kind::Device, device.to_string()),
+            MadeOf::Memory => (Kind::Memory, path()),
         };
         v1::LocalDisk {
             pod: Some((&disk.pod).into()),

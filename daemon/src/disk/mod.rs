@@ -44,6 +44,6 @@ pub use error::DiskError;
 pub use piece::{Attribute, Item, ItemKind, MAX_DEPTH, Modified, PIECE_BYTES, Piece};
 pub use project::{Owner, ProjectId};
 pub use quota::{QuotaSupport, Usage};
-pub use store::{Disks, FoundDisk};
+pub use store::{Disks, FoundDisk, MadeOf};
 pub use system::SystemDisk;
 pub use trash::Left;

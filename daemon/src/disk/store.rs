@@ -28,12 +28,23 @@ pub struct FoundDisk {
     pub pod: PodId,
     /// Its name in the pod.
     pub name: DiskName,
-    /// Its device; none if it is a directory or memory.
-    pub device: Option<DeviceId>,
+    /// What it is made of.
+    pub made_of: MadeOf,
     /// Where the pod's containers get it from.
     pub path: PathBuf,
     /// What it holds, and may hold.
     pub usage: Usage,
+}
+
+/// What a data disk that is on the node is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MadeOf {
+    /// A directory.
+    Directory,
+    /// This device.
+    Device(DeviceId),
+    /// Memory.
+    Memory,
 }
 
 impl Disks {
@@ -64,11 +75,11 @@ impl Disks {
         let mut found = self.directories_of_pod(pod)?;
         for (name, device) in self.devices_of_pod(pod)? {
             let (path, usage) = (self.device_path(pod, &name), self.device_usage(pod, &name)?);
-            found.push(FoundDisk { pod: pod.clone(), name, device: Some(device), path, usage });
+            found.push(FoundDisk { pod: pod.clone(), name, made_of: MadeOf::Device(device), path, usage });
         }
         for name in self.memory_of_pod(pod)? {
             let (path, usage) = (self.memory_path(pod, &name), self.memory_usage(pod, &name)?);
-            found.push(FoundDisk { pod: pod.clone(), name, device: None, path, usage });
+            found.push(FoundDisk { pod: pod.clone(), name, made_of: MadeOf::Memory, path, usage });
         }
         Ok(found)
     }
@@ -87,7 +98,7 @@ impl Disks {
             if let Some(disk) = folder.find(name.as_str())? {
                 let usage = self.usage_of(&disk)?;
                 let (pod, path) = (pod.clone(), disk.path().to_owned());
-                found.push(FoundDisk { pod, name, device: None, path, usage });
+                found.push(FoundDisk { pod, name, made_of: MadeOf::Directory, path, usage });
             }
         }
         Ok(found)
