@@ -74,8 +74,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let host = LocalHost::new(&config, runtime.clone());
     let (keeper, charted) = (runtime.log_keeper(config.log_limits), ledger.clone());
     tokio::spawn(keeper.run(move || {
-        charted
-            .read(|book| book.pods.values().map(|record| (record.pod.clone(), record.incarnation)).collect())
+        charted.read(|book| {
+            let here = book.pods.values().filter(|record| record.charter.is_some());
+            here.map(|record| (record.pod.clone(), record.incarnation)).collect()
+        })
     }));
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;

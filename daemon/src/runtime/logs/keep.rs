@@ -74,10 +74,9 @@ impl Keeper {
                         Some(id) => self.rotate(id, &path, LogName::current(*attempt), *to).await,
                         None => Ok(()),
                     },
-                    Chore::Reopen { attempt } => match id(*attempt) {
-                        Some(id) => self.reopen(id).await,
-                        None => Ok(()),
-                    },
+                    Chore::Reopen { attempt, last } => {
+                        self.reopen(id(*attempt), &path, *last, LogName::current(*attempt)).await
+                    }
                     Chore::Pack(name) => self.pack(&path, *name).await,
                     Chore::Remove(name) => self.remove(path.join(name)).await,
                 };
@@ -102,17 +101,21 @@ impl Keeper {
         if !self.runs(id).await? {
             return Ok(());
         }
-        let (from, to) = (folder.join(from.to_string()), folder.join(to.to_string()));
-        let renamed = tokio::fs::rename(&from, &to).await;
-        renamed
-            .map_err(|error| permanent(format!("rename {} to {}", from.display(), to.display()), error))?;
+        rename(folder, from, to).await?;
         self.client.reopen_log(id).await
     }
 
-    async fn reopen(&self, id: &str) -> Result<(), RuntimeError> {
-        match self.runs(id).await? {
-            true => self.client.reopen_log(id).await,
-            false => Ok(()),
+    /// A container that ended while its log was rotated has not begun anew, and never will.
+    async fn reopen(
+        &self,
+        id: Option<&String>,
+        folder: &Path,
+        last: LogName,
+        current: LogName,
+    ) -> Result<(), RuntimeError> {
+        match id {
+            Some(id) if self.runs(id).await? => self.client.reopen_log(id).await,
+            Some(_) | None => rename(folder, last, current).await,
         }
     }
 
@@ -132,6 +135,12 @@ impl Keeper {
         let removed = tokio::fs::remove_file(&path).await;
         removed.map_err(|error| permanent(format!("remove {}", path.display()), error))
     }
+}
+
+async fn rename(folder: &Path, from: LogName, to: LogName) -> Result<(), RuntimeError> {
+    let (from, to) = (folder.join(from.to_string()), folder.join(to.to_string()));
+    let renamed = tokio::fs::rename(&from, &to).await;
+    renamed.map_err(|error| permanent(format!("rename {} to {}", from.display(), to.display()), error))
 }
 
 fn look(

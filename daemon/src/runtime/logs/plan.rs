@@ -85,8 +85,8 @@ impl fmt::Display for LogName {
 pub(super) enum Chore {
     /// If the container of this attempt runs: rename its log to `to`, and have it begin anew.
     Rotate { attempt: Attempt, to: LogName },
-    /// If it runs: have it begin anew. Its log was renamed, and that was all.
-    Reopen { attempt: Attempt },
+    /// If it runs: have it begin anew. Its log was renamed to `last`, and that was all. If not: rename it back.
+    Reopen { attempt: Attempt, last: LogName },
     /// Pack this file.
     Pack(LogName),
     /// Remove this one.
@@ -131,8 +131,11 @@ pub(super) fn chores(files: &BTreeMap<String, u64>, limits: LogLimits) -> Vec<Ch
             Part::Current | Part::Ended { .. } => {}
         }
     }
-    let renamed_only = newest.filter(|newest| !logs.contains_key(&LogName::current(*newest)));
-    chores.extend(renamed_only.map(|attempt| Chore::Reopen { attempt }));
+    if let Some(last) =
+        logs.keys().next_back().filter(|last| last.part != Part::Current && **last != last.packed())
+    {
+        chores.push(Chore::Reopen { attempt: last.attempt, last: *last });
+    }
     chores
 }
 
@@ -161,7 +164,7 @@ mod tests {
             .iter()
             .map(|chore| match chore {
                 Chore::Rotate { attempt, to } => format!("rotate {attempt} to {to}"),
-                Chore::Reopen { attempt } => format!("reopen {attempt}"),
+                Chore::Reopen { attempt, last } => format!("reopen {attempt} after {last}"),
                 Chore::Pack(name) => format!("pack {name}"),
                 Chore::Remove(name) => format!("remove {name}"),
             })
@@ -187,7 +190,8 @@ mod tests {
 
     #[test]
     fn what_was_interrupted_is_finished() {
-        check(&[("1.log.1", 101)], "reopen 1");
+        check(&[("1.log.1", 101)], "reopen 1 after 1.log.1");
+        check(&[("1.log.1.gz", 101)], "");
         check(
             &[("1.log", 5), ("1.log.1", 101), ("1.log.1.gz.new", 9), ("1.log.2", 101)],
             "remove 1.log.1.gz.new, pack 1.log.1",
@@ -242,7 +246,7 @@ mod tests {
                             let bytes = files.insert(LogName::current(attempt).to_string(), 0);
                             prop_assert!(files.insert(to.to_string(), bytes.unwrap()).is_none());
                         }
-                        Chore::Reopen { attempt } => {
+                        Chore::Reopen { attempt, .. } => {
                             prop_assert!(files.insert(LogName::current(attempt).to_string(), 0).is_none());
                         }
                         Chore::Pack(name) => {
