@@ -65,6 +65,7 @@ deeds! {
     RemoveSandbox => "remove sandbox",
     MakeContainer => "make container",
     StartContainer => "start container",
+    ReopenLog => "reopen log",
     StopContainer => "stop container",
     RunPreStop => "run pre-stop command",
     SignalTask => "signal task",

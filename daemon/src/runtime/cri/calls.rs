@@ -211,7 +211,7 @@ impl Client {
     /// Has a running container's log begin anew, in a new file of the same name.
     pub(in crate::runtime) async fn reopen_log(&self, id: &str) -> Result<(), RuntimeError> {
         let request = ReopenContainerLogRequest { container_id: id.to_owned() };
-        Attempted::look(format!("reopen the log of container {id}"))
+        Attempted::record(Deed::ReopenLog, format!("reopen the log of container {id}"))
             .run(self.runtime().reopen_container_log(request))
             .await
             .map(drop)
