@@ -29,9 +29,16 @@ impl Signer {
     /// A certificate for `node` of the key of a request, PEM both, that begins no earlier than `from_ms` after the epoch.
     ///
     /// # Errors
-    /// `InvalidArgument` for a request that is none, `Internal` when no certificate can be made.
+    /// `Unavailable` when that is still to come, for the certificate would not hold yet; `InvalidArgument` for a request that is none, `Internal` when no certificate can be made.
     pub(crate) fn sign(&self, request_pem: &str, node: &NodeName, from_ms: u64) -> Result<String, Status> {
-        let validity = Validity::of(self.life, Duration::from_millis(wall_ms()));
+        let now_ms = wall_ms();
+        if from_ms > now_ms {
+            return Err(Status::unavailable(format!(
+                "node {node} was revoked just now, or the control plane's clock was set back: try again in {} ms",
+                from_ms - now_ms
+            )));
+        }
+        let validity = Validity::of(self.life, Duration::from_millis(now_ms));
         let validity = validity.not_before(Duration::from_millis(from_ms));
         let signed = self.authority.sign_request(request_pem, &Identity::Node(node.clone()), validity);
         signed.map_err(|error| refusal(&error))

@@ -7,6 +7,7 @@ use berth_model::{Bytes, CpuSet, NodeName};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Where configuration is read from unless the command line says otherwise.
@@ -309,8 +310,8 @@ fn absolute(key: &'static str, path: Option<PathBuf>, default: &str) -> Result<P
     }
 }
 
-/// Below this a log would be rotated at every look.
-const LOG_MIN_BYTES: u64 = 64 << 10;
+/// Below the least a log would be rotated at every look; what is larger than the most is packed for minutes.
+const LOG_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 30;
 /// Most files that are kept of a container's logs.
 const LOG_MAX_FILES: usize = 1_000;
 
@@ -318,8 +319,8 @@ fn log_limits(max_bytes: Option<String>, files: Option<usize>) -> Result<LogLimi
     let default = LogLimits::default();
     let max_bytes = parsed::<Bytes>("log_max_bytes", max_bytes)?.map_or(default.max_bytes, |bytes| bytes.0);
     let files = files.unwrap_or(default.files);
-    if max_bytes < LOG_MIN_BYTES {
-        return Err(("log_max_bytes", max_bytes.to_string(), "is less than 64Ki".to_owned()));
+    if !LOG_BYTES.contains(&max_bytes) {
+        return Err(("log_max_bytes", max_bytes.to_string(), "is outside 64Ki to 1Gi".to_owned()));
     }
     match (1..=LOG_MAX_FILES).contains(&files) {
         true => Ok(LogLimits { max_bytes, files }),
@@ -388,7 +389,7 @@ mod tests {
         check("reserved_cpus = \"0-\"", &["reserved_cpus", "0-"]);
         check("reserved_memory = \"-1\"", &["reserved_memory", "-1"]);
         check("reserved_memory = \"20000000000Gi\"", &["reserved_memory"]);
-        check("log_max_bytes = \"1Ki\"", &["log_max_bytes", "1024", "less than 64Ki"]);
+        check("log_max_bytes = \"1Ki\"", &["log_max_bytes", "1024", "outside 64Ki to 1Gi"]);
         check("log_files = 0", &["log_files", "outside 1 to 1000"]);
         check("log_files = -1", &["log_files"]);
         check("log = \"berthd=loud\"", &["log", "berthd=loud"]);

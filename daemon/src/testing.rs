@@ -135,7 +135,7 @@ impl Host for FakeHost {
         let disk = FoundDisk {
             pod: PodId::new("shop", "left").expect("a literal of this file"),
             name: DiskName::new("db").expect("a literal of this file"),
-            made_of: crate::disk::MadeOf::Directory,
+            made_of: crate::disk::MadeOf::Directory(crate::disk::Shelf::Kept),
             path: "/var/lib/berth/disks/pods/shop.left/db".into(),
             usage: Usage { used: Some(Bytes(7)), limit: None },
         };

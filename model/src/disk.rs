@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 /// Most data disks of one pod: a bound for the daemon's work, far above any real pod.
 pub const MAX_DISKS: usize = 32;
+/// Largest memory disk: a bound that keeps all arithmetic, the kernel's too, far from its ends.
+const MAX_MEMORY_BYTES: u64 = 1 << 50;
 /// Where programs expect a tmpfs to share memory by (shm_overview(7)). What the runtime mounts there by itself, 64 MiB, a
 /// disk may take the place of.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -55,7 +57,9 @@ impl DataDisk {
     pub fn any_made_anew(old: &[Self], new: &[Self]) -> bool {
         new.iter().any(|new| {
             let old = old.iter().find(|old| old.name == new.name);
+            let is_scratch = |disk: &Self| disk.life == DiskLife::Scratch;
             old.is_some_and(|old| match (&old.source, &new.source) {
+                _ if is_scratch(old) != is_scratch(new) => true,
                 (DiskSource::Directory { .. }, DiskSource::Directory { .. })
                 | (DiskSource::Memory { .. }, DiskSource::Memory { .. }) => false,
                 (old, new) => old != new,
@@ -176,6 +180,12 @@ pub enum InvalidDisks {
         "data disk {0} is memory, which lasts no longer than its pod is on the node: it can only be scratch"
     )]
     KeptMemory(DiskName),
+    /// A device that is to end with its pod.
+    #[error("data disk {0} is a device, which is kept until it is released: it cannot be scratch")]
+    ScratchDevice(DiskName),
+    /// More memory than any host has.
+    #[error("data disk {0} has more memory than 1Pi")]
+    TooLarge(DiskName),
     /// A disk without room.
     #[error("{0} has a size of 0")]
     Empty(String),
@@ -240,6 +250,12 @@ pub(crate) fn validate_disks<'a>(
         match &disk.source {
             DiskSource::Directory { size: Some(Bytes(0)) } | DiskSource::Memory { size: Bytes(0) } => {
                 return Err(InvalidDisks::Empty(format!("data disk {}", disk.name)));
+            }
+            DiskSource::Device { .. } if disk.life == DiskLife::Scratch => {
+                return Err(InvalidDisks::ScratchDevice(disk.name.clone()));
+            }
+            DiskSource::Memory { size } if size.0 > MAX_MEMORY_BYTES => {
+                return Err(InvalidDisks::TooLarge(disk.name.clone()));
             }
             DiskSource::Device { id, .. } if !devices.insert(id) => {
                 return Err(InvalidDisks::DuplicateDevice(id.clone()));
@@ -345,6 +361,18 @@ mod tests {
         let kept = "data disk shm is memory, which lasts no longer than its pod is on the node: it can only be scratch";
         check(&[memory(1, DiskLife::Kept)], &[], Err(kept));
         check(&[memory(1, DiskLife::Movable)], &[], Err(kept));
+        check(
+            &[memory((1 << 50) + 1, DiskLife::Scratch)],
+            &[],
+            Err("data disk shm has more memory than 1Pi"),
+        );
+        let raw = DataDisk { life: DiskLife::Scratch, ..device("raw", "/dev/disk/by-id/a") };
+        let kept = "data disk raw is a device, which is kept until it is released: it cannot be scratch";
+        check(&[raw], &[], Err(kept));
+        let scratch = |life: DiskLife| vec![DataDisk { life, ..directory("tmp") }];
+        let anew = |old, new| DataDisk::any_made_anew(&scratch(old), &scratch(new));
+        assert!(anew(DiskLife::Kept, DiskLife::Scratch) && anew(DiskLife::Scratch, DiskLife::Movable));
+        assert!(!anew(DiskLife::Kept, DiskLife::Movable) && !anew(DiskLife::Scratch, DiskLife::Scratch));
         check(
             &[db()],
             &[("log", "/data")],

@@ -90,7 +90,7 @@ pub fn check(record: &PodRecord, observed: &Observed, step: &Step) -> Result<(),
         }
         Step::ReleaseScratch { disks, order } => {
             leaves(record, order)?;
-            if let Some(kept) = disks.iter().find(|name| record.scratch().all(|scratch| scratch != *name)) {
+            if let Some(kept) = disks.difference(&observed.scratch).next() {
                 return Err(Violation::DiskLost(kept.to_string()));
             }
             observed.containers.iter().try_for_each(|container| dead(observed, &container.id))

@@ -14,6 +14,8 @@ pub struct Observed {
     pub images: BTreeMap<ContainerName, ImageState>,
     /// Every data disk of the charter, and every other one of the identity that is on the node.
     pub disks: BTreeMap<DiskName, DiskState>,
+    /// Data disks that end when the pod leaves the node, and are here, whether or not the charter has them.
+    pub scratch: BTreeSet<DiskName>,
     /// The pod's slice.
     pub slice: SliceState,
     /// Runtime ids of containers whose controls were written in this look already (the empty id is the slice):

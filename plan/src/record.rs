@@ -2,8 +2,8 @@
 
 use crate::HostView;
 use berth_model::{
-    Attempt, ContainerName, CpuSet, Digest, DiskLife, DiskName, EvictDisposition, Failure, Generation,
-    Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
+    Attempt, ContainerName, CpuSet, Digest, EvictDisposition, Failure, Generation, Incarnation, MemSet,
+    OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
 };
 use std::collections::BTreeMap;
 
@@ -192,12 +192,6 @@ impl PodRecord {
             // It ran when the order came, so it runs again, whatever the restart policy says.
             known.ordered = known.attempt;
         }
-    }
-
-    /// Names of the data disks that end when the pod leaves its node.
-    pub(crate) fn scratch(&self) -> impl Iterator<Item = &DiskName> {
-        let disks = self.charter.iter().flat_map(|charter| &charter.spec.disks);
-        disks.filter(|disk| disk.life == DiskLife::Scratch).map(|disk| &disk.name)
     }
 
     /// Whether `key` must outlive the pod's leaving, as `leaving` has it.

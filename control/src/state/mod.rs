@@ -114,6 +114,8 @@ pub(crate) struct Node {
     pub(crate) fenced: BTreeMap<PodId, Incarnation>,
     /// Certificates of it that begin earlier are revoked, milliseconds after the epoch.
     pub(crate) certificates_from_ms: u64,
+    /// The latest beginning of a certificate that it has shown since this start.
+    pub(crate) latest_certificate_ms: u64,
 }
 
 /// Everything.

@@ -23,9 +23,12 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// When it does not, or the node has never joined.
-    pub(crate) fn check_certificate(&self, shown: &NodeCertificate) -> Result<(), NodeDenied> {
+    pub(crate) fn check_certificate(&mut self, shown: &NodeCertificate) -> Result<(), NodeDenied> {
         let node = &shown.node;
-        let Some(record) = self.nodes.get(node) else { return Err(NodeDenied::Unknown(node.clone())) };
+        let Some(record) = self.unrecorded().nodes.get_mut(node) else {
+            return Err(NodeDenied::Unknown(node.clone()));
+        };
+        record.latest_certificate_ms = record.latest_certificate_ms.max(shown.begins_at_ms);
         match shown.begins_at_ms < record.certificates_from_ms {
             true => Err(NodeDenied::Revoked(node.clone())),
             false => Ok(()),
@@ -47,9 +50,11 @@ impl Tx<'_> {
             return Err(Denied::NotFound(format!("there is no node {node}")));
         };
         // Certificates begin some seconds before they are signed, unless that was before the moment of an earlier
-        // revocation: so each moment lies after the last one, also when our clock was set back meanwhile.
+        // revocation, and unless our clock was set back since: so each moment lies after the last one, and after the
+        // beginning of whatever the node has shown.
         let this_second = now_ms / CERTIFICATE_TICK_MS * CERTIFICATE_TICK_MS;
-        record.certificates_from_ms = this_second.max(record.certificates_from_ms + CERTIFICATE_TICK_MS);
+        let known = record.certificates_from_ms.max(record.latest_certificate_ms);
+        record.certificates_from_ms = this_second.max(known + CERTIFICATE_TICK_MS);
         Ok(())
     }
 }
@@ -81,10 +86,11 @@ mod tests {
         act(&mut state, 0, |tx| tx.join(&node));
         check(&mut state, 5_000, Ok(()));
         act(&mut state, 5_400, |tx| tx.revoke_node(&node)).unwrap();
-        check(&mut state, 4_000, revoked());
-        check(&mut state, 5_000, Ok(()));
+        // It has shown one that begins in this very second.
+        check(&mut state, 5_000, revoked());
+        check(&mut state, 6_000, Ok(()));
         // In the same second, and with a clock that was set back.
-        for (now_ms, from_ms) in [(5_900, 6_000), (100, 7_000), (60_000, 60_000)] {
+        for (now_ms, from_ms) in [(5_900, 7_000), (100, 8_000), (60_000, 60_000)] {
             act(&mut state, now_ms, |tx| tx.revoke_node(&node)).unwrap();
             assert_eq!(act(&mut state, 0, |tx| tx.certificates_from_ms(&node)), from_ms);
             check(&mut state, from_ms - 1_000, revoked());

@@ -20,7 +20,7 @@ pub(super) fn list(book: &Book, seen: &SeenDisks) -> Vec<v1::LocalDisk> {
             charter.is_some_and(|charter| charter.spec.disks.iter().any(|known| known.name == disk.name));
         let path = || disk.path.display().to_string();
         let (kind, source) = match &disk.made_of {
-            MadeOf::Directory => (Kind::Directory, path()),
+            MadeOf::Directory(_) => (Kind::Directory, path()),
             MadeOf::Device(device) => (Kind::Device, device.to_string()),
             MadeOf::Memory => (Kind::Memory, path()),
         };

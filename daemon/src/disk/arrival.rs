@@ -10,7 +10,7 @@ use super::making::complete;
 use super::piece::{Item, ItemKind, MAX_DEPTH, PIECE_BYTES, Piece};
 use super::project::{Owner, ProjectId};
 use super::quota::{self, QuotaSupport};
-use super::store::{Disks, OWN_MODE, folder_of};
+use super::store::{Disks, OWN_MODE, Shelf, folder_of};
 use super::sys::Inherit;
 use super::{directory, sys};
 use berth_model::{Bytes, DiskName, PodId};
@@ -83,7 +83,7 @@ impl Disks {
         let _turn = self.turn();
         let support = self.quota_support()?;
         if size.is_some() {
-            support.clone().require(&self.directory_path(pod, disk))?;
+            support.clone().require(&self.directory_path(Shelf::Kept, pod, disk))?;
         }
         let of_pod = self.arriving()?.ensure(folder_of(pod), OWN_MODE)?;
         check_room(&of_pod, used)?;

@@ -6,7 +6,7 @@ use super::beneath::Folder;
 use super::error::{DiskError, Tried};
 use super::piece::{Item, ItemKind, MAX_DEPTH, Modified, PIECE_BYTES, Piece};
 use super::quota::Usage;
-use super::store::Disks;
+use super::store::{Disks, Shelf};
 use berth_model::{DiskName, PodId};
 use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
@@ -31,7 +31,7 @@ impl Disks {
     /// When there is no such disk, or it cannot be read.
     pub fn depart(&self, pod: &PodId, disk: &DiskName) -> Result<(Usage, Departure), DiskError> {
         let absent = || DiskError::Absent { pod: pod.clone(), disk: disk.clone() };
-        let folder = self.find_directory(pod, disk)?.ok_or_else(absent)?;
+        let folder = self.find_directory(Shelf::Kept, pod, disk)?.ok_or_else(absent)?;
         let usage = self.usage_of(&folder)?;
         Ok((usage, Departure::new(folder)))
     }

@@ -4,7 +4,7 @@ use super::beneath::Folder;
 use super::error::{DiskError, Tried};
 use super::project::{Owner, ProjectId};
 use super::quota::{self, QuotaSupport, Usage};
-use super::store::{Disks, OWN_MODE, folder_of, set_mode};
+use super::store::{Disks, OWN_MODE, Shelf, folder_of, set_mode};
 use super::sys::Inherit;
 use super::{sys, tree};
 use berth_model::{Bytes, DiskName, PodId};
@@ -23,6 +23,7 @@ impl Disks {
     /// refuses.
     pub fn ensure_directory(
         &self,
+        shelf: Shelf,
         pod: &PodId,
         disk: &DiskName,
         size: Option<Bytes>,
@@ -30,13 +31,12 @@ impl Disks {
         let _turn = self.turn();
         let support = self.quota_support()?;
         if size.is_some() {
-            support.clone().require(&self.directory_path(pod, disk))?;
+            support.clone().require(&self.directory_path(shelf, pod, disk))?;
         }
-        let of_pod = self.root()?.ensure("pods", OWN_MODE)?.ensure(folder_of(pod), OWN_MODE)?;
+        let of_pod = self.root()?.ensure(shelf.folder(), OWN_MODE)?.ensure(folder_of(pod), OWN_MODE)?;
         let is_new = of_pod.find(disk.as_str())?.is_none();
         if support == QuotaSupport::Enforced {
-            let owner = Owner::Data { pod: pod.clone(), disk: disk.clone() };
-            let id = self.project_for(&owner, &of_pod, is_new)?;
+            let id = self.project_for(&shelf.owner(pod, disk), &of_pod, is_new)?;
             let folder = of_pod.ensure(disk.as_str(), OWN_MODE)?;
             tree::put_in_project(&folder, id)?;
             quota::hold(folder.as_fd(), id, size, folder.path())?;
@@ -54,11 +54,12 @@ impl Disks {
     /// When it cannot be looked at.
     pub fn directory_fault(
         &self,
+        shelf: Shelf,
         pod: &PodId,
         disk: &DiskName,
         size: Option<Bytes>,
     ) -> Result<Option<Fault>, DiskError> {
-        let Some(folder) = self.find_directory(pod, disk)? else {
+        let Some(folder) = self.find_directory(shelf, pod, disk)? else {
             return Ok(Some(Fault::Absent));
         };
         let usage = self.usage_of(&folder)?;
@@ -69,8 +70,13 @@ impl Disks {
         }))
     }
 
-    pub(super) fn find_directory(&self, pod: &PodId, disk: &DiskName) -> Result<Option<Folder>, DiskError> {
-        match self.root()?.ensure("pods", OWN_MODE)?.find(folder_of(pod))? {
+    pub(super) fn find_directory(
+        &self,
+        shelf: Shelf,
+        pod: &PodId,
+        disk: &DiskName,
+    ) -> Result<Option<Folder>, DiskError> {
+        match self.root()?.ensure(shelf.folder(), OWN_MODE)?.find(folder_of(pod))? {
             Some(of_pod) => of_pod.find(disk.as_str()),
             None => Ok(None),
         }
@@ -131,12 +137,14 @@ mod tests {
 
     fn ensure(disks: &Disks, name: &str, size_bytes: Option<u64>) -> Result<(), DiskError> {
         let pod = PodId::new("shop", "web").unwrap();
-        disks.ensure_directory(&pod, &DiskName::new(name).unwrap(), size_bytes.map(Bytes))
+        disks.ensure_directory(Shelf::Kept, &pod, &DiskName::new(name).unwrap(), size_bytes.map(Bytes))
     }
 
     fn fault(disks: &Disks, name: &str, size_bytes: Option<u64>) -> Option<Fault> {
         let pod = PodId::new("shop", "web").unwrap();
-        disks.directory_fault(&pod, &DiskName::new(name).unwrap(), size_bytes.map(Bytes)).unwrap()
+        disks
+            .directory_fault(Shelf::Kept, &pod, &DiskName::new(name).unwrap(), size_bytes.map(Bytes))
+            .unwrap()
     }
 
     #[test]
@@ -164,7 +172,7 @@ mod tests {
         assert_eq!(fault(disks, "db", Some(1 << 20)), None);
         let wrong = "it is held to 1Mi, ordered is 2Mi".to_owned();
         assert_eq!(fault(disks, "db", Some(2 << 20)), Some(Fault::Wrong(wrong)));
-        let path = disks.directory_path(&pod, &DiskName::new("db").unwrap());
+        let path = disks.directory_path(Shelf::Kept, &pod, &DiskName::new("db").unwrap());
         std::fs::create_dir(path.join("inner")).unwrap();
         let file = std::fs::File::create(path.join("inner/file")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[1; 300_000], 0).unwrap();
@@ -178,11 +186,15 @@ mod tests {
         let (used, limit) = (found[0].usage.used.unwrap(), found[0].usage.limit);
         assert!((300_000..400_000).contains(&used.0), "{used:?}");
         assert_eq!(limit, Some(Bytes(2 << 20)));
-        let id = sys::project(disks.find_directory(&pod, &found[0].name).unwrap().unwrap().as_fd()).unwrap();
+        let id =
+            sys::project(disks.find_directory(Shelf::Kept, &pod, &found[0].name).unwrap().unwrap().as_fd())
+                .unwrap();
         // The old disk's id is not the new one's while the old is not removed.
-        disks.give_up_directory(&pod, &found[0].name).unwrap();
+        disks.give_up_directory(Shelf::Kept, &pod, &found[0].name).unwrap();
         ensure(disks, "db", Some(1 << 20)).unwrap();
-        let new = sys::project(disks.find_directory(&pod, &found[0].name).unwrap().unwrap().as_fd()).unwrap();
+        let new =
+            sys::project(disks.find_directory(Shelf::Kept, &pod, &found[0].name).unwrap().unwrap().as_fd())
+                .unwrap();
         assert_ne!(id, new);
         assert_eq!(disks.projects().unwrap().all().unwrap().len(), 3);
         assert_eq!(disks.empty_trash(usize::MAX).unwrap(), super::super::Left::Nothing);

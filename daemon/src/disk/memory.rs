@@ -17,6 +17,10 @@ const MOUNT_FLAGS: MsFlags = MsFlags::MS_NODEV.union(MsFlags::MS_NOSUID);
 /// tmpfs counts whole pages; every machine that Berth runs on has pages of this size.
 const PAGE_BYTES: u64 = 4096;
 
+fn rounded(size: Bytes) -> Bytes {
+    Bytes(size.0.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES))
+}
+
 impl Disks {
     /// Mounts it, or holds the one that is there to another size.
     ///
@@ -26,6 +30,9 @@ impl Disks {
         expect_host_mounts()?;
         let of_pod = self.root()?.ensure("memory", OWN_MODE)?.ensure(folder_of(pod), OWN_MODE)?;
         let point = of_pod.ensure(disk.as_str(), OWN_MODE)?;
+        if let Some(used) = self.memory_usage(pod, disk)?.used.filter(|used| *used > rounded(size)) {
+            return Err(DiskError::ShrinkBelowUse { what: point.path().display().to_string(), used, size });
+        }
         let (flags, options) = match self.mounted_memory(pod, disk)? {
             // Any user of a container may write, as on a directory disk.
             None => (MOUNT_FLAGS, format!("size={},mode=0777", size.0)),
@@ -53,7 +60,7 @@ impl Disks {
         if self.mounted_memory(pod, disk)?.is_none() {
             return Ok(Some(Fault::Wrong("it is not mounted".to_owned())));
         }
-        let wanted = Bytes(size.0.div_ceil(PAGE_BYTES) * PAGE_BYTES);
+        let wanted = rounded(size);
         let limit = self.memory_usage(pod, disk)?.limit;
         Ok((limit != Some(wanted)).then(|| {
             let limit = limit.map_or_else(|| "no size".to_owned(), |limit| limit.to_string());

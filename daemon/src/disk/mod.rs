@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `disks/pods/<namespace>.<name>/<disk>` | a directory disk; labels hold no dot, so the name reads back |
 //! | `disks/devices/<namespace>.<name>/<disk>` | where a device is mounted; the pod sees the folder `data` in it |
+//! | `disks/scratch/<namespace>.<name>/<disk>` | a directory disk that ends when its pod leaves the node |
 //! | `disks/memory/<namespace>.<name>/<disk>` | where memory is mounted |
 //! | `disks/notes/<namespace>.<name>/<disk>` | what was written to a device, noted before it was |
 //! | `disks/projects/<id>.<owner>` | project ids that are in use; one is free again once its disk is gone |
@@ -44,6 +45,6 @@ pub use error::DiskError;
 pub use piece::{Attribute, Item, ItemKind, MAX_DEPTH, Modified, PIECE_BYTES, Piece};
 pub use project::{Owner, ProjectId};
 pub use quota::{QuotaSupport, Usage};
-pub use store::{Disks, FoundDisk, MadeOf};
+pub use store::{Disks, FoundDisk, MadeOf, Shelf};
 pub use system::SystemDisk;
 pub use trash::Left;

@@ -38,6 +38,13 @@ pub enum Owner {
         /// Which.
         disk: DiskName,
     },
+    /// A data disk that ends when its pod leaves the node.
+    Scratch {
+        /// Whose.
+        pod: PodId,
+        /// Which.
+        disk: DiskName,
+    },
     /// A data disk that is being copied here.
     Arriving {
         /// Whose.
@@ -61,6 +68,9 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data { pod, disk } => write!(f, "data.{}.{}.{disk}", pod.namespace(), pod.name()),
+            Self::Scratch { pod, disk } => {
+                write!(f, "scratch.{}.{}.{disk}", pod.namespace(), pod.name())
+            }
             Self::Arriving { pod, disk } => {
                 write!(f, "arriving.{}.{}.{disk}", pod.namespace(), pod.name())
             }
@@ -76,6 +86,10 @@ impl Owner {
             ["data", namespace, name, disk] => {
                 Some(Self::Data { pod: PodId::new(namespace, name).ok()?, disk: DiskName::new(disk).ok()? })
             }
+            ["scratch", namespace, name, disk] => Some(Self::Scratch {
+                pod: PodId::new(namespace, name).ok()?,
+                disk: DiskName::new(disk).ok()?,
+            }),
             ["arriving", namespace, name, disk] => Some(Self::Arriving {
                 pod: PodId::new(namespace, name).ok()?,
                 disk: DiskName::new(disk).ok()?,

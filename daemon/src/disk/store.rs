@@ -2,7 +2,7 @@
 
 use super::beneath::Folder;
 use super::error::{DiskError, Tried};
-use super::project::Projects;
+use super::project::{Owner, Projects};
 use super::quota::{QuotaSupport, Usage};
 use berth_model::{DeviceId, DiskName, PodId};
 use std::collections::BTreeSet;
@@ -36,11 +36,37 @@ pub struct FoundDisk {
     pub usage: Usage,
 }
 
+/// Where a directory disk is, by how long it lasts: what ends with its pod's time here cannot be taken for what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shelf {
+    /// Until it is released.
+    Kept,
+    /// Until the pod leaves the node.
+    Scratch,
+}
+
+impl Shelf {
+    pub(super) fn folder(self) -> &'static str {
+        match self {
+            Self::Kept => "pods",
+            Self::Scratch => "scratch",
+        }
+    }
+
+    pub(super) fn owner(self, pod: &PodId, disk: &DiskName) -> Owner {
+        let (pod, disk) = (pod.clone(), disk.clone());
+        match self {
+            Self::Kept => Owner::Data { pod, disk },
+            Self::Scratch => Owner::Scratch { pod, disk },
+        }
+    }
+}
+
 /// What a data disk that is on the node is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MadeOf {
-    /// A directory.
-    Directory,
+    /// A directory on this shelf.
+    Directory(Shelf),
     /// This device.
     Device(DeviceId),
     /// Memory.
@@ -63,8 +89,8 @@ impl Disks {
     }
 
     /// Where a directory disk is.
-    pub fn directory_path(&self, pod: &PodId, disk: &DiskName) -> PathBuf {
-        self.root.join("pods").join(folder_of(pod)).join(disk.as_str())
+    pub fn directory_path(&self, shelf: Shelf, pod: &PodId, disk: &DiskName) -> PathBuf {
+        self.root.join(shelf.folder()).join(folder_of(pod)).join(disk.as_str())
     }
 
     /// Every data disk of the pod, whether or not anything orders it.
@@ -72,7 +98,8 @@ impl Disks {
     /// # Errors
     /// When a folder cannot be read.
     pub fn of_pod(&self, pod: &PodId) -> Result<Vec<FoundDisk>, DiskError> {
-        let mut found = self.directories_of_pod(pod)?;
+        let mut found = self.directories_of_pod(Shelf::Kept, pod)?;
+        found.extend(self.directories_of_pod(Shelf::Scratch, pod)?);
         for (name, device) in self.devices_of_pod(pod)? {
             let (path, usage) = (self.device_path(pod, &name), self.device_usage(pod, &name)?);
             found.push(FoundDisk { pod: pod.clone(), name, made_of: MadeOf::Device(device), path, usage });
@@ -84,8 +111,8 @@ impl Disks {
         Ok(found)
     }
 
-    fn directories_of_pod(&self, pod: &PodId) -> Result<Vec<FoundDisk>, DiskError> {
-        let Some(folder) = self.root()?.ensure("pods", OWN_MODE)?.find(folder_of(pod))? else {
+    fn directories_of_pod(&self, shelf: Shelf, pod: &PodId) -> Result<Vec<FoundDisk>, DiskError> {
+        let Some(folder) = self.root()?.ensure(shelf.folder(), OWN_MODE)?.find(folder_of(pod))? else {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
@@ -98,7 +125,7 @@ impl Disks {
             if let Some(disk) = folder.find(name.as_str())? {
                 let usage = self.usage_of(&disk)?;
                 let (pod, path) = (pod.clone(), disk.path().to_owned());
-                found.push(FoundDisk { pod, name, made_of: MadeOf::Directory, path, usage });
+                found.push(FoundDisk { pod, name, made_of: MadeOf::Directory(shelf), path, usage });
             }
         }
         Ok(found)
@@ -110,7 +137,7 @@ impl Disks {
     /// When a folder cannot be read.
     pub fn all(&self) -> Result<Vec<FoundDisk>, DiskError> {
         let mut pods = BTreeSet::new();
-        for folder in ["pods", "notes", "memory"] {
+        for folder in ["pods", "scratch", "notes", "memory"] {
             let entries = self.root()?.ensure(folder, OWN_MODE)?.entries()?;
             pods.extend(entries.iter().filter_map(|entry| pod_of(entry.name.to_str()?)));
         }

@@ -7,7 +7,7 @@ use super::beneath::{Entry, Folder};
 use super::error::DiskError;
 use super::project::Owner;
 use super::quota::{self, QuotaSupport};
-use super::store::{Disks, OWN_MODE, folder_of};
+use super::store::{Disks, OWN_MODE, Shelf, folder_of};
 use berth_model::{Bytes, DiskName, PodId};
 use std::os::fd::AsFd;
 
@@ -31,10 +31,10 @@ impl Disks {
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub fn give_up_directory(&self, pod: &PodId, disk: &DiskName) -> Result<(), DiskError> {
+    pub fn give_up_directory(&self, shelf: Shelf, pod: &PodId, disk: &DiskName) -> Result<(), DiskError> {
         let _turn = self.turn();
         let root = self.root()?;
-        let pods = root.ensure("pods", OWN_MODE)?;
+        let pods = root.ensure(shelf.folder(), OWN_MODE)?;
         let Some(of_pod) = pods.find(folder_of(pod))? else {
             return Ok(());
         };
@@ -98,7 +98,8 @@ impl Disks {
         for (id, owner) in projects.all()? {
             let Some(owner) = owner else { continue };
             let gone = match &owner {
-                Owner::Data { pod, disk } => self.find_directory(pod, disk)?.is_none(),
+                Owner::Data { pod, disk } => self.find_directory(Shelf::Kept, pod, disk)?.is_none(),
+                Owner::Scratch { pod, disk } => self.find_directory(Shelf::Scratch, pod, disk)?.is_none(),
                 Owner::Arriving { pod, disk } => !self.is_arriving(pod, disk)?,
                 Owner::Trash { .. } => true,
                 // Its snapshot is the runtime's; whoever removes that says so.
@@ -188,20 +189,20 @@ mod tests {
     fn a_disk_is_made_kept_given_up_and_removed() {
         let state = tempfile::tempdir().unwrap();
         let disks = Disks::new(state.path());
-        disks.ensure_directory(&pod(), &disk("db"), None).unwrap();
-        let path = disks.directory_path(&pod(), &disk("db"));
+        disks.ensure_directory(Shelf::Kept, &pod(), &disk("db"), None).unwrap();
+        let path = disks.directory_path(Shelf::Kept, &pod(), &disk("db"));
         std::fs::write(path.join("file"), "kept").unwrap();
-        disks.ensure_directory(&pod(), &disk("db"), None).unwrap();
+        disks.ensure_directory(Shelf::Kept, &pod(), &disk("db"), None).unwrap();
         assert_eq!(std::fs::read_to_string(path.join("file")).unwrap(), "kept");
         let names = |disks: &Disks| {
             disks.all().unwrap().into_iter().map(|found| found.name.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(names(&disks), ["db"]);
-        disks.give_up_directory(&pod(), &disk("db")).unwrap();
-        disks.give_up_directory(&pod(), &disk("db")).unwrap();
+        disks.give_up_directory(Shelf::Kept, &pod(), &disk("db")).unwrap();
+        disks.give_up_directory(Shelf::Kept, &pod(), &disk("db")).unwrap();
         assert_eq!((names(&disks).len(), path.exists()), (0, false));
         // The name is free at once, and what was there does not come back.
-        disks.ensure_directory(&pod(), &disk("db"), None).unwrap();
+        disks.ensure_directory(Shelf::Kept, &pod(), &disk("db"), None).unwrap();
         assert_eq!(entries(&path), 0);
         assert_eq!(disks.empty_trash(usize::MAX).unwrap(), Left::Nothing);
         assert_eq!((entries(&state.path().join("disks/.trash")), path.exists()), (0, true));
@@ -213,8 +214,8 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("safe"), "").unwrap();
         let disks = Disks::new(state.path());
-        disks.ensure_directory(&pod(), &disk("db"), None).unwrap();
-        let mut path = disks.directory_path(&pod(), &disk("db"));
+        disks.ensure_directory(Shelf::Kept, &pod(), &disk("db"), None).unwrap();
+        let mut path = disks.directory_path(Shelf::Kept, &pod(), &disk("db"));
         std::os::unix::fs::symlink(outside.path(), path.join("link")).unwrap();
         std::fs::write(path.join(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff\n")), "x")
             .unwrap();
@@ -223,7 +224,7 @@ mod tests {
             std::fs::create_dir(&path).unwrap();
             std::fs::write(path.join("file"), "x").unwrap();
         }
-        disks.give_up_directory(&pod(), &disk("db")).unwrap();
+        disks.give_up_directory(Shelf::Kept, &pod(), &disk("db")).unwrap();
         let mut rounds = 0;
         while disks.empty_trash(10).unwrap() == Left::Something {
             rounds += 1;

@@ -41,6 +41,9 @@ pub(super) enum RenewError {
     /// The certificate could not be stored.
     #[error("store the certificate")]
     File(#[from] FileError),
+    /// Storing was cut off.
+    #[error("store the certificate")]
+    Interrupted(#[source] tokio::task::JoinError),
     /// The one that there is cannot be read.
     #[error("read the identity")]
     Identity(#[from] IdentityError),
@@ -90,7 +93,10 @@ pub(super) async fn renew(files: &PkiFiles, channel: Channel) -> Result<(), Rene
     let late = || Status::deadline_exceeded(format!("nothing in {} s", RENEW_TIMEOUT.as_secs()));
     let answer = answer.unwrap_or_else(|_| Err(late())).map_err(RenewError::Refused)?.into_inner();
     asked.check(&answer.certificate_pem, &identity.node, &identity.trust).map_err(RenewError::Answer)?;
-    files.store_node(&answer.certificate_pem, &asked.key_pem())?;
+    let (files, key_pem) = (files.clone(), asked.key_pem());
+    // Flushing takes as long as the disk takes, and heartbeats are sent from here.
+    let stored = tokio::task::spawn_blocking(move || files.store_node(&answer.certificate_pem, &key_pem));
+    stored.await.map_err(RenewError::Interrupted)??;
     info!("the certificate is renewed");
     Ok(())
 }

@@ -187,7 +187,7 @@ async fn end<R: Runtime>(pods: &Pods<R>, look: &Look) -> Result<(), RuntimeError
         }
         Step::ReleaseScratch { disks, order } => {
             let warrant = order_warrant(pods, pod, order, Ending::Scratch)?;
-            runtime.release_disks(&warrant, &[], disks).await
+            runtime.release_scratch(&warrant, disks).await
         }
         Step::EnsureImage { .. }
         | Step::EnsureDisks

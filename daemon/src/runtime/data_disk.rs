@@ -3,8 +3,8 @@
 use super::RuntimeError;
 use super::error::{chain, permanent, transient};
 use crate::crash_point::Deed;
-use crate::disk::{DeviceDisk, DiskError, Disks, Fault, Left};
-use berth_model::{Access, ContainerSpec, DataDisk, DiskName, DiskSource, PodId, PodSpec};
+use crate::disk::{DeviceDisk, DiskError, Disks, Fault, FoundDisk, Left, MadeOf, Shelf};
+use berth_model::{Access, ContainerSpec, DataDisk, DiskLife, DiskName, DiskSource, PodId, PodSpec};
 use berth_plan::DiskState;
 use k8s_cri::v1::{Mount, MountPropagation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ pub(super) fn look(
     let mut states: BTreeMap<_, _> = here.map(|found| (found.name, DiskState::Present)).collect();
     for disk in spec.iter().flat_map(|spec| &spec.disks) {
         let fault = match &disk.source {
-            DiskSource::Directory { size } => disks.directory_fault(pod, &disk.name, *size)?,
+            DiskSource::Directory { size } => disks.directory_fault(shelf(disk), pod, &disk.name, *size)?,
             DiskSource::Device { .. } => disks.device_fault(pod, &disk.name)?,
             DiskSource::Memory { size } => disks.memory_fault(pod, &disk.name, *size)?,
         };
@@ -46,7 +46,7 @@ pub(super) fn look(
 pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), RuntimeError> {
     spec.disks.iter().try_for_each(|disk| {
         let made = Deed::MakeDataDisk.between_now(|| match &disk.source {
-            DiskSource::Directory { size } => disks.ensure_directory(pod, &disk.name, *size),
+            DiskSource::Directory { size } => disks.ensure_directory(shelf(disk), pod, &disk.name, *size),
             DiskSource::Device { id, filesystem } => {
                 disks.ensure_device(DeviceDisk { pod, disk: &disk.name, id, filesystem: *filesystem })
             }
@@ -60,13 +60,44 @@ pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), R
 pub(super) fn give_up(disks: &Disks, pod: &PodId, names: &BTreeSet<DiskName>) -> Result<(), RuntimeError> {
     names.iter().try_for_each(|name| {
         let given_up = Deed::GiveUpDataDisk.between_now(|| {
-            disks
-                .give_up_memory(pod, name)
+            give_up_one_scratch(disks, pod, name)
                 .and_then(|()| disks.give_up_device(pod, name))
-                .and_then(|()| disks.give_up_directory(pod, name))
+                .and_then(|()| disks.give_up_directory(Shelf::Kept, pod, name))
         });
         given_up.map_err(|error| told(format!("give up data disk {name} of {pod}"), &error))
     })
+}
+
+/// Gives up what of these names is scratch, and nothing else.
+pub(super) fn give_up_scratch(
+    disks: &Disks,
+    pod: &PodId,
+    names: &BTreeSet<DiskName>,
+) -> Result<(), RuntimeError> {
+    names.iter().try_for_each(|name| {
+        let given_up = Deed::GiveUpDataDisk.between_now(|| give_up_one_scratch(disks, pod, name));
+        given_up.map_err(|error| told(format!("give up scratch {name} of {pod}"), &error))
+    })
+}
+
+fn give_up_one_scratch(disks: &Disks, pod: &PodId, name: &DiskName) -> Result<(), DiskError> {
+    disks.give_up_memory(pod, name).and_then(|()| disks.give_up_directory(Shelf::Scratch, pod, name))
+}
+
+/// The scratch of a pod that is on the node, whatever the spec says.
+pub(super) fn scratch(disks: &Disks, pod: &PodId) -> Result<BTreeSet<DiskName>, DiskError> {
+    let is_scratch = |found: &FoundDisk| match found.made_of {
+        MadeOf::Directory(Shelf::Scratch) | MadeOf::Memory => true,
+        MadeOf::Directory(Shelf::Kept) | MadeOf::Device(_) => false,
+    };
+    Ok(disks.of_pod(pod)?.into_iter().filter(is_scratch).map(|found| found.name).collect())
+}
+
+fn shelf(disk: &DataDisk) -> Shelf {
+    match disk.life {
+        DiskLife::Kept | DiskLife::Movable => Shelf::Kept,
+        DiskLife::Scratch => Shelf::Scratch,
+    }
 }
 
 /// Removes what was given up, and frees the project ids of what is gone; waits a moment for a file system that frees in the
@@ -116,7 +147,7 @@ pub(super) fn mounts(disks: &Disks, pod: &PodId, spec: &PodSpec, container: &Con
 
 fn path(disks: &Disks, pod: &PodId, disk: &DataDisk) -> PathBuf {
     match &disk.source {
-        DiskSource::Directory { .. } => disks.directory_path(pod, &disk.name),
+        DiskSource::Directory { .. } => disks.directory_path(shelf(disk), pod, &disk.name),
         DiskSource::Device { .. } => disks.device_path(pod, &disk.name),
         DiskSource::Memory { .. } => disks.memory_path(pod, &disk.name),
     }

@@ -59,6 +59,18 @@ pub(super) fn log_folder(pod: &PodId, incarnation: Incarnation) -> String {
     format!("{}_{}_{}", pod.namespace(), pod.name(), pod_uid(pod, incarnation))
 }
 
+/// Whether a folder's name is one that [`log_folder`] gives.
+pub(super) fn is_log_folder(name: &str) -> bool {
+    let mut parts = name.split('_');
+    let (namespace, pod, uid) = (parts.next(), parts.next(), parts.next());
+    let is_uid =
+        |uid: &str| !uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_pod = |namespace, pod| PodId::new(namespace, pod).is_ok();
+    parts.next().is_none()
+        && uid.is_some_and(is_uid)
+        && namespace.zip(pod).is_some_and(|(namespace, pod)| is_pod(namespace, pod))
+}
+
 /// A container's log, below the folder of its pod.
 pub(super) fn log_file(container: &ContainerName, attempt: Attempt) -> String {
     format!("{container}/{attempt}.log")

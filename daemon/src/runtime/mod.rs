@@ -262,4 +262,11 @@ pub trait Runtime: Send + Sync + 'static {
         keys: &[String],
         data: &BTreeSet<DiskName>,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
+    /// Gives up scratch of these names, and nothing that is kept under the same ones.
+    fn release_scratch(
+        &self,
+        warrant: &OrderWarrant,
+        disks: &BTreeSet<DiskName>,
+    ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 }

@@ -48,6 +48,7 @@ impl Observer<'_> {
         let mut observed = Observed {
             images: self.images(record).await?,
             disks: self.data_disks(record).await?,
+            scratch: self.scratch(pod).await?,
             slice: self.slice(pod, ordered)?,
             ..Observed::default()
         };
@@ -75,6 +76,13 @@ impl Observer<'_> {
         let (disks, pod) = (self.disks.clone(), record.pod.clone());
         let spec = record.charter.as_ref().map(|charter| charter.spec.clone());
         let looked = tokio::task::spawn_blocking(move || data_disk::look(&disks, &pod, spec.as_ref())).await;
+        looked.map_err(|error| transient(&what, error))?.map_err(|error| data_disk::told(what, &error))
+    }
+
+    async fn scratch(self, pod: &PodId) -> Result<BTreeSet<DiskName>, RuntimeError> {
+        let what = format!("look at the scratch of {pod}");
+        let (disks, pod) = (self.disks.clone(), pod.clone());
+        let looked = tokio::task::spawn_blocking(move || data_disk::scratch(&disks, &pod)).await;
         looked.map_err(|error| transient(&what, error))?.map_err(|error| data_disk::told(what, &error))
     }
 

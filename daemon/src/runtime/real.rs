@@ -570,4 +570,15 @@ impl Runtime for ContainerdRuntime {
         self.sweep_disks();
         Ok(())
     }
+
+    async fn release_scratch(
+        &self,
+        warrant: &OrderWarrant,
+        disks: &BTreeSet<DiskName>,
+    ) -> Result<(), RuntimeError> {
+        let (pod, names) = (warrant.pod().clone(), disks.clone());
+        self.on_disks(move |disks| data_disk::give_up_scratch(disks, &pod, &names)).await?;
+        self.sweep_disks();
+        Ok(())
+    }
 }

@@ -1,9 +1,8 @@
 //! The way off the node: stop, save what is kept, remove, end the grant.
 
 use super::{may_live, wait};
-use crate::{Cover, DiskState, Leaving, Liveness, Observed, PodRecord, SliceState, Step};
-use berth_model::{DiskName, EvictDisposition, OrderId};
-use std::collections::BTreeSet;
+use crate::{Cover, Leaving, Liveness, Observed, PodRecord, SliceState, Step};
+use berth_model::{EvictDisposition, OrderId};
 
 /// The next step of a leaving pod. Everything that carries its identity leaves, whatever its incarnation.
 pub(super) fn next(record: &PodRecord, leaving: &Leaving, observed: &Observed) -> Step {
@@ -63,12 +62,11 @@ fn remove_slice(observed: &Observed, order: &OrderId) -> Option<Step> {
 fn release_kept(record: &PodRecord, leaving: &Leaving, observed: &Observed, order: &OrderId) -> Option<Step> {
     let undone = record.open.as_ref().is_some_and(|open| open.failure.is_some());
     let releases = leaving.disposition == EvictDisposition::Release && !undone;
-    if releases { super::release(record, observed, order) } else { release_scratch(record, observed, order) }
+    if releases { super::release(record, observed, order) } else { release_scratch(observed, order) }
 }
 
 /// What was never to be kept.
-fn release_scratch(record: &PodRecord, observed: &Observed, order: &OrderId) -> Option<Step> {
-    let is_here = |name: &DiskName| observed.disks.get(name).is_some_and(|state| *state != DiskState::Absent);
-    let disks: BTreeSet<_> = record.scratch().filter(|name| is_here(name)).cloned().collect();
+fn release_scratch(observed: &Observed, order: &OrderId) -> Option<Step> {
+    let disks = observed.scratch.clone();
     (!disks.is_empty()).then(|| Step::ReleaseScratch { disks, order: order.clone() })
 }

@@ -54,6 +54,7 @@ impl World {
                 .map(|(name, image)| (name.clone(), ImageState::Present { digest: digest(image) }))
                 .collect(),
             disks: self.data_states(),
+            scratch: self.data.keys().filter(|name| name.as_str() == SCRATCH).cloned().collect(),
             slice: match self.slice {
                 None => SliceState::Absent,
                 Some(limit) => {

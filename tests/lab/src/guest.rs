@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One guest of a lab.
 #[derive(Debug, Clone)]
@@ -115,6 +115,15 @@ impl Guest {
         let status = child.wait().context("wait for ssh")?;
         ensure!(status.success(), "write {path} in {}: ssh ended with {status}", self.name());
         Ok(())
+    }
+
+    /// Sets the guest's clock by this host's.
+    ///
+    /// # Errors
+    /// When it cannot be set.
+    pub fn set_clock(&self) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.run_ok(&format!("date -s @{now:.3}")).map(drop)
     }
 
     /// Reads a file of the guest.

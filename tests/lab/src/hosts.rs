@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// From a cold start to ssh; an emulated guest needs about 75 s, two at once on two cores twice that.
 pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(600);
@@ -58,8 +58,7 @@ impl Supervisor {
             wait_until(&format!("ssh to {}", guest.name()), BOOT_LIMIT, || {
                 Ok(guest.run("true")?.success().then_some(()))
             })?;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            guest.run_ok(&format!("date -s @{now}")).map(drop)
+            guest.set_clock()
         })
     }
 

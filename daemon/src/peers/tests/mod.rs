@@ -7,7 +7,7 @@ mod tree;
 use super::fetch::Patience;
 use super::listen::serve_on;
 use super::*;
-use crate::disk::{Disks, Expected};
+use crate::disk::{Disks, Expected, Shelf};
 use crate::ledger::{Answer, Ledger, Moment};
 use crate::link::PkiFiles;
 use crate::pod::Copies;
@@ -50,9 +50,9 @@ impl Source {
         let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let ledger = open(folder.path());
         let disks = Arc::new(Disks::new(folder.path()));
-        disks.ensure_directory(&pod(), &disk(), None).unwrap();
+        disks.ensure_directory(Shelf::Kept, &pod(), &disk(), None).unwrap();
         std::fs::write(outside.path().join("secret"), "not yours").unwrap();
-        make_odd(&disks.directory_path(&pod(), &disk()), outside.path());
+        make_odd(&disks.directory_path(Shelf::Kept, &pod(), &disk()), outside.path());
         let pki = identify(authority, folder.path(), "spiffe://berth.test/node/n1");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -89,7 +89,7 @@ impl Source {
     }
 
     fn path(&self) -> PathBuf {
-        self.disks.directory_path(&pod(), &disk())
+        self.disks.directory_path(Shelf::Kept, &pod(), &disk())
     }
 }
 
@@ -117,7 +117,7 @@ impl Destination {
     }
 
     fn path(&self) -> PathBuf {
-        self.disks.directory_path(&pod(), &disk())
+        self.disks.directory_path(Shelf::Kept, &pod(), &disk())
     }
 
     /// Nothing is where disks arrive, or in the trash.
@@ -147,7 +147,7 @@ async fn odd_files_come_as_they_were() {
     let before = describe(&source.path());
     let here = Destination::new(&authority, "spiffe://berth.test/node/n2");
     // What is there of an earlier life gives way, whole.
-    here.disks.ensure_directory(&pod(), &disk(), None).unwrap();
+    here.disks.ensure_directory(Shelf::Kept, &pod(), &disk(), None).unwrap();
     std::fs::write(here.path().join("stale"), "old").unwrap();
     here.fetch(&source.order()).await.unwrap();
     assert_eq!(describe(&here.path()), before);
@@ -256,7 +256,7 @@ async fn a_cut_connection_leaves_nothing_and_the_next_try_begins_anew() {
     let source = Source::new(&authority).await;
     source.offer(2, "n2").await;
     let here = Destination::new(&authority, "spiffe://berth.test/node/n2");
-    here.disks.ensure_directory(&pod(), &disk(), None).unwrap();
+    here.disks.ensure_directory(Shelf::Kept, &pod(), &disk(), None).unwrap();
     std::fs::write(here.path().join("old"), "stays until all is there").unwrap();
     let allowed = Arc::new(AtomicU64::new(300_000));
     let at = vec![cutting_proxy(source.address, allowed.clone()).await];

@@ -5,8 +5,8 @@ use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Tro
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime};
 use berth_model::{
-    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, DiskName, ExecProbe, ImageName, PodId,
-    PodStatus,
+    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, DiskLife, DiskName, ExecProbe,
+    ImageName, PodId, PodStatus,
 };
 use berth_plan::{
     Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
@@ -99,6 +99,7 @@ impl Runtime for FakeRuntime {
             images: see_images(&world, record),
             slice: see_slice(&world, &record.pod),
             disks: see_data_disks(&world, record),
+            scratch: see_scratch(&world, &record.pod),
             now_ms,
             ..Observed::default()
         };
@@ -432,8 +433,12 @@ impl Runtime for FakeRuntime {
     }
 
     async fn ensure_disks(&self, ordered: &Ordered) -> Result<(), RuntimeError> {
-        let names = ordered.spec.disks.iter().map(|disk| disk.name.clone());
-        let named: Vec<_> = names.map(|name| (ordered.pod.clone(), name)).collect();
+        let named: Vec<_> = ordered
+            .spec
+            .disks
+            .iter()
+            .map(|disk| ((ordered.pod.clone(), disk.name.clone()), disk.life))
+            .collect();
         self.at(Call::EnsureDisks, || {
             self.act_on(Call::EnsureDisks, "disks", |world| world.data.extend(named))
         })
@@ -458,6 +463,26 @@ impl Runtime for FakeRuntime {
                 for name in data {
                     world.effects.push(format!("release data disk {name}"));
                     world.data.remove(&(warrant.pod().clone(), name.clone()));
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn release_scratch(
+        &self,
+        warrant: &OrderWarrant,
+        disks: &BTreeSet<DiskName>,
+    ) -> Result<(), RuntimeError> {
+        self.at(Call::ReleaseScratch, || {
+            self.act(Call::ReleaseScratch, (), |world| {
+                for name in disks {
+                    world.effects.push(format!("release scratch {name}"));
+                    let key = (warrant.pod().clone(), name.clone());
+                    if world.data.remove(&key).is_some_and(|life| life != DiskLife::Scratch) {
+                        world.violations.push(format!("data disk {name} was released as scratch"));
+                    }
                 }
                 Ok(())
             })
@@ -582,10 +607,15 @@ fn see_images(world: &World, record: &PodRecord) -> BTreeMap<ContainerName, Imag
     specs.map(see).collect()
 }
 
+fn see_scratch(world: &World, pod: &PodId) -> BTreeSet<DiskName> {
+    let here = world.data.iter().filter(|((of, _), life)| of == pod && **life == DiskLife::Scratch);
+    here.map(|((_, name), _)| name.clone()).collect()
+}
+
 fn see_data_disks(world: &World, record: &PodRecord) -> BTreeMap<DiskName, DiskState> {
     let ordered = record.charter.iter().flat_map(|charter| &charter.spec.disks);
     let absent = ordered.map(|disk| (disk.name.clone(), DiskState::Absent));
-    let here = world.data.iter().filter(|(pod, _)| *pod == record.pod);
+    let here = world.data.keys().filter(|(pod, _)| *pod == record.pod);
     absent.chain(here.map(|(_, name)| (name.clone(), DiskState::Present))).collect()
 }
 

@@ -48,6 +48,7 @@ pub enum Call {
     RemoveSandbox,
     RemoveSlice,
     ReleaseDisks,
+    ReleaseScratch,
 }
 
 /// A container with a variable of this name in its environment ends at once.
@@ -227,7 +228,7 @@ impl FakeRuntime {
     /// The data disks of a pod that are there.
     pub fn data_disks(&self, pod: &PodId) -> Vec<String> {
         let world = self.world();
-        world.data.iter().filter(|(of, _)| of == pod).map(|(_, name)| name.to_string()).collect()
+        world.data.keys().filter(|(of, _)| of == pod).map(|(_, name)| name.to_string()).collect()
     }
 
     /// What must never happen, and did: something live ended without an order, two containers on one disk.

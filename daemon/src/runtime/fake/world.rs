@@ -2,9 +2,9 @@
 
 use super::{Call, CgroupFact, CriState, RuntimeError, TaskFact, TaskStatus, Trouble, error, monotonic_ms};
 use crate::runtime::liveness::{Facts, liveness, running_ms, task_state};
-use berth_model::{Attempt, ContainerName, Digest, DiskName, Generation, Incarnation, PodId};
+use berth_model::{Attempt, ContainerName, Digest, DiskLife, DiskName, Generation, Incarnation, PodId};
 use berth_plan::{Controls, Liveness, TaskState};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// The fake's clock in the terms of CRI, which counts from the epoch.
 const NS_PER_MS: i64 = 1_000_000;
@@ -22,7 +22,7 @@ pub(super) struct World {
     /// Snapshot key to what was written there.
     pub(super) disks: BTreeMap<String, Vec<String>>,
     /// Data disks, which outlive everything but their release.
-    pub(super) data: BTreeSet<(PodId, DiskName)>,
+    pub(super) data: BTreeMap<(PodId, DiskName), DiskLife>,
     pub(super) effects: Vec<String>,
     pub(super) violations: Vec<String>,
     pub(super) now_ms: Option<u64>,

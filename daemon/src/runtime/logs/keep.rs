@@ -6,7 +6,7 @@ use crate::runtime::RuntimeError;
 use crate::runtime::client::Client;
 use crate::runtime::cri::CriState;
 use crate::runtime::error::{permanent, transient};
-use crate::runtime::identity::{Role, Tag, any_pod_filter, log_folder};
+use crate::runtime::identity::{Role, Tag, any_pod_filter, is_log_folder, log_folder};
 use berth_model::{Incarnation, PodId};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -143,6 +143,7 @@ async fn rename(folder: &Path, from: LogName, to: LogName) -> Result<(), Runtime
     renamed.map_err(|error| permanent(format!("rename {} to {}", from.display(), to.display()), error))
 }
 
+/// What is wrong with one folder keeps nobody from the others.
 fn look(
     root: &Path,
     limits: LogLimits,
@@ -150,17 +151,33 @@ fn look(
     now: SystemTime,
 ) -> io::Result<Vec<(Place, Vec<Chore>)>> {
     let mut todo = Vec::new();
-    for folder in folders_in(root)? {
-        let path = root.join(&folder);
-        if !known.contains(&folder) && last_written(&path)?.is_some_and(|at| at + GONE_KEPT < now) {
-            std::fs::remove_dir_all(&path)?;
-            continue;
+    // Somebody else's folders are nobody's business here.
+    for folder in folders_in(root)?.into_iter().filter(|folder| is_log_folder(folder)) {
+        match look_at(root, limits, known.contains(&folder), &folder, now) {
+            Ok(found) => todo.extend(found),
+            Err(error) => warn!(folder, %error, "logs of a pod are not looked after"),
         }
-        for container in folders_in(&path)? {
-            let chores = chores(&files_in(&path.join(&container))?, limits);
-            if !chores.is_empty() {
-                todo.push(((folder.clone(), container), chores));
-            }
+    }
+    Ok(todo)
+}
+
+fn look_at(
+    root: &Path,
+    limits: LogLimits,
+    is_known: bool,
+    folder: &str,
+    now: SystemTime,
+) -> io::Result<Vec<(Place, Vec<Chore>)>> {
+    let path = root.join(folder);
+    if !is_known && last_written(&path)?.is_some_and(|at| at + GONE_KEPT < now) {
+        std::fs::remove_dir_all(&path)?;
+        return Ok(Vec::new());
+    }
+    let mut todo = Vec::new();
+    for container in folders_in(&path)? {
+        let chores = chores(&files_in(&path.join(&container))?, limits);
+        if !chores.is_empty() {
+            todo.push(((folder.to_owned(), container), chores));
         }
     }
     Ok(todo)
@@ -214,14 +231,22 @@ fn last_written(path: &Path) -> io::Result<Option<SystemTime>> {
 fn pack(folder: &Path, name: LogName) -> io::Result<()> {
     let from = folder.join(name.to_string());
     let beside = folder.join(unfinished(name.packed()));
-    let mut input = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(&from)?;
-    let output = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&beside)?;
-    let mut packing = GzEncoder::new(output, Compression::fast());
-    io::copy(&mut input, &mut packing)?;
-    packing.finish()?.sync_all()?;
+    if let Err(error) = pack_beside(&from, &beside) {
+        // On a full disk it would be in the way.
+        drop(std::fs::remove_file(&beside));
+        return Err(error);
+    }
     std::fs::rename(&beside, folder.join(name.packed().to_string()))?;
     File::open(folder)?.sync_all()?;
     std::fs::remove_file(&from)
+}
+
+fn pack_beside(from: &Path, beside: &Path) -> io::Result<()> {
+    let mut input = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(from)?;
+    let output = OpenOptions::new().write(true).create_new(true).mode(0o640).open(beside)?;
+    let mut packing = GzEncoder::new(output, Compression::fast());
+    io::copy(&mut input, &mut packing)?;
+    packing.finish()?.sync_all()
 }
 
 #[cfg(test)]
@@ -237,6 +262,10 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    fn folder_of(incarnation: u64) -> String {
+        log_folder(&PodId::new("shop", "web").unwrap(), Incarnation(incarnation))
     }
 
     #[test]
@@ -258,20 +287,22 @@ mod tests {
     #[test]
     fn only_folders_of_pods_that_are_gone_for_long_go() {
         let root = tempfile::tempdir().unwrap();
-        write(root.path(), "known/app/1.log", "more than ten");
-        write(root.path(), "gone/app/1.log", "few");
+        let (known, gone) = (folder_of(1), folder_of(2));
+        write(root.path(), &format!("{known}/app/1.log"), "more than ten");
+        write(root.path(), &format!("{gone}/app/1.log"), "few");
+        write(root.path(), "lost+found/1", "of the file system");
         write(root.path(), "a file", "of somebody");
-        let known = BTreeSet::from(["known".to_owned()]);
-        let look = |after: Duration| look(root.path(), LIMITS, &known, SystemTime::now() + after).unwrap();
+        let all = BTreeSet::from([known.clone()]);
+        let look = |after: Duration| look(root.path(), LIMITS, &all, SystemTime::now() + after).unwrap();
         let rotate =
             Chore::Rotate { attempt: berth_model::Attempt(1), to: LogName::parse("1.log.1").unwrap() };
-        let expected = vec![(("known".to_owned(), "app".to_owned()), vec![rotate])];
+        let expected = vec![((known.clone(), "app".to_owned()), vec![rotate])];
         assert_eq!(look(GONE_KEPT / 2), expected);
-        assert!(root.path().join("gone").exists());
+        assert!(root.path().join(&gone).exists());
         assert_eq!(look(GONE_KEPT * 2), expected);
         let mut left = folders_in(root.path()).unwrap();
         left.sort();
-        assert_eq!(left, ["known"]);
+        assert_eq!(left, ["lost+found".to_owned(), known]);
         assert!(root.path().join("a file").exists());
     }
 

@@ -103,7 +103,7 @@ pub(super) fn chores(files: &BTreeMap<String, u64>, limits: LogLimits) -> Vec<Ch
     let logs: BTreeMap<LogName, u64> =
         files.iter().filter_map(|(name, bytes)| Some((LogName::parse(name)?, *bytes))).collect();
     // Packing them was interrupted, before it was whole or after: the one or the other is all there.
-    let half = files.keys().filter(|name| name.ends_with(UNFINISHED)).cloned();
+    let half = files.keys().filter(|name| is_unfinished(name)).cloned();
     let twice = logs.keys().filter(|name| is_packed_too(name, &logs)).map(ToString::to_string);
     let mut chores: Vec<Chore> = half.chain(twice).map(Chore::Remove).collect();
     let logs: BTreeMap<LogName, u64> = logs
@@ -137,6 +137,11 @@ pub(super) fn chores(files: &BTreeMap<String, u64>, limits: LogLimits) -> Vec<Ch
         chores.push(Chore::Reopen { attempt: last.attempt, last: *last });
     }
     chores
+}
+
+fn is_unfinished(name: &str) -> bool {
+    let packed = name.strip_suffix(UNFINISHED).and_then(LogName::parse);
+    packed.is_some_and(|name| name == name.packed() && name.part != Part::Current)
 }
 
 fn is_packed_too(name: &LogName, logs: &BTreeMap<LogName, u64>) -> bool {
@@ -208,7 +213,19 @@ mod tests {
 
     #[test]
     fn whatever_else_is_there_is_left_alone() {
-        check(&[("note.txt", 5), ("01.log", 500), ("1.log.x", 500), ("1.logs", 500), ("1.log", 5)], "");
+        check(
+            &[
+                ("note.txt", 5),
+                ("note.new", 5),
+                ("1.log.new", 5),
+                ("1.log.1.new", 5),
+                ("01.log", 500),
+                ("1.log.x", 500),
+                ("1.logs", 500),
+                ("1.log", 5),
+            ],
+            "",
+        );
     }
 
     fn folder() -> impl Strategy<Value = BTreeMap<String, u64>> {

@@ -12,9 +12,11 @@ use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::sync::mpsc;
 
 /// How often a file that is followed is looked at.
@@ -25,8 +27,8 @@ const QUEUE_LIMIT: usize = 16;
 const CHUNK_BYTES: usize = 64 << 10;
 /// The longest line that is joined; containerd's parts have 16 KiB. What is longer is handed out in pieces.
 const LINE_LIMIT_BYTES: usize = 1 << 20;
-/// The largest packed file that is read back; one is as large as configured, plus what came until the next look.
-const UNPACKED_LIMIT_BYTES: u64 = 1 << 30;
+/// Pieces of a packed file that are unpacked ahead of their reader.
+const UNPACKED_AHEAD: usize = 4;
 /// How often the files may be renamed while they are being opened.
 const OPEN_TRIES: usize = 5;
 /// Most lines that `tail` keeps in memory.
@@ -71,7 +73,7 @@ impl LogQuery {
     }
 
     /// Those that it wrote before, the oldest first.
-    fn ended(&self) -> io::Result<Vec<PathBuf>> {
+    fn ended(&self) -> io::Result<Vec<LogName>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.folder())? {
             let name = entry?.file_name().into_string();
@@ -81,7 +83,7 @@ impl LogQuery {
         names.sort();
         // While one is packed it is there twice, for a moment.
         names.dedup_by_key(|name| name.packed());
-        Ok(names.iter().map(|name| self.folder().join(name.to_string())).collect())
+        Ok(names)
     }
 }
 
@@ -122,14 +124,15 @@ async fn open(path: &Path) -> io::Result<File> {
 struct Opened {
     file: File,
     is_packed: bool,
+    /// Its place in the attempt's log. The current file has the number that it will have once it is ended.
+    number: u32,
 }
 
 /// All files, the oldest first, the current one last. What is renamed meanwhile is looked for again.
 async fn open_all(query: &LogQuery) -> io::Result<VecDeque<Opened>> {
     let mut tries = 1..=OPEN_TRIES;
     loop {
-        let opened = open_once(query).await;
-        match opened {
+        match open_after(query, 0).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {
                 // Between a rename and containerd's beginning anew there is none.
                 tokio::time::sleep(FOLLOW_POLL).await;
@@ -139,44 +142,95 @@ async fn open_all(query: &LogQuery) -> io::Result<VecDeque<Opened>> {
     }
 }
 
-async fn open_once(query: &LogQuery) -> io::Result<VecDeque<Opened>> {
+/// The files whose number is larger than `after`.
+async fn open_after(query: &LogQuery, after: u32) -> io::Result<VecDeque<Opened>> {
     let mut files = VecDeque::new();
-    for path in query.ended()? {
-        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-        files.push_back(Opened { file: open(&path).await?, is_packed });
+    let ended = query.ended()?;
+    for name in &ended {
+        if let Part::Ended { number, packed } = name.part
+            && number > after
+        {
+            let file = open(&query.folder().join(name.to_string())).await?;
+            files.push_back(Opened { file, is_packed: packed, number });
+        }
     }
-    files.push_back(Opened { file: open(&query.path()).await?, is_packed: false });
-    // Had it been renamed since the folder was read, a file would be missing in between.
-    match query.ended()?.len() + 1 == files.len() {
+    let last = last_number(&ended);
+    files.push_back(Opened { file: open(&query.path()).await?, is_packed: false, number: last + 1 });
+    // Had the current one been renamed since the folder was read, it would be missing in between.
+    match last_number(&query.ended()?) == last {
         true => Ok(files),
         false => Err(io::ErrorKind::NotFound.into()),
     }
 }
 
+fn last_number(ended: &[LogName]) -> u32 {
+    let numbers = ended.iter().filter_map(|name| match name.part {
+        Part::Ended { number, .. } => Some(number),
+        Part::Current => None,
+    });
+    numbers.max().unwrap_or(0)
+}
+
+/// A packed file, unpacked a little ahead of its reader.
+struct Unpacking {
+    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
+    piece: Cursor<Vec<u8>>,
+}
+
+impl Unpacking {
+    fn begin(file: std::fs::File) -> Self {
+        let (sender, pieces) = mpsc::channel(UNPACKED_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let mut unpacked = GzDecoder::new(file);
+            loop {
+                let mut piece = Vec::with_capacity(CHUNK_BYTES);
+                let read = unpacked.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut piece);
+                let is_last = !matches!(read, Ok(1..));
+                // Without a reader there is nothing more to do.
+                if sender.blocking_send(read.map(|_| piece)).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self { pieces, piece: Cursor::new(Vec::new()) }
+    }
+}
+
+impl AsyncRead for Unpacking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.piece.position() == self.piece.get_ref().len() as u64 {
+            match ready!(self.pieces.poll_recv(context)) {
+                Some(piece) => self.piece = Cursor::new(piece?),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        Pin::new(&mut self.piece).poll_read(context, buffer)
+    }
+}
+
 type Input = BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>;
 
-/// What is written to is read as it grows, what is packed at once.
-async fn input(opened: Opened) -> io::Result<Input> {
+async fn input(opened: Opened) -> Input {
     let input: Box<dyn AsyncRead + Send + Sync + Unpin> = match opened.is_packed {
         false => Box::new(opened.file),
-        true => {
-            let file = opened.file.into_std().await;
-            let unpack = move || {
-                let mut text = Vec::new();
-                GzDecoder::new(file).take(UNPACKED_LIMIT_BYTES).read_to_end(&mut text).map(|_| text)
-            };
-            Box::new(Cursor::new(tokio::task::spawn_blocking(unpack).await.map_err(io::Error::other)??))
-        }
+        true => Box::new(Unpacking::begin(opened.file.into_std().await)),
     };
-    Ok(BufReader::with_capacity(CHUNK_BYTES, input))
+    BufReader::with_capacity(CHUNK_BYTES, input)
 }
 
 struct Reader {
     /// Files that come after the one that is read.
     later: VecDeque<Opened>,
     input: Input,
-    /// The inode of the last file.
-    last_inode: u64,
+    /// The inode and the number of the file that is read.
+    inode: u64,
+    number: u32,
+    /// Whether another file was seen already: containerd may still have been writing to this one then.
+    is_ended: bool,
     joiner: Joiner,
     /// An unfinished line of the file itself.
     partial: Vec<u8>,
@@ -189,7 +243,9 @@ impl Reader {
         Self {
             later,
             input: BufReader::new(nothing),
-            last_inode: 0,
+            inode: 0,
+            number: 0,
+            is_ended: false,
             joiner: Joiner::default(),
             partial: Vec::new(),
             sender,
@@ -214,18 +270,31 @@ impl Reader {
         }
     }
 
-    /// Whether containerd has begun another file. What it wrote to the one before is all there by then, and read first.
+    /// Whether containerd has begun another file. It does so before it has written the last to the one before, which is
+    /// therefore read to its end once more, a while later.
     async fn look_for_another(&mut self, query: &LogQuery) -> io::Result<()> {
-        match open(&query.path()).await {
-            Ok(file) if file.metadata().await?.ino() != self.last_inode => {
-                self.later.push_back(Opened { file, is_packed: false });
-                Ok(())
-            }
-            Ok(_) => Ok(()),
+        let current = match open(&query.path()).await {
+            Ok(file) => file.metadata().await?.ino(),
             // Renamed, and not begun anew yet; or gone with its pod.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if current == self.inode {
+            return Ok(());
         }
+        if !std::mem::replace(&mut self.is_ended, true) {
+            return Ok(());
+        }
+        let later = match open_after(query, self.number).await {
+            // Renamed just now: the next look finds them all.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            later => later?,
+        };
+        if later.front().is_some_and(|next| next.number > self.number + 1) {
+            return Err(io::Error::other("it was removed before it was all read: the reader is too slow"));
+        }
+        self.later = later;
+        Ok(())
     }
 
     /// The last lines of what is there now.
@@ -279,8 +348,10 @@ impl Reader {
             } else if read == 0 {
                 // The end, or a line that is still being written: it is taken up with what is written next.
                 let Some(next) = self.later.pop_front() else { return Ok(None) };
-                self.last_inode = next.file.metadata().await?.ino();
-                self.input = input(next).await?;
+                (self.inode, self.number, self.is_ended) =
+                    (next.file.metadata().await?.ino(), next.number, false);
+                self.partial.clear();
+                self.input = input(next).await;
             }
         }
     }
@@ -433,16 +504,37 @@ mod tests {
         let query = query(root.path(), None, Follow::Yes);
         let mut file = write(&query, &line(1));
         let mut chunks = read_logs(query.clone()).await.unwrap();
-        // As a rotation does it: what was opened before goes on being written to for a moment.
+        assert_eq!(chunks.recv().await.unwrap().unwrap(), b"line 1\n");
+        // As a rotation does it: the next one is begun while something is still written to the one before.
         std::fs::rename(query.path(), query.folder().join("1.log.1")).unwrap();
-        file.write_all(line(2).as_bytes()).unwrap();
         write(&query, &line(3));
+        tokio::time::sleep(FOLLOW_POLL * 3 / 2).await;
+        file.write_all(line(2).as_bytes()).unwrap();
+        // And twice more before anybody looks.
+        std::fs::rename(query.path(), query.folder().join("1.log.2")).unwrap();
+        pack(&query, "1.log.3.gz", &line(4));
+        write(&query, &line(5));
         let mut text = Vec::new();
-        while !text.ends_with(b"line 3\n") {
+        while !text.ends_with(b"line 5\n") {
             let chunk = tokio::time::timeout(Duration::from_secs(20), chunks.recv()).await.unwrap();
             text.extend(chunk.unwrap().unwrap());
         }
-        assert_eq!(String::from_utf8(text).unwrap(), "line 1\nline 2\nline 3\n");
+        assert_eq!(String::from_utf8(text).unwrap(), "line 2\nline 3\nline 4\nline 5\n");
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_too_slowly_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let query = query(root.path(), None, Follow::Yes);
+        write(&query, &line(1));
+        let mut chunks = read_logs(query.clone()).await.unwrap();
+        assert_eq!(chunks.recv().await.unwrap().unwrap(), b"line 1\n");
+        std::fs::rename(query.path(), query.folder().join("1.log.1")).unwrap();
+        std::fs::write(query.folder().join("1.log.3"), line(3)).unwrap();
+        std::fs::remove_file(query.folder().join("1.log.1")).unwrap();
+        write(&query, &line(4));
+        let told = tokio::time::timeout(Duration::from_secs(20), chunks.recv()).await.unwrap().unwrap();
+        assert!(crate::report::chain(&told.unwrap_err()).contains("too slow"));
     }
 
     #[test]

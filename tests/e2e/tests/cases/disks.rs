@@ -121,12 +121,12 @@ fn scratch_is_shared_in_the_pod_and_ends_with_it() {
         inside(&kernel, &process, "grep \" /dev/shm \" /proc/mounts | cut -d\" \" -f3").1.trim(),
         "tmpfs"
     );
-    let (said, kib) = fill(&kernel, &process, "/dev/shm/full");
-    assert!(said.contains("No space left") && kib == 1_024, "{kib} KiB: {said}");
-    // It is the pod's memory.
-    let counted = "grep ^shmem /sys/fs/cgroup";
-    let counted =
-        format!("{counted}/{}/memory.stat | cut -d' ' -f2", process.pod_cgroup().trim_start_matches('/'));
+    // In the container's cgroup: whoever writes first is charged for it.
+    let fill = "dd if=/dev/zero of=/dev/shm/full bs=64k count=100 2>&1; du -k /dev/shm/full";
+    let said = kernel.inside(&process, fill).expect("fill the memory").stdout;
+    assert!(said.contains("No space left") && said.contains("1024\t/dev/shm/full"), "{said}");
+    let pod = process.pod_cgroup().trim_start_matches('/').to_owned();
+    let counted = format!("sed -n 's/^shmem //p' /sys/fs/cgroup/{pod}/memory.stat");
     let counted = kernel.guest().run_ok(&counted).expect("read the pod's memory");
     assert!(counted.trim().parse::<u64>().expect("bytes") >= 1 << 20, "{counted}");
     let write = "rm /dev/shm/full && for disk in dev/shm spool data; do echo x > /$disk/file; done";
@@ -140,7 +140,8 @@ fn scratch_is_shared_in_the_pod_and_ends_with_it() {
     let process = kernel.process("sharer").expect("find the container");
     assert_eq!(inside(&kernel, &process, "cat /dev/shm/file /spool/file").1.trim(), "x\nx");
     fleet().berth_ok(&["evict", "case/sharer", "--wait"]).expect("evict the pod");
-    let left = "! test -e /var/lib/berth/disks/memory/case.sharer && ! grep case.sharer /proc/mounts && \
+    let left = "! test -e /var/lib/berth/disks/memory/case.sharer && ! test -e /var/lib/berth/disks/scratch/case.sharer && \
+                ! grep case.sharer /proc/mounts && \
                 ls /var/lib/berth/disks/pods/case.sharer";
     assert_eq!(kernel.guest().run_ok(left).expect("scratch is gone").trim(), "data");
     fleet().apply(&manifest, &["--wait"]).expect("run the pod again");

@@ -13,7 +13,7 @@ const SHORT_ABSENCE: Duration = Duration::from_secs(30);
 /// Installs the agent's package in a higher version, made from the installed one.
 const PACKAGE_UPGRADE: &str = "set -e; rm -rf /root/next; mkdir -p /root/next; cd /root/next; \
      dpkg-deb -R /root/berth-node.deb tree; sed -i 's/^Version: .*/&+next/' tree/DEBIAN/control; \
-     dpkg-deb -b tree berth-node.deb; dpkg -i berth-node.deb; cd /; rm -rf /root/next";
+     dpkg-deb -Znone -b tree berth-node.deb; dpkg -i berth-node.deb; cd /; rm -rf /root/next";
 
 #[test]
 fn the_agent_is_not_in_the_data_path() {
@@ -61,7 +61,7 @@ fn without_the_control_plane_everything_goes_on() {
     let alone = kernel.process("alone").expect("find the container again");
     fleet().run_control().expect("run the control plane again");
     assert_eq!(alone, before);
-    fleet().wait_ready(kernel.guest()).expect("the node is back");
+    fleet().wait_connected(kernel.guest()).expect("the node is back");
     assert_eq!(kernel.process("alone").expect("find the container again"), before);
     discard("case/alone");
 }

@@ -47,7 +47,7 @@ fn certificates_are_renewed_and_revoked_and_no_pod_is_touched() {
     fleet().apply(&idle_pod("trusting", "", ""), &["--wait"]).expect("run the pod");
     let before = kernel.process("trusting").expect("find the container");
     fleet().restart_control(SHORT).expect("restart the control plane");
-    fleet().wait_ready(guest).expect("the node is back");
+    fleet().wait_connected(guest).expect("the node is back");
     assert!(lives_for_days(guest));
 
     fleet().berth_ok(&["node", "revoke", "node-1", "--reason", "a test"]).expect("revoke");
@@ -60,7 +60,7 @@ fn certificates_are_renewed_and_revoked_and_no_pod_is_touched() {
     assert_eq!(link_port(guest), port, "the stream was dropped");
     // What the new one is good for, and the way back to the usual ones.
     fleet().restart_control("").expect("restart the control plane");
-    fleet().wait_ready(guest).expect("the node is back, by its new certificate");
+    fleet().wait_connected(guest).expect("the node is back, by its new certificate");
     wait_until("a certificate for days", RENEWAL_LIMIT, || Ok(lives_for_days(guest).then_some(())))
         .expect("the certificate is renewed");
     assert_eq!(kernel.process("trusting").expect("find the container again"), before);
