@@ -1,9 +1,11 @@
 //! Any message of the wire as JSON, complete and stable.
 //!
 //! Names are camelCase. Enumerations are their names without prefix, camel-cased (`"Running"`, `"LatencyCritical"`).
-//! 64-bit integers are numbers. Bytes are text. What is `optional` and absent is left out; all else is there, even
+//! 64-bit integers are numbers. Bytes are base64. What is `optional` and absent is left out; all else is there, even
 //! where it is empty, so that a program need not ask.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use berth_proto::{DESCRIPTORS, v1};
 use prost_reflect::prost::Message;
 use prost_reflect::{
@@ -75,7 +77,8 @@ fn of_value(value: &Value, field: &FieldDescriptor) -> Json {
         Value::F32(value) => (*value).into(),
         Value::F64(value) => (*value).into(),
         Value::String(value) => value.as_str().into(),
-        Value::Bytes(value) => String::from_utf8_lossy(value).into_owned().into(),
+        // As JSON of protocol buffers has it (RFC 4648).
+        Value::Bytes(value) => STANDARD.encode(value).into(),
         Value::EnumNumber(number) => {
             field.kind().as_enum().map_or_else(|| (*number).into(), |kind| enum_name(kind, *number).into())
         }

@@ -90,7 +90,7 @@ async fn the_example_can_be_applied() {
     let json = bed.berth(&["apply", "-o", "json", "-f", file.to_str().unwrap()]).await.json();
     assert_eq!(json[2]["pod"]["request"]["cpu"]["exclusive"]["count"], 2, "{json:#}");
     assert_eq!(json[2]["pod"]["request"]["class"], "LatencyCritical");
-    assert_eq!(json[2]["pod"]["request"]["containers"][0]["ulimits"][1]["hard"], u64::MAX);
+    assert_eq!(json[2]["pod"]["request"]["containers"][2]["ulimits"][1]["hard"], u64::MAX);
 }
 
 #[tokio::test]

@@ -26,10 +26,12 @@ impl Signer {
         &self.authority
     }
 
-    /// A certificate for `node` of the key of a request, PEM both, that begins no earlier than `from_ms` after the epoch.
+    /// A certificate for `node` of the key of a request, PEM both, that begins no earlier than `from_ms` after the
+    /// epoch.
     ///
     /// # Errors
-    /// `Unavailable` when that is still to come, for the certificate would not hold yet; `InvalidArgument` for a request that is none, `Internal` when no certificate can be made.
+    /// `Unavailable` when that is still to come, for the certificate would not hold yet; `InvalidArgument` for a
+    /// request that is none; `Internal` when no certificate can be made.
     pub(crate) fn sign(&self, request_pem: &str, node: &NodeName, from_ms: u64) -> Result<String, Status> {
         let now_ms = wall_ms();
         if from_ms > now_ms {

@@ -19,6 +19,11 @@ fn security(pod: &mut v1::PodRequest) -> &mut v1::Security {
     pod.containers[0].security.get_or_insert_default()
 }
 
+fn probe(pod: &mut v1::PodRequest) -> &mut v1::Probe {
+    let probe = || v1::Probe { period_ms: 1_000, timeout_ms: 1_000, ..v1::Probe::default() };
+    pod.containers[0].readiness.get_or_insert_with(probe)
+}
+
 fn lifecycle(pod: &mut v1::PodRequest) -> &mut v1::Lifecycle {
     pod.containers[0].lifecycle.get_or_insert_default()
 }
@@ -37,7 +42,18 @@ fn shared(pool: &str, milli_cpu: u32) -> Option<v1::CpuRequest> {
     Some(v1::CpuRequest { request: Some(request) })
 }
 
+fn file(pod: &mut v1::PodRequest) -> &mut v1::ConfigFile {
+    let file = v1::ConfigFile { name: "web.conf".to_owned(), ..v1::ConfigFile::default() };
+    let folder = v1::ConfigFolder { path: "/etc/web".to_owned(), files: vec![file] };
+    let config = &mut pod.containers[0].config;
+    config.push(folder);
+    &mut config[0].files[0]
+}
+
 const PODS: &[(Change, Code, &str)] = &[
+    (|pod| file(pod).mode = 0o644, InvalidArgument, "containers[0].config[0].files[0].mode: mode 0644"),
+    (|pod| file(pod).name = "../x".into(), InvalidArgument, "\"../x\" of /etc/web is no name of a file"),
+    (|pod| file(pod).content = vec![0; 200 << 10], InvalidArgument, "at most 131072 are possible"),
     (|pod| pod.pod = None, InvalidArgument, "pod"),
     (|pod| pod.pod.as_mut().unwrap().name = "Web".into(), InvalidArgument, "name \"Web\" is no DNS label"),
     (|pod| pod.pod.as_mut().unwrap().namespace = "../etc".into(), InvalidArgument, "name \"../etc\""),
@@ -117,6 +133,26 @@ const PODS: &[(Change, Code, &str)] = &[
         "lifecycle.stop_signal: signal",
     ),
     (|pod| lifecycle(pod).pre_stop = vec![String::new()], InvalidArgument, "names no program"),
+    (|pod| pod.containers[0].role = 9, InvalidArgument, "role: 9 is unknown"),
+    (
+        |pod| pod.containers[0].role = v1::ContainerRole::Sidecar.into(),
+        InvalidArgument,
+        "no container has the role Main",
+    ),
+    (
+        |pod| probe(pod).tcp = Some(v1::TcpProbe { port: 70_000 }),
+        InvalidArgument,
+        "tcp.port: 70000 is no port",
+    ),
+    (
+        |pod| {
+            probe(pod).exec = vec!["true".into()];
+            probe(pod).tcp = Some(v1::TcpProbe { port: 7 });
+        },
+        InvalidArgument,
+        "readiness: asks in more than one way",
+    ),
+    (|pod| probe(pod).exec.clear(), InvalidArgument, "names no program"),
     (|pod| security(pod).groups = vec![1, 1], InvalidArgument, "supplementary group 1 is given twice"),
     (|pod| pod.dns.get_or_insert_default().servers.push("dns".into()), InvalidArgument, "dns"),
     (|pod| pod.cpu = exact("1,x", None), InvalidArgument, "cpu.exact.cpus"),

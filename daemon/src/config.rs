@@ -410,7 +410,8 @@ mod tests {
         assert_eq!(empty.peer_listen.map(|address| address.port()), Some(7445));
         assert_eq!(Config::parse("peer_listen = \"\"", path).unwrap().peer_listen, None);
         let full = "node = \"n1\"\ncontrol = \"[2001:db8::1]:7443\"\nreserved_cpus = \"0-1\"\n\
-                    reserved_memory = \"512Mi\"\nlog_max_bytes = \"1Mi\"\nlog_files = 2\nlog_format = \"json\"\n[labels]\nzone = \"a\"\n";
+                    reserved_memory = \"512Mi\"\nlog_max_bytes = \"1Mi\"\nlog_files = 2\n\
+                    log_format = \"json\"\n[labels]\nzone = \"a\"\n";
         let full = Config::parse(full, path).unwrap();
         assert_eq!(full.reserved_memory, Bytes(512 << 20));
         assert_eq!(full.log_limits, LogLimits { max_bytes: 1 << 20, files: 2 });

@@ -9,9 +9,14 @@ use std::fmt;
 use std::future::Future;
 
 /// The environment variable that names the file of orders: the name of a point on each line. Whoever reaches the point
-/// on the first line takes the line away and ends; the next process goes by the next line.
+/// on the first line takes the line away and ends; the next process goes by the next line. Where a colon and a command
+/// follow, the command is run there by the shell, and the process waits for it and lives on: so others can die there.
 #[cfg(any(test, feature = "crash-points"))]
 pub const ORDERS: &str = "BERTH_CRASH_ORDERS";
+
+/// The environment variable that names a file to which every point that is passed is added, one a line.
+#[cfg(any(test, feature = "crash-points"))]
+pub const TRACE: &str = "BERTH_CRASH_TRACE";
 
 /// Defines the deeds, and lists them.
 macro_rules! deeds {
@@ -58,6 +63,7 @@ deeds! {
     WriteControls => "write controls",
     SetUlimits => "set ulimits",
     WriteHosts => "write hosts",
+    WriteConfig => "write config",
     RemoveFiles => "remove files",
     MakeSandbox => "make sandbox",
     ForgetNetwork => "forget network result",
@@ -143,13 +149,26 @@ use armed::pass;
 
 #[cfg(any(test, feature = "crash-points"))]
 mod armed {
-    use super::{ORDERS, Point};
+    use super::{ORDERS, Point, TRACE};
+    use std::io::Write as _;
     use std::path::{Path, PathBuf};
+    use std::process::Command;
     use std::sync::{Mutex, OnceLock, PoisonError};
     use std::{fs, io};
 
-    /// Ends the process here if that is ordered.
+    /// What is ordered of whoever reaches a point.
+    #[derive(Debug, PartialEq, Eq)]
+    pub(super) enum Ordered {
+        Nothing,
+        End,
+        Run(String),
+    }
+
+    /// Ends the process here, or runs a command, if that is ordered.
     pub(super) fn pass(point: Point) {
+        if let Some(file) = std::env::var_os(TRACE) {
+            trace(Path::new(&file), point).unwrap_or_else(|error| panic!("trace {point}: {error}"));
+        }
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
         // Of two threads that reach the same point only one takes the order.
         static TURN: Mutex<()> = Mutex::new(());
@@ -158,10 +177,14 @@ mod armed {
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         match take(file, point) {
-            Ok(false) => {}
-            Ok(true) => {
+            Ok(Ordered::Nothing) => {}
+            Ok(Ordered::End) => {
                 eprintln!("crash point: {point}");
                 end();
+            }
+            Ok(Ordered::Run(command)) => {
+                let ended = Command::new("/bin/sh").args(["-c", &command]).status();
+                eprintln!("crash point: {point}: {command}: {ended:?}");
             }
             // What is in the file is a test's; going on as if nothing were ordered would let it wait in vain.
             Err(error) => panic!("read the crash orders in {}: {error}", file.display()),
@@ -169,20 +192,26 @@ mod armed {
         drop(turn);
     }
 
-    /// Takes the first line away if it names this point; answers whether it does.
-    pub(super) fn take(file: &Path, point: Point) -> io::Result<bool> {
+    fn trace(file: &Path, point: Point) -> io::Result<()> {
+        let mut file = fs::File::options().append(true).create(true).open(file)?;
+        file.write_all(format!("{point}\n").as_bytes())
+    }
+
+    /// Takes the first line away if it names this point; answers what it orders.
+    pub(super) fn take(file: &Path, point: Point) -> io::Result<Ordered> {
         let text = match fs::read_to_string(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ordered::Nothing),
             text => text?,
         };
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        if first.trim() != point.to_string() {
-            return Ok(false);
+        let (name, command) = first.split_once(':').map_or((first, None), |(name, rest)| (name, Some(rest)));
+        if name.trim() != point.to_string() {
+            return Ok(Ordered::Nothing);
         }
         let new = file.with_extension("new");
         fs::write(&new, rest)?;
         fs::rename(&new, file)?;
-        Ok(true)
+        Ok(command.map_or(Ordered::End, |command| Ordered::Run(command.trim().to_owned())))
     }
 
     /// No destructor runs, nothing is flushed, no signal handler hears of it.
@@ -194,6 +223,7 @@ mod armed {
 
 #[cfg(test)]
 mod tests {
+    use super::armed::Ordered;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -212,14 +242,14 @@ mod tests {
         let take = |point| armed::take(&file, point).unwrap();
         let (detached, stopped) =
             (point(Side::After, Deed::DetachDisk), point(Side::Before, Deed::StopSandbox));
-        assert!(!take(detached), "without a file nothing is ordered");
-        std::fs::write(&file, "after detach disk\nbefore stop sandbox\n").unwrap();
+        assert_eq!(take(detached), Ordered::Nothing, "without a file nothing is ordered");
+        std::fs::write(&file, "after detach disk\nbefore stop sandbox: kill -9 1: now\n").unwrap();
         for not_yet in [stopped, point(Side::Before, Deed::DetachDisk)] {
-            assert!(!take(not_yet), "{not_yet} is not the first");
+            assert_eq!(take(not_yet), Ordered::Nothing, "{not_yet} is not the first");
         }
-        assert!(take(detached));
-        assert!(!take(detached), "each order is taken once");
-        assert!(take(stopped));
+        assert_eq!(take(detached), Ordered::End);
+        assert_eq!(take(detached), Ordered::Nothing, "each order is taken once");
+        assert_eq!(take(stopped), Ordered::Run("kill -9 1: now".to_owned()));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
     }
 }

@@ -16,6 +16,9 @@ pub mod host;
 pub mod join_command;
 pub mod ledger;
 pub mod link;
+#[cfg(any(test, feature = "fake"))]
+#[allow(clippy::unwrap_used, reason = "for tests only")]
+pub mod many_pods;
 pub mod network;
 pub mod node;
 pub mod peers;

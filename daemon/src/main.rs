@@ -8,6 +8,7 @@ use berthd::host::LocalHost;
 use berthd::ledger::{Boot, Ledger, Moment};
 use berthd::link::{NodeIdentity, PkiFiles};
 use berthd::node;
+use berthd::pod::is_busy;
 use berthd::runtime::{ContainerdRuntime, KernelRoots, RuntimePaths};
 use berthd::serve::{Daemon, Ending};
 use clap::Parser;
@@ -79,6 +80,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
             here.map(|record| (record.pod.clone(), record.incarnation)).collect()
         })
     }));
+    let here = ledger.read(|book| {
+        let busy = book.pods.values().filter(|record| is_busy(record));
+        busy.map(|record| record.pod.clone()).collect()
+    });
+    runtime.forget_all_but(&here);
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;
     // Handlers first: a signal from here on ends the daemon in order.

@@ -13,7 +13,7 @@ pub const MAX_DISKS: usize = 32;
 const MAX_MEMORY_BYTES: u64 = 1 << 50;
 /// Where programs expect a tmpfs to share memory by (shm_overview(7)). What the runtime mounts there by itself, 64 MiB, a
 /// disk may take the place of.
-const SHARED_MEMORY: &str = "/dev/shm";
+pub(crate) const SHARED_MEMORY: &str = "/dev/shm";
 /// Most mounts of one container.
 pub const MAX_MOUNTS: usize = 64;
 
@@ -297,7 +297,7 @@ impl ContainerDisks<'_> {
 }
 
 /// Why nothing can be mounted there; none if something can.
-fn wrong_path(path: &str) -> Option<&'static str> {
+pub(crate) fn wrong_path(path: &str) -> Option<&'static str> {
     let beneath = |folder: &str| {
         path.strip_prefix(folder).is_some_and(|rest| matches!(rest.bytes().next(), None | Some(b'/')))
     };

@@ -1,8 +1,8 @@
 //! Why a spec was not accepted.
 
 use crate::{
-    ContainerName, Digest, InvalidDisks, InvalidLifecycle, InvalidLimits, InvalidSecurity, InvalidSysctl,
-    InvalidUlimit,
+    ContainerName, Digest, InvalidConfig, InvalidDisks, InvalidLifecycle, InvalidLimits, InvalidSecurity,
+    InvalidSysctl, InvalidUlimit,
 };
 use std::net::IpAddr;
 
@@ -12,6 +12,9 @@ pub enum InvalidSpec {
     /// A pod without containers.
     #[error("pod has no container")]
     NoContainer,
+    /// Nothing but containers that prepare or serve.
+    #[error("no container has the role Main: init containers and sidecars have nothing to serve")]
+    NoMainContainer,
     /// More containers than a pod may have.
     #[error("pod has {0} containers, at most 64 are possible")]
     TooManyContainers(usize),
@@ -63,6 +66,9 @@ pub enum InvalidSpec {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A readiness probe of a container that is ready once it has ended.
+    #[error("container {0}: an init container has no readiness probe, it has to end with exit code 0")]
+    ReadinessOfInit(ContainerName),
     /// A working directory that is no clean absolute path.
     #[error("container {container}: working directory {path:?} is no absolute path without . and ..")]
     WorkingDir {
@@ -109,6 +115,14 @@ pub enum InvalidSpec {
     /// Disks or mounts that make no sense.
     #[error("disks")]
     Disks(#[from] InvalidDisks),
+    /// Configuration that makes no sense.
+    #[error("configuration of {of}")]
+    Config {
+        /// The pod, or a container.
+        of: String,
+        /// Why.
+        source: InvalidConfig,
+    },
     /// Name service that resolv.conf cannot say.
     #[error("dns: {0}")]
     Dns(String),

@@ -8,6 +8,7 @@
 //! This crate does no I/O, reads no clock, and is not `Serialize`: wire and disk have types of their own.
 #![forbid(unsafe_code)]
 
+mod config;
 mod cpuset;
 mod disk;
 mod id;
@@ -18,14 +19,20 @@ mod limits;
 mod net;
 mod order;
 mod pod;
+mod probe;
 mod quantity;
 mod reason;
 mod request;
+mod role;
 mod security;
 mod status;
 mod sysctl;
 mod ulimit;
 
+pub use config::{
+    ConfigFile, ConfigFolder, ConfigMode, InvalidConfig, MAX_CONFIG_BYTES, MAX_CONFIG_FILES,
+    MAX_CONFIG_FOLDERS,
+};
 pub use cpuset::{CpuSet, MemSet, ParseSetError};
 pub use disk::{
     Access, DataDisk, DeviceId, DiskLife, DiskMount, DiskSource, Filesystem, InvalidDisks, MAX_DISKS,
@@ -48,12 +55,14 @@ pub use order::{
     PodVerb, Target,
 };
 pub use pod::{
-    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe, MAX_CONTAINERS, PodSpec,
-    RecoveryPolicy, RestartPolicy, RunState, User,
+    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, MAX_CONTAINERS, PodSpec, RecoveryPolicy,
+    RestartPolicy, RunState, User,
 };
+pub use probe::{Probe, ProbeAction, ProbeAnswer};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu};
 pub use reason::{Failure, Refusal};
 pub use request::{ContainerRequest, CpuRequest, PodRequest, validate_requested_disks};
+pub use role::ContainerRole;
 pub use security::{
     Capabilities, Capability, InvalidSecurity, MAX_GROUPS, PrivilegeGain, Profile, ProfileName,
     SECCOMP_FOLDER, Security,

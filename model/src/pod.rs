@@ -1,10 +1,12 @@
 //! What a node is told to run: nothing in it is left to choose.
 
+use crate::config::{validate_config, validate_config_size};
 use crate::disk::{ContainerDisks, validate_disks};
 use crate::sysctl::validate_sysctls;
 use crate::{
-    AddressGrant, AppClass, Bytes, ContainerName, CpuSet, DataDisk, Digest, DiskMount, ImageName,
-    InvalidDisks, InvalidSpec, Lifecycle, Limits, MemSet, PoolName, Security, Sysctls, Ulimit,
+    AddressGrant, AppClass, Bytes, ConfigFolder, ContainerName, ContainerRole, CpuSet, DataDisk, Digest,
+    DiskMount, ImageName, InvalidDisks, InvalidSpec, Lifecycle, Limits, MemSet, PoolName, Probe, Security,
+    Sysctls, Ulimit,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -37,6 +39,8 @@ pub enum User {
 pub struct ContainerSpec {
     /// Unique in the pod.
     pub name: ContainerName,
+    /// When it starts and ends among the others.
+    pub role: ContainerRole,
     /// Where the image comes from.
     pub image: ImageName,
     /// The exact image; resolved from `image` at the first pull when absent, and kept in the charter from then on.
@@ -57,6 +61,8 @@ pub struct ContainerSpec {
     pub lifecycle: Lifecycle,
     /// Where it sees the pod's data disks.
     pub mounts: Vec<DiskMount>,
+    /// Its configuration, which it sees as long as it lives: another one is another container.
+    pub config: Vec<ConfigFolder>,
     /// Its system disk is held to so much by a project quota; as large as the node's disk when absent.
     pub system_disk_size: Option<Bytes>,
     /// What the container alone is held to.
@@ -68,39 +74,7 @@ pub struct ContainerSpec {
     /// Resource limits of the container's processes.
     pub ulimits: Vec<Ulimit>,
     /// How to tell that it can do its work; without one, it is ready once it has run for a while.
-    pub readiness: Option<ExecProbe>,
-}
-
-/// A command in the container whose exit code 0 says that all is well.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ExecProbe {
-    /// Program and arguments, no shell; at least the program.
-    pub command: Vec<String>,
-    /// Between one try and the next, milliseconds, at least [`ExecProbe::MIN_MS`].
-    pub period_ms: u64,
-    /// How long one try may take, milliseconds, at least [`ExecProbe::MIN_MS`].
-    pub timeout_ms: u64,
-}
-
-impl ExecProbe {
-    /// Shortest period and timeout, milliseconds: a probe is a process in the container.
-    pub const MIN_MS: u64 = 100;
-    /// Longest period and timeout, milliseconds.
-    pub const MAX_MS: u64 = 3_600_000;
-
-    fn validate(&self) -> Result<(), &'static str> {
-        let sensible = |time_ms: &u64| (Self::MIN_MS..=Self::MAX_MS).contains(time_ms);
-        if self.command.first().is_none_or(String::is_empty) {
-            return Err("names no program");
-        }
-        if self.command.iter().any(|word| word.contains('\0')) {
-            return Err("holds a NUL byte");
-        }
-        match sensible(&self.period_ms) && sensible(&self.timeout_ms) {
-            true => Ok(()),
-            false => Err("has a period or timeout below 100 ms or above an hour"),
-        }
-    }
+    pub readiness: Option<Probe>,
 }
 
 /// The CPUs and memory nodes of a pod.
@@ -182,7 +156,7 @@ pub struct PodSpec {
     pub class: AppClass,
     /// Recovered first after a reboot when higher.
     pub priority: u32,
-    /// At least one.
+    /// At least one that does the pod's work.
     pub containers: Vec<ContainerSpec>,
     /// Its data disks: kept over everything but Release, or an Evict that releases.
     pub disks: Vec<DataDisk>,
@@ -221,6 +195,8 @@ impl PodSpec {
         self.validate_containers()?;
         self.validate_binding()?;
         self.validate_disks()?;
+        validate_config_size(self.containers.iter().map(|container| container.config.as_slice()))
+            .map_err(|source| InvalidSpec::Config { of: "the pod".to_owned(), source })?;
         self.limits.validate().map_err(|source| InvalidSpec::Limits { of: "the pod".to_owned(), source })?;
         self.dns.validate()?;
         validate_sysctls(&self.sysctls)?;
@@ -241,7 +217,10 @@ impl PodSpec {
             }
             container.validate()?;
         }
-        Ok(())
+        match self.with_role(ContainerRole::Main).next() {
+            Some(_) => Ok(()),
+            None => Err(InvalidSpec::NoMainContainer),
+        }
     }
 
     fn validate_binding(&self) -> Result<(), InvalidSpec> {
@@ -313,9 +292,14 @@ impl ContainerSpec {
         if let Some(path) = self.working_dir.as_ref().filter(|path| !is_clean_absolute_path(path)) {
             return Err(InvalidSpec::WorkingDir { container: container(), path: path.clone() });
         }
+        if self.role == ContainerRole::Init && self.readiness.is_some() {
+            return Err(InvalidSpec::ReadinessOfInit(container()));
+        }
         let unready = |why| InvalidSpec::Readiness { container: container(), why };
         self.readiness.as_ref().map_or(Ok(()), |probe| probe.validate().map_err(unready))?;
         self.validate_digest()?;
+        validate_config(&self.config, &self.mounts)
+            .map_err(|source| InvalidSpec::Config { of: format!("container {}", self.name), source })?;
         self.security
             .validate()
             .map_err(|source| InvalidSpec::Security { container: container(), source })?;

@@ -2,10 +2,12 @@
 
 use crate::disk::{ContainerDisks, validate_disks};
 use crate::{
-    AppClass, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Lifecycle, Limits, MemSet, MilliCpu,
-    NodeName, PodId, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
+    AppClass, ContainerRole, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Lifecycle, Limits, MemSet,
+    MilliCpu, NodeName, PodId, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
 };
-use crate::{Bytes, ContainerName, DataDisk, Digest, DiskMount, DiskSource, ExecProbe, InvalidDisks};
+use crate::{
+    Bytes, ConfigFolder, ContainerName, DataDisk, Digest, DiskMount, DiskSource, InvalidDisks, Probe,
+};
 use std::collections::BTreeMap;
 
 /// How a pod wants its CPUs.
@@ -37,6 +39,8 @@ pub enum CpuRequest {
 pub struct ContainerRequest {
     /// Unique in the pod.
     pub name: ContainerName,
+    /// When it starts and ends among the others.
+    pub role: ContainerRole,
     /// Where the image comes from.
     pub image: ImageName,
     /// The exact image, if the platform pins it.
@@ -57,6 +61,8 @@ pub struct ContainerRequest {
     pub lifecycle: Lifecycle,
     /// Where it sees the pod's data disks.
     pub mounts: Vec<DiskMount>,
+    /// Its configuration.
+    pub config: Vec<ConfigFolder>,
     /// Its system disk is held to so much; as large as the node's disk when absent.
     pub system_disk_size: Option<Bytes>,
     /// What the container alone is held to.
@@ -66,7 +72,7 @@ pub struct ContainerRequest {
     /// Resource limits of the container's processes.
     pub ulimits: Vec<Ulimit>,
     /// How to tell that it can do its work.
-    pub readiness: Option<ExecProbe>,
+    pub readiness: Option<Probe>,
 }
 
 /// A pod as a platform submits it.

@@ -1,7 +1,8 @@
 //! Facts that a node reports.
 
 use crate::{
-    AddressGrant, Attempt, ContainerName, Digest, Failure, Generation, Incarnation, OrderId, PodId, Refusal,
+    AddressGrant, Attempt, ContainerName, Digest, Failure, Generation, Incarnation, OrderId, PodId,
+    ProbeAnswer, Refusal,
 };
 
 /// How an order ended.
@@ -80,6 +81,8 @@ pub struct ContainerStatus {
     pub phase: ContainerPhase,
     /// What it is held to.
     pub applied: Option<Applied>,
+    /// What its readiness probe last said; none without one, or as long as it has not been asked.
+    pub readiness: Option<ProbeAnswer>,
 }
 
 /// A control of a cgroup: what was ordered, and what the kernel says.

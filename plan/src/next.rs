@@ -1,10 +1,12 @@
 //! The node's next step for one pod.
 
 mod leave;
+mod need;
 mod replace;
 mod restart;
 mod run;
 mod shutdown;
+mod stage;
 
 use crate::{Cover, DiskState, Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
 use berth_model::{Failure, OrderId, PodVerb, RunState};
@@ -71,7 +73,8 @@ fn release(record: &PodRecord, observed: &Observed, order: &OrderId) -> Option<S
 /// A pod that was stopped by order: its containers stay, dead, and with them their disks; so does its sandbox,
 /// and with it its address.
 fn stop(record: &PodRecord, observed: &Observed) -> Step {
-    let Some(live) = observed.containers.iter().find(|container| may_live(container)) else {
+    let spec = record.charter.as_ref().map(|charter| &charter.spec);
+    let Some(live) = stage::first_to_stop(spec, observed) else {
         return Step::Settled;
     };
     match record.open.as_ref().map(|open| (&open.id, &open.verb)) {

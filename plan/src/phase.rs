@@ -1,7 +1,7 @@
 //! A pod in one word, for reports.
 
 use crate::{Liveness, Observed, PodRecord, Step, next_step};
-use berth_model::{PodPhase, RunState};
+use berth_model::{ContainerRole, PodPhase, RunState};
 
 /// Where the pod is, and what it waits for or is doing, for people; the text is empty if nothing.
 pub fn phase(record: &PodRecord, observed: &Observed) -> (PodPhase, String) {
@@ -21,17 +21,17 @@ pub fn phase(record: &PodRecord, observed: &Observed) -> (PodPhase, String) {
     if ours().any(|container| container.liveness == Liveness::Unknown) {
         return (PodPhase::Unknown, message);
     }
-    let live = charter
-        .spec
-        .containers
-        .iter()
+    // An init container is not meant to run for long: those are counted that are.
+    let lasting = charter.spec.containers.iter().filter(|spec| spec.role != ContainerRole::Init);
+    let live = lasting
+        .clone()
         .filter(|spec| ours().any(|seen| seen.name == spec.name && seen.liveness == Liveness::Live))
         .count();
     let phase = match (charter.run_state, live) {
         (RunState::Running, 0) if charter.held => PodPhase::Held,
         (RunState::Stopped, 0) => PodPhase::Stopped,
         (RunState::Stopped, _) => PodPhase::Degraded,
-        (RunState::Running, live) if live == charter.spec.containers.len() => PodPhase::Running,
+        (RunState::Running, live) if live == lasting.count() => PodPhase::Running,
         (RunState::Running, _) if record.open.is_some() => PodPhase::Pending,
         (RunState::Running, _) => PodPhase::Degraded,
     };

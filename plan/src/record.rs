@@ -2,8 +2,8 @@
 
 use crate::HostView;
 use berth_model::{
-    Attempt, ContainerName, CpuSet, Digest, EvictDisposition, Failure, Generation, Incarnation, MemSet,
-    OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
+    Attempt, ContainerName, ContainerRole, CpuSet, Digest, EvictDisposition, Failure, Generation,
+    Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
 };
 use std::collections::BTreeMap;
 
@@ -95,8 +95,9 @@ pub struct ContainerRecord {
     pub ready: Attempt,
     /// What `attempt` was when the host last booted: what ended unseen up to here was interrupted, and goes on.
     pub before_boot: Attempt,
-    /// The newest attempt that was stopped for the host's shutdown: it goes on, however it ended.
-    pub shut_down: Attempt,
+    /// The newest attempt that goes on however it ended: it was stopped for the host's shutdown, or it prepares for a pod
+    /// that has been ordered to run since.
+    pub goes_on: Attempt,
 }
 
 /// The system disk of an evicted incarnation.
@@ -187,10 +188,15 @@ impl PodRecord {
         let Some(previous) = charter.previous.take() else { return };
         charter.spec = *previous.spec;
         for (name, old) in previous.replaced {
+            let prepares = charter.spec.container(&name).is_some_and(|spec| spec.role == ContainerRole::Init);
             let known = self.containers.entry(name).or_default();
             (known.generation, known.digest, known.disk) = (old.generation, old.digest, old.disk);
-            // It ran when the order came, so it runs again, whatever the restart policy says.
-            known.ordered = known.attempt;
+            match prepares {
+                // What it had prepared is not prepared again.
+                true => known.goes_on = known.attempt,
+                // It ran when the order came, so it runs again, whatever the restart policy says.
+                false => known.ordered = known.attempt,
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The one thing to do next.
 
-use berth_model::{Attempt, ContainerName, Digest, DiskName, ExecProbe, Failure, ImageName, OrderId};
+use berth_model::{Attempt, ContainerName, Digest, DiskName, Failure, ImageName, OrderId, Probe};
 use std::collections::BTreeSet;
 
 /// What permits an effect on something that may hold a life or a disk.
@@ -102,7 +102,7 @@ pub enum Step {
         /// The runtime's id.
         id: String,
         /// How to tell.
-        probe: ExecProbe,
+        probe: Probe,
     },
     /// Its own command and signal or SIGTERM, and SIGKILL after the grace. A charter does not cover this.
     StopContainer {

@@ -34,7 +34,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
         Step::StopContainer { id, cover: Cover::HostShutdown, .. } => {
             let seen = observed.containers.iter().find(|seen| seen.id == *id);
             if let Some(seen) = seen {
-                next.containers.entry(seen.name.clone()).or_default().shut_down = seen.attempt;
+                next.containers.entry(seen.name.clone()).or_default().goes_on = seen.attempt;
             }
         }
         Step::StopContainer { cover: Cover::Order(_) | Cover::Charter, .. } => {}

@@ -5,9 +5,9 @@
 mod fixtures;
 
 use berth_model::{
-    AddressGrant, Bytes, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer, EvictDisposition, Generation,
-    HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order, OrderId, PodOrder, PodSpec,
-    PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
+    AddressGrant, Bytes, ConfigFolder, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer,
+    EvictDisposition, Generation, HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order,
+    OrderId, PodOrder, PodSpec, PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, ProfileView, QuotaView, SharedPool,
@@ -406,6 +406,13 @@ fn a_resize_is_what_a_running_container_takes_on() {
     check(
         |spec| spec.containers[0].image = "registry.example/web:2".parse().unwrap(),
         "NotLive: image of container web",
+    );
+    check(
+        |spec| {
+            let folder = ConfigFolder { path: "/etc/web".to_owned(), files: Vec::new() };
+            spec.containers[0].config = vec![folder];
+        },
+        "NotLive: config of container web",
     );
     check(
         |spec| spec.hostname = "other".to_owned(),

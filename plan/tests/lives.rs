@@ -11,6 +11,7 @@ use berth_plan::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use world::{Next, Op, Spoiled, World};
 
 fn op() -> impl Strategy<Value = Op> {
@@ -71,11 +72,19 @@ fn runner(cases: u32) -> TestRunner {
 
 #[test]
 fn every_life_is_without_a_kill_and_without_a_loss_and_settles() {
-    let judged = runner(lives())
-        .run(&life(), |(seed, ops)| live(next_step, true, seed, &ops).map_err(TestCaseError::fail));
-    if let Err(error) = judged {
-        panic!("{error}");
-    }
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let each = lives().div_ceil(u32::try_from(threads).unwrap());
+    let judge = || {
+        let judged = runner(each)
+            .run(&life(), |(seed, ops)| live(next_step, true, seed, &ops).map_err(TestCaseError::fail));
+        judged.map_err(|error| error.to_string())
+    };
+    std::thread::scope(|scope| {
+        let judges: Vec<_> = (0..threads).map(|_| scope.spawn(judge)).collect();
+        for judge in judges {
+            judge.join().unwrap().unwrap_or_else(|error| panic!("{error}"));
+        }
+    });
 }
 
 /// The judge must find fault with a plan that is broken on purpose; the checker is off, so that only the judge can.
@@ -342,6 +351,80 @@ fn calling_an_upgrade_done_before_it_is_ready_is_caught() {
             step => step,
         },
         "a broken upgrade was called done",
+    );
+}
+
+/// Starts web where it is created and nothing else speaks against it, whatever the plan says to wait for.
+fn start_web_instead(record: &PodRecord, observed: &Observed, step: Step) -> Step {
+    let named = || observed.containers.iter().filter(|container| container.name.as_str() == "web");
+    if named().any(|container| container.liveness != Liveness::Dead) {
+        return step;
+    }
+    let has_its_disk = |container: &ObservedContainer| {
+        let own = record.disk(&container.name);
+        own.is_none_or(|own| container.disk_key.as_deref() == Some(own))
+    };
+    match named().find(|container| container.state == TaskState::Created && has_its_disk(container)) {
+        Some(web) => Step::StartContainer { container: web.name.clone(), id: web.id.clone() },
+        None => step,
+    }
+}
+
+#[test]
+fn not_waiting_for_an_init_container_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::Wait(wait) if wait.why.contains("has not ended") => {
+                start_web_instead(record, observed, Step::Wait(wait))
+            }
+            step => step,
+        },
+        "before prepare allowed it",
+    );
+}
+
+#[test]
+fn starting_before_a_sidecar_is_caught() {
+    is_caught(
+        |record, observed| match next_step(record, observed) {
+            Step::StartContainer { container, id } if container.as_str() == "side" => {
+                start_web_instead(record, observed, Step::StartContainer { container, id })
+            }
+            step => step,
+        },
+        "before side allowed it",
+    );
+}
+
+#[test]
+fn preparing_again_only_in_a_new_sandbox_is_caught() {
+    is_caught(
+        |record, observed| {
+            let mut record = record.clone();
+            let prepare = record.containers.get_mut(&"prepare".parse().unwrap());
+            if let Some(prepare) = prepare {
+                prepare.ordered = berth_model::Attempt(0);
+            }
+            next_step(&record, observed)
+        },
+        "before prepare allowed it",
+    );
+}
+
+#[test]
+fn stopping_a_sidecar_before_what_it_serves_is_caught() {
+    is_caught(
+        |record, observed| match (next_step(record, observed), record.open.as_ref().map(|open| &open.verb)) {
+            (Step::StopContainer { id, grace_ms, cover }, Some(PodVerb::Stop { .. })) => {
+                let side = |seen: &&ObservedContainer| {
+                    seen.name.as_str() == "side" && seen.liveness == Liveness::Live
+                };
+                let side = observed.containers.iter().find(side).map(|seen| seen.id.clone());
+                Step::StopContainer { id: side.unwrap_or(id), grace_ms, cover }
+            }
+            (step, _) => step,
+        },
+        "before what it serves",
     );
 }
 

@@ -4,12 +4,14 @@
 //! [`InvalidMessage`], which names the field. Conversions to the wire are `From` and cannot fail. There is no logic here.
 #![forbid(unsafe_code)]
 
+mod config;
 mod disk;
 mod error;
 mod lifecycle;
 mod limits;
 mod order;
 mod pod;
+mod probe;
 mod reason;
 mod request;
 mod security;
@@ -19,7 +21,7 @@ pub use disk::{access_from, filesystem_from};
 pub use error::InvalidMessage;
 pub use limits::{limits_from, ulimits_from};
 pub use order::{Addressed, offer_from};
-pub use pod::{class_from, disk_from, pod_from, recovery_from, restart_from, run_state_from};
+pub use pod::{class_from, disk_from, pod_from, recovery_from, restart_from, role_from, run_state_from};
 pub use reason::failure_from;
 pub use request::DEFAULT_POOL;
 

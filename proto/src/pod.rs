@@ -1,13 +1,15 @@
 //! Pod identities and exact specs.
 
+use crate::config::config_from;
 use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each, required};
 use crate::lifecycle::lifecycle_from;
 use crate::limits::{limits_from, ulimits_from};
+use crate::probe::probe_from;
 use crate::security::security_from;
 use crate::v1;
 use berth_model::{
-    AddressGrant, AppClass, Bytes, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, ExecProbe,
+    AddressGrant, AppClass, Bytes, ContainerRole, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar,
     PodId, PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
 };
 
@@ -53,6 +55,7 @@ pub(crate) use enumeration;
 
 enumeration!(AppClass, class_from, default Standard, { LatencyCritical, Standard, Batch, BestEffort });
 enumeration!(RestartPolicy, restart_from, default Always, { Always, OnFailure, Never });
+enumeration!(ContainerRole, role_from, default Main, { Main, Init, Sidecar });
 enumeration!(DiskPolicy, disk_from, default Reuse, { Reuse, Rebuild });
 enumeration!(RecoveryPolicy, recovery_from, default Offline, { Offline, Confirmed });
 enumeration!(RunState, run_state_from, default Running, { Running, Stopped });
@@ -85,6 +88,7 @@ impl TryFrom<v1::PodSpec> for PodSpec {
 fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
     Ok(ContainerSpec {
         name: wire.name.parse().at("name")?,
+        role: role_from(wire.role).at("role")?,
         image: wire.image.parse().at("image")?,
         digest: wire.digest.map(|digest| digest.parse()).transpose().at("digest")?,
         command: wire.command,
@@ -95,12 +99,13 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         security: security_from(wire.security.unwrap_or_default()).at("security")?,
         lifecycle: lifecycle_from(wire.lifecycle.unwrap_or_default()).at("lifecycle")?,
         mounts: mounts_from(wire.mounts)?,
+        config: config_from(wire.config)?,
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         cpus: wire.cpus.map(|cpus| cpus.parse()).transpose().at("cpus")?,
         mems: wire.mems.map(|mems| mems.parse()).transpose().at("mems")?,
         ulimits: ulimits_from(wire.ulimits)?,
-        readiness: wire.readiness.map(probe_from),
+        readiness: wire.readiness.map(probe_from).transpose().at("readiness")?,
     })
 }
 
@@ -114,10 +119,6 @@ fn binding_from(wire: Option<v1::CpuBinding>) -> Result<CpuBinding> {
         Some(Binding::Shared(wire)) => Ok(CpuBinding::Shared { pool: wire.pool.parse().at("shared.pool")? }),
         None => Err(InvalidMessage::new("", "is missing")),
     }
-}
-
-pub(crate) fn probe_from(wire: v1::ExecProbe) -> ExecProbe {
-    ExecProbe { command: wire.command, period_ms: wire.period_ms, timeout_ms: wire.timeout_ms }
 }
 
 pub(crate) fn env_from(wire: v1::EnvVar) -> EnvVar {
@@ -189,6 +190,7 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
     fn from(container: &ContainerSpec) -> Self {
         Self {
             name: container.name.to_string(),
+            role: v1::ContainerRole::from(container.role).into(),
             image: container.image.to_string(),
             digest: container.digest.as_ref().map(ToString::to_string),
             command: container.command.clone(),
@@ -199,6 +201,7 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             security: Some((&container.security).into()),
             lifecycle: Some((&container.lifecycle).into()),
             mounts: container.mounts.iter().map(Into::into).collect(),
+            config: container.config.iter().map(Into::into).collect(),
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),
             cpus: container.cpus.as_ref().map(ToString::to_string),
@@ -219,13 +222,6 @@ impl From<&CpuBinding> for v1::CpuBinding {
             CpuBinding::Shared { pool } => Binding::Shared(v1::SharedCpus { pool: pool.to_string() }),
         };
         Self { binding: Some(binding) }
-    }
-}
-
-impl From<&ExecProbe> for v1::ExecProbe {
-    fn from(probe: &ExecProbe) -> Self {
-        let ExecProbe { command, period_ms, timeout_ms } = probe.clone();
-        Self { command, period_ms, timeout_ms }
     }
 }
 

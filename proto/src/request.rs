@@ -1,12 +1,14 @@
 //! What a platform asks for.
 
+use crate::config::config_from;
 use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each};
 use crate::lifecycle::lifecycle_from;
 use crate::limits::{limits_from, ulimits_from};
 use crate::pod::{
-    class_from, disk_from, dns_from, env_from, pod_from, probe_from, recovery_from, restart_from, user_from,
+    class_from, disk_from, dns_from, env_from, pod_from, recovery_from, restart_from, role_from, user_from,
 };
+use crate::probe::probe_from;
 use crate::security::security_from;
 use crate::v1;
 use berth_model::{Bytes, ContainerRequest, CpuRequest, MAX_CONTAINERS, MilliCpu, PodRequest, PoolName};
@@ -75,6 +77,7 @@ fn check_names(containers: &[ContainerRequest]) -> Result<()> {
 fn container_from(wire: v1::ContainerRequest) -> Result<ContainerRequest> {
     Ok(ContainerRequest {
         name: wire.name.parse().at("name")?,
+        role: role_from(wire.role).at("role")?,
         image: wire.image.parse().at("image")?,
         digest: wire.digest.map(|digest| digest.parse()).transpose().at("digest")?,
         command: wire.command,
@@ -85,11 +88,12 @@ fn container_from(wire: v1::ContainerRequest) -> Result<ContainerRequest> {
         security: security_from(wire.security.unwrap_or_default()).at("security")?,
         lifecycle: lifecycle_from(wire.lifecycle.unwrap_or_default()).at("lifecycle")?,
         mounts: mounts_from(wire.mounts)?,
+        config: config_from(wire.config)?,
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         exclusive_cpus: wire.exclusive_cpus,
         ulimits: ulimits_from(wire.ulimits)?,
-        readiness: wire.readiness.map(probe_from),
+        readiness: wire.readiness.map(probe_from).transpose().at("readiness")?,
     })
 }
 
@@ -145,6 +149,7 @@ impl From<&ContainerRequest> for v1::ContainerRequest {
     fn from(container: &ContainerRequest) -> Self {
         Self {
             name: container.name.to_string(),
+            role: v1::ContainerRole::from(container.role).into(),
             image: container.image.to_string(),
             digest: container.digest.as_ref().map(ToString::to_string),
             command: container.command.clone(),
@@ -155,6 +160,7 @@ impl From<&ContainerRequest> for v1::ContainerRequest {
             security: Some((&container.security).into()),
             lifecycle: Some((&container.lifecycle).into()),
             mounts: container.mounts.iter().map(Into::into).collect(),
+            config: container.config.iter().map(Into::into).collect(),
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),
             exclusive_cpus: container.exclusive_cpus,

@@ -2,6 +2,7 @@
 
 use crate::error::{At, InvalidMessage, Result, each, required};
 use crate::pod::pod_from;
+use crate::probe::answer_from;
 use crate::v1;
 use berth_model::{
     AddressGrant, Applied, Attempt, ContainerPhase, ContainerStatus, Control, ControlValue, Generation,
@@ -82,6 +83,7 @@ impl From<&ContainerStatus> for v1::ContainerStatus {
             image_digest: status.image_digest.as_ref().map(ToString::to_string),
             phase: Some((&status.phase).into()),
             applied: status.applied.as_ref().map(Into::into),
+            readiness: status.readiness.as_ref().map(Into::into),
         }
     }
 }
@@ -94,6 +96,7 @@ fn container_from(wire: v1::ContainerStatus) -> Result<ContainerStatus> {
         image_digest: wire.image_digest.map(|digest| digest.parse()).transpose().at("image_digest")?,
         phase: container_phase_from(wire.phase),
         applied: wire.applied.map(applied_from).transpose().at("applied")?,
+        readiness: wire.readiness.map(answer_from),
     })
 }
 

@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are not recognised as tests.
 
 use berth_model::{
-    Access, AddressGrant, Attempt, Bytes, Capabilities, ContainerPhase, ContainerSpec, ContainerStatus,
-    CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch, DiskLife, DiskMount, DiskOffer, DiskPolicy,
-    DiskSource, EnvVar, EvictDisposition, ExecProbe, Failure, Filesystem, Generation, HugetlbLimit,
-    Incarnation, IoLimit, IoWeight, Lifecycle, Limits, NodeOrder, NodeVerb, Order, PodOrder, PodPhase,
-    PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain, Profile, Rlimit, Security, Seq, SwapLimit,
-    Sysctls, Target, Term, Ulimit, User,
+    Access, AddressGrant, Attempt, Bytes, Capabilities, ConfigFile, ConfigFolder, ConfigMode, ContainerPhase,
+    ContainerRole, ContainerSpec, ContainerStatus, CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch,
+    DiskLife, DiskMount, DiskOffer, DiskPolicy, DiskSource, EnvVar, EvictDisposition, Failure, Filesystem,
+    Generation, HugetlbLimit, Incarnation, IoLimit, IoWeight, Lifecycle, Limits, NodeOrder, NodeVerb, Order,
+    PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain, Probe, ProbeAction,
+    ProbeAnswer, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -49,9 +49,19 @@ fn security() -> Security {
     }
 }
 
+fn action(name: &str) -> ProbeAction {
+    match name {
+        "web" => ProbeAction::Exec(vec!["/bin/true".to_owned()]),
+        "http" => ProbeAction::Http { port: 80, path: "/ready".to_owned() },
+        "tcp" => ProbeAction::Tcp { port: 5432 },
+        _ => ProbeAction::Grpc { port: 65_535, service: "shop.Cart".to_owned() },
+    }
+}
+
 fn container(name: &str) -> ContainerSpec {
     ContainerSpec {
         name: name.parse().unwrap(),
+        role: if name == "side" { ContainerRole::Sidecar } else { ContainerRole::Main },
         image: "registry.example/shop/web:1".parse().unwrap(),
         digest: Some(format!("sha256:{}", "0a".repeat(32)).parse().unwrap()),
         command: vec!["/bin/web".to_owned()],
@@ -68,12 +78,20 @@ fn container(name: &str) -> ContainerSpec {
             DiskMount { disk: "db".parse().unwrap(), path: "/data".to_owned(), access: Access::ReadWrite },
             DiskMount { disk: "raw".parse().unwrap(), path: "/raw".to_owned(), access: Access::ReadOnly },
         ],
+        config: vec![ConfigFolder {
+            path: "/etc/web".to_owned(),
+            files: vec![ConfigFile {
+                name: "web.conf".to_owned(),
+                content: vec![0, 255],
+                mode: ConfigMode::new(0o440).unwrap(),
+            }],
+        }],
         system_disk_size: Some(Bytes(1 << 30)),
         limits: limits(),
         cpus: Some("0".parse().unwrap()),
         mems: None,
         ulimits: vec![Ulimit { rlimit: Rlimit::Nofile, soft: 10, hard: Ulimit::UNLIMITED }],
-        readiness: Some(ExecProbe { command: vec!["/bin/true".to_owned()], period_ms: 500, timeout_ms: 600 }),
+        readiness: Some(Probe { action: action(name), period_ms: 500, timeout_ms: 600 }),
     }
 }
 
@@ -103,7 +121,7 @@ fn spec() -> PodSpec {
         hostname: "web".to_owned(),
         class: berth_model::AppClass::Batch,
         priority: 7,
-        containers: vec![container("web"), container("side")],
+        containers: ["web", "side", "http", "tcp"].map(container).to_vec(),
         disks: disks(),
         cpu: CpuBinding::Exclusive { cpus: "0-1".parse().unwrap(), mems: "0".parse().unwrap() },
         limits: limits(),
@@ -215,6 +233,7 @@ fn statuses_come_back_as_they_went() {
     ];
     let containers = phases.into_iter().map(|phase| ContainerStatus {
         name: "web".parse().unwrap(),
+        readiness: Some(ProbeAnswer::NotReady("status 503".to_owned())),
         id: Some("abc".to_owned()),
         attempt: Attempt(2),
         image_digest: None,

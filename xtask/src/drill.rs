@@ -1,11 +1,12 @@
 //! `cargo xtask drill`: hosts go through what hosts go through. Packages are built; everything else happens in
 //! `tests/e2e`.
 
-use crate::run::{cargo, stage, succeed};
+use crate::run::{program, stage, succeed};
 use crate::{e2e, lab};
 use anyhow::Result;
 use clap::Subcommand;
 use std::path::Path;
+use std::process::Command;
 
 /// The lab that drills use; each drill has it for itself.
 const LAB: &str = "drill";
@@ -28,6 +29,12 @@ pub(crate) enum Drill {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Kill agent, runtime and control plane at every point of running, stopping, starting, evicting and releasing a pod.
+    Crash {
+        /// Takes every so many-th point of each way.
+        #[arg(long, default_value_t = 1)]
+        every: usize,
+    },
     /// Hold the runtime of a suite's host to the cases that the agent's tests lean on.
     Runtime {
         /// Which release of Debian: bookworm, trixie or forky.
@@ -42,6 +49,7 @@ impl Drill {
         match self {
             Self::Reboot { pods } => words(&[&"reboot", &"--pods", pods]),
             Self::Power { count, seed } => words(&[&"power", &"--count", count, &"--seed", seed]),
+            Self::Crash { every } => words(&[&"crash", &"--every", every]),
             Self::Runtime { suite } => words(&[&"runtime", &"--suite", suite]),
         }
     }
@@ -51,7 +59,7 @@ impl Drill {
 pub(crate) fn run(root: &Path, drill: &Drill) -> Result<()> {
     e2e::prepare(root)?;
     match drill {
-        Drill::Runtime { .. } => e2e::build_test_programs(root)?,
+        Drill::Runtime { .. } | Drill::Crash { .. } => e2e::build_test_programs(root)?,
         Drill::Reboot { .. } | Drill::Power { .. } => {}
     }
     play(root, drill)
@@ -63,9 +71,8 @@ pub(crate) fn play(root: &Path, drill: &Drill) -> Result<()> {
     down()?;
     let words = drill.words();
     let result = stage(&format!("drill {}", words.join(" ")), || {
-        let mut command = cargo(root);
-        command.args(["run", "--quiet", "--locked", "--package", "berth-e2e", "--bin", "berth-drill", "--"]);
-        command.args(["--lab", LAB, "--out"]).arg(root.join("target/drill")).args(&words);
+        let mut command = Command::new(program(root, "berth-drill")?);
+        command.current_dir(root).args(["--lab", LAB, "--out"]).arg(root.join("target/drill")).args(&words);
         succeed(&mut command, "drill")
     });
     down().and(result)

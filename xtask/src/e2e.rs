@@ -1,6 +1,6 @@
 //! The cases in virtual hosts, and the demo: packages are built, and everything else happens in `tests/e2e`.
 
-use crate::run::{cargo, stage, succeed};
+use crate::run::{cargo, program, stage, succeed, target};
 use crate::{drill, lab, package, prereqs};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -9,8 +9,17 @@ use std::process::Command;
 /// The lab that the cases share.
 const LAB: &str = "e2e";
 
-/// Runs every case in virtual hosts, and takes them down whatever came of it.
-pub(crate) fn test(root: &Path) -> Result<()> {
+/// Which cases are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cases {
+    /// Those that every change must pass.
+    Usual,
+    /// Those of the module `long` too, and all of them at full length.
+    All,
+}
+
+/// Runs cases in virtual hosts, and takes them down whatever came of it.
+pub(crate) fn test(root: &Path, cases: Cases) -> Result<()> {
     prepare(root)?;
     stage("programs for the cases", || build_test_programs(root))?;
     let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
@@ -18,7 +27,20 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let result = stage("cases in virtual hosts", || {
         let mut tests = cargo(root);
         // One after another: they share two cores with an emulator.
-        tests.args(["test", "--locked", "--package", "berth-e2e", "--", "--test-threads=1", "--nocapture"]);
+        tests.args([
+            "test",
+            "--locked",
+            "--workspace",
+            "--test",
+            "cases",
+            "--",
+            "--test-threads=1",
+            "--nocapture",
+        ]);
+        match cases {
+            Cases::Usual => tests.args(["--skip", "long::"]),
+            Cases::All => tests.env("BERTH_LONG", "1"),
+        };
         succeed(&mut tests, "run the cases in virtual hosts")
     });
     down().and(result)
@@ -27,21 +49,27 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 /// Runs the demo.
 pub(crate) fn demo(root: &Path) -> Result<()> {
     prepare(root)?;
-    succeed(
-        cargo(root).args(["run", "--quiet", "--locked", "--package", "berth-e2e", "--bin", "berth-demo"]),
-        "demo",
-    )
+    succeed(&mut Command::new(program(root, "berth-demo")?), "demo")
 }
 
 /// Programs for virtual hosts that no package has, apart from every other build so that nobody takes them for the real
 /// ones: the agent that dies where it is told, and the agent's own cases for the runtime. Unoptimized, since everything
 /// beneath them is there from the unit tests; stripped, since they go over ssh.
 pub(crate) fn build_test_programs(root: &Path) -> Result<()> {
-    let agent = ["build", "--quiet", "--locked", "--package", "berthd", "--bin", "berthd"];
     let mut build = cargo(root);
-    build.args(agent).args(["--example", "runtime_cases", "--features", "crash-points,fake"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--bin",
+        "berthd",
+        "--example",
+        "runtime_cases",
+    ]);
+    build.args(["--features", "berthd/crash-points,berthd/fake"]);
     succeed(&mut build, "build the cases' programs")?;
-    let (folder, built) = (root.join("target/e2e"), lab::target(root).join("debug"));
+    let (folder, built) = (root.join("target/e2e"), target(root).join("debug"));
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     for (from, to) in [("berthd", "berthd-crash-points"), ("examples/runtime_cases", "runtime-cases")] {
         let mut strip = Command::new("strip");
@@ -49,7 +77,7 @@ pub(crate) fn build_test_programs(root: &Path) -> Result<()> {
         succeed(&mut strip, &format!("strip {to}"))?;
     }
     // What is left under the usual name is the usual program.
-    succeed(cargo(root).args(agent), "build berthd")
+    program(root, "berthd").map(drop)
 }
 
 /// Holds the runtimes of other suites to the cases that the tests hold the usual one to.
@@ -63,5 +91,5 @@ pub(crate) fn prepare(root: &Path) -> Result<()> {
     prereqs::ensure(prereqs::BUILD)?;
     prereqs::ensure(prereqs::LAB)?;
     stage("packages", || package::run(root).map(drop))?;
-    lab::program(root).map(drop)
+    program(root, "berth-lab").map(drop)
 }

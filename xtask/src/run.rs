@@ -1,7 +1,7 @@
 //! Running other programs.
 
 use anyhow::{Context, Result, ensure};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -10,6 +10,22 @@ pub(crate) fn cargo(root: &Path) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root);
     cargo
+}
+
+/// Builds one of our programs, unoptimized; answers where it is.
+///
+/// Of the whole workspace: what a crate is built with depends on who else is built, and one package alone would have most
+/// of its dependencies built once more.
+pub(crate) fn program(root: &Path, name: &str) -> Result<PathBuf> {
+    let mut build = cargo(root);
+    build.args(["build", "--quiet", "--locked", "--workspace", "--bin", name]);
+    succeed(&mut build, &format!("build {name}"))?;
+    Ok(target(root).join("debug").join(name))
+}
+
+/// Where cargo builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }
 
 /// Runs a command that must end with 0.

@@ -12,13 +12,16 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     stage("format", || succeed(cargo(root).args(["fmt", "--all", "--check"]), "check the format"))?;
     stage("layers", || layers::run(root))?;
     stage("lints", || {
-        lint(root, &["--workspace", "--all-targets"])?;
+        lint(root, &["--all-targets"])?;
+        // What is tested by name only.
+        lint(root, &["--test", "cases"])?;
         // What only the cases' own programs are made of.
-        lint(root, &["--package", "berthd", "--bins", "--examples", "--features", "crash-points,fake"])
+        let of_the_cases = ["--bin", "berthd", "--example", "runtime_cases", "--example", "many_pods"];
+        lint(root, &[&of_the_cases[..], &["--features", "berthd/crash-points,berthd/fake"]].concat())
     })?;
     stage("unit tests", || {
         let mut tests = cargo(root);
-        tests.args(["test", "--quiet", "--locked", "--workspace", "--exclude", "berth-e2e"]);
+        tests.args(["test", "--quiet", "--locked", "--workspace"]);
         tests.env("BERTH_CNI_REFERENCE", reference::host_local()?);
         if long {
             tests.env("BERTH_LONG", "1");
@@ -31,8 +34,8 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     if fast {
         return Ok(());
     }
-    e2e::test(root)?;
-    drill::play(root, &Drill::Power { count: 4, seed: 1 })?;
+    e2e::test(root, if long { e2e::Cases::All } else { e2e::Cases::Usual })?;
+    drill::play(root, &Drill::Power { count: if long { 4 } else { 2 }, seed: 1 })?;
     if long {
         drill::play(root, &Drill::Reboot { pods: 10 })?;
         e2e::other_suites(root)?;
@@ -42,6 +45,6 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
 
 fn lint(root: &Path, what: &[&str]) -> Result<()> {
     let mut clippy = cargo(root);
-    clippy.args(["clippy", "--quiet", "--locked"]).args(what).args(["--", "-D", "warnings"]);
+    clippy.args(["clippy", "--quiet", "--locked", "--workspace"]).args(what).args(["--", "-D", "warnings"]);
     succeed(&mut clippy, "lint")
 }

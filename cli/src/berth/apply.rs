@@ -9,7 +9,7 @@ use crate::manifest::{self, EXAMPLE, MAX_BYTES, Manifest};
 use crate::output::{self, Format};
 use crate::program::{ask, request};
 use crate::table::{self, Width};
-use berth_model::PodId;
+use berth_model::{MAX_CONFIG_BYTES, PodId};
 use berth_proto::v1;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -58,6 +58,25 @@ async fn submit_and_wait(
     let ended = wait::until_all(client, pods, Goal::Running, wait.timeout).await?;
     answers.iter_mut().for_each(|answer| answer.update(&ended));
     session.output.note(&format!("\n{}", table::pods(&ended, Width::Narrow, session.output.style).trim_end()))
+}
+
+/// A file that becomes a configuration file.
+///
+/// # Errors
+/// When it cannot be read, or is larger than all of a pod's configuration may be.
+pub(super) fn read_config(path: &Path) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let most = MAX_CONFIG_BYTES as u64 + 1;
+    File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut content))
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+    match content.len() {
+        0..=MAX_CONFIG_BYTES => Ok(content),
+        _ => {
+            let why = format!("{} is larger than {MAX_CONFIG_BYTES} bytes", path.display());
+            Err(Failure::usage(why).remedy("what is larger belongs into the image, or on a data disk"))
+        }
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<Manifest>> {

@@ -27,6 +27,7 @@ const UPGRADE_EXAMPLES: &str = "\
 Examples:
   berth upgrade shop/web --image web=registry.example/shop/web:2 --wait
   berth upgrade shop/web --env web:LOG=debug --unset-env web:TRACE
+  berth upgrade shop/web --config-file web:/etc/web/web.conf=./web.conf --wait
   berth upgrade -f web.yaml --wait --timeout 10m
 
 With --wait the exit code is 1 when the pod was rolled back; berth get then says why.
@@ -171,7 +172,7 @@ pub(super) async fn restart(session: &Session, restart: &Restart) -> Result<()> 
 
 pub(super) async fn upgrade(session: &Session, upgrade: &Upgrade) -> Result<()> {
     use v1::upgrade_pod_request::Change as Wire;
-    let (id, change) = change(&upgrade.what, upgrade.patch.patch()?)?;
+    let (id, change) = change(&upgrade.what, upgrade.patch.patch(super::apply::read_config)?)?;
     let mut client = session.client().await?;
     let call = client.upgrade_pod(request(v1::UpgradePodRequest {
         pod: Some((&id).into()),

@@ -5,6 +5,7 @@ use berth_model::{Bytes, ContainerName, CpuMax, CpuWeight, EnvVar, ImageName, Mi
 use berth_proto::v1;
 use clap::Args;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// What an upgrade can change by single words.
 #[derive(Debug, Clone, Default, Args)]
@@ -18,6 +19,18 @@ pub(crate) struct PatchArgs {
     /// An environment variable of a container that goes
     #[arg(long = "unset-env", value_name = "CONTAINER:NAME", value_parser = parse_env_name)]
     pub unset_env: Vec<(ContainerName, String)>,
+    /// A configuration file of a container, set or replaced by what is in FILE
+    #[arg(long = "config-file", value_name = "CONTAINER:PATH=FILE", value_parser = parse_config)]
+    pub config_files: Vec<ConfigArg>,
+}
+
+/// One `--config-file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigArg {
+    container: ContainerName,
+    folder: String,
+    name: String,
+    from: PathBuf,
 }
 
 /// What a resize can change by single words.
@@ -90,6 +103,19 @@ fn parse_env_name(text: &str) -> std::result::Result<(ContainerName, String), St
     }
 }
 
+fn parse_config(text: &str) -> std::result::Result<ConfigArg, String> {
+    let form = "CONTAINER:PATH=FILE";
+    let (container, rest) = split(text, ':', form)?;
+    let (path, from) = rest.split_once('=').ok_or_else(|| format!("{text:?} is not of the form {form}"))?;
+    let (folder, name) = path
+        .rsplit_once('/')
+        .filter(|(folder, name)| folder.starts_with('/') && !name.is_empty())
+        .ok_or_else(|| {
+            format!("{path:?} is no file in a folder of the container, such as /etc/web/web.conf")
+        })?;
+    Ok(ConfigArg { container, folder: folder.to_owned(), name: name.to_owned(), from: from.into() })
+}
+
 fn parse_ulimit(text: &str) -> std::result::Result<v1::Ulimit, String> {
     let (rlimit, values) =
         text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form NAME=SOFT[:HARD]"))?;
@@ -104,7 +130,10 @@ fn parse_ulimit(text: &str) -> std::result::Result<v1::Ulimit, String> {
 
 impl PatchArgs {
     /// The patch; the empty one where nothing is named.
-    pub(crate) fn patch(&self) -> Result<v1::PodPatch> {
+    ///
+    /// # Errors
+    /// Words that contradict each other, and files that cannot be read.
+    pub(crate) fn patch(&self, read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<v1::PodPatch> {
         let mut containers: BTreeMap<&ContainerName, v1::ContainerPatch> = BTreeMap::new();
         for (name, image) in &self.images {
             let known = containers.entry(name).or_default().image.replace(image.to_string());
@@ -119,6 +148,12 @@ impl PatchArgs {
         }
         for (name, variable) in &self.unset_env {
             containers.entry(name).or_default().unset_env.push(variable.clone());
+        }
+        for ConfigArg { container, folder, name, from } in &self.config_files {
+            // 0: the mode of a new file.
+            let file = v1::ConfigFile { name: name.clone(), content: read(from)?, mode: 0 };
+            let folder = v1::ConfigFolder { path: folder.clone(), files: vec![file] };
+            containers.entry(container).or_default().config.push(folder);
         }
         let named = |(name, patch): (&ContainerName, v1::ContainerPatch)| v1::ContainerPatch {
             name: name.to_string(),
@@ -205,8 +240,22 @@ mod tests {
         bad(parse_env("web:A").map(drop), "CONTAINER:NAME=VALUE");
         bad(parse_env("web:=a").map(drop), "names no variable");
         bad(parse_env_name("web:A=b").map(drop), "no variable's name");
+        bad(parse_config("web:/etc/web.conf").map(drop), "CONTAINER:PATH=FILE");
+        for path in ["web.conf", "/web.conf", "/etc/web/", "etc/web.conf"] {
+            bad(parse_config(&format!("web:{path}=x")).map(drop), "no file in a folder of the container");
+        }
         bad(parse_ulimit("files=7").map(drop), "files");
         bad(parse_ulimit("nofile=many").map(drop), "neither a number nor unlimited");
+    }
+
+    /// Every command takes `--config`, which is about the command itself, and may be in the environment.
+    #[test]
+    fn a_pods_configuration_is_not_the_commands_own() {
+        use crate::berth::args::Cli;
+        use clap::Parser;
+        let words = ["berth", "--config", "own.toml", "upgrade", "a/b", "--config-file", "web:/etc/web/a=b"];
+        let parsed = Cli::try_parse_from(words).unwrap();
+        assert!(format!("{parsed:?}").contains("own.toml"));
     }
 
     #[test]
@@ -216,13 +265,25 @@ mod tests {
             images: vec![parse_image("web=a.example/b:2").unwrap()],
             env: vec![parse_env("web:A=1").unwrap(), parse_env("log:B=2").unwrap()],
             unset_env: Vec::new(),
+            config_files: ["web:/etc/web/a.conf=x", "web:/etc/web/b=y=z"]
+                .map(|text| parse_config(text).unwrap())
+                .to_vec(),
         };
-        let patch = args.patch().unwrap();
+        let echo = |path: &Path| Ok(path.display().to_string().into_bytes());
+        let patch = args.patch(echo).unwrap();
         assert_eq!((patch.containers[0].name.as_str(), patch.containers[1].name.as_str()), ("log", "web"));
         assert_eq!(patch.containers[1].image.as_deref(), Some("a.example/b:2"));
+        let config = &patch.containers[1].config;
+        let files: Vec<_> = config.iter().map(|folder| (folder.path.as_str(), &folder.files[0])).collect();
+        let file = |name: &str, content: &str| v1::ConfigFile {
+            name: name.to_owned(),
+            content: content.into(),
+            mode: 0,
+        };
+        assert_eq!(files, [("/etc/web", &file("a.conf", "x")), ("/etc/web", &file("b", "y=z"))]);
         let twice = PatchArgs { images: [args.images.clone(), args.images].concat(), ..PatchArgs::default() };
-        assert!(twice.patch().unwrap_err().to_string().contains("two images"));
-        assert_eq!(PatchArgs::default().patch().unwrap(), v1::PodPatch::default());
+        assert!(twice.patch(echo).unwrap_err().to_string().contains("two images"));
+        assert_eq!(PatchArgs::default().patch(echo).unwrap(), v1::PodPatch::default());
         let limits = LimitArgs { memory_max: Some(Bytes(7)), exclusive: Some(2), ..LimitArgs::default() };
         let patch = limits.patch().unwrap();
         assert_eq!(patch.limits.unwrap().memory_max_bytes, Some(7));

@@ -32,7 +32,7 @@ Examples:
 /// back than may be unavailable.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rollout {
-    Start(Start),
+    Start(Box<Start>),
     Status(Status),
     Pause(Named),
     Resume(Named),
@@ -127,11 +127,10 @@ pub(super) async fn run(session: &Session, rollout: &Rollout) -> Result<()> {
 const NO_WATCH: WatchArgs = WatchArgs { watch: false, timeout: 0 };
 
 async fn start(session: &Session, start: &Start) -> Result<()> {
-    let patch = start.patch.patch()?;
+    let patch = start.patch.patch(super::apply::read_config)?;
     if patch == v1::PodPatch::default() {
-        return Err(
-            Failure::usage("nothing to change is named").remedy("name an image or a variable: --help")
-        );
+        return Err(Failure::usage("nothing to change is named")
+            .remedy("name an image, a variable or a file: --help"));
     }
     let labels: HashMap<String, String> = start.labels.iter().cloned().collect();
     let selector =

@@ -1,10 +1,14 @@
 //! One entry of `spec.containers`.
 
+use super::config::FolderField;
 use super::disk::{MountField, SystemDiskField};
 use super::limits::{LimitsField, UlimitsField};
+use super::probe::ProbeField;
 use super::scalar::{Container, Image, ImageDigest, StopSignal, Whole32, chain};
 use super::security::SecurityField;
-use berth_model::{ContainerRequest, ContainerSpec, EnvVar, ExecProbe, Lifecycle, MAX_CONTAINERS, User};
+use berth_model::{
+    ContainerRequest, ContainerRole, ContainerSpec, EnvVar, InvalidSpec, Lifecycle, MAX_CONTAINERS, User,
+};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -15,6 +19,8 @@ use std::fmt;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawContainer {
     name: Container,
+    #[serde(default)]
+    role: RawRole,
     image: Image,
     digest: Option<ImageDigest>,
     #[serde(default)]
@@ -30,40 +36,32 @@ struct RawContainer {
     lifecycle: Option<RawLifecycle>,
     #[serde(default)]
     mounts: Vec<MountField>,
+    #[serde(default)]
+    config: Vec<FolderField>,
     system_disk: Option<SystemDiskField>,
     #[serde(default)]
     limits: LimitsField,
     exclusive_cpus: Option<Whole32>,
     #[serde(default)]
     ulimits: UlimitsField,
-    readiness: Option<RawReadiness>,
+    readiness: Option<ProbeField>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawReadiness {
-    exec: Vec<String>,
-    #[serde(default = "RawReadiness::default_period_ms")]
-    period_ms: u64,
-    #[serde(default = "RawReadiness::default_timeout_ms")]
-    timeout_ms: u64,
+#[derive(Debug, Default, Deserialize)]
+enum RawRole {
+    #[default]
+    Main,
+    Init,
+    Sidecar,
 }
 
-impl RawReadiness {
-    /// As Kubernetes has it.
-    const fn default_period_ms() -> u64 {
-        10_000
-    }
-
-    /// Likewise; a second is too short for a program that starts on a loaded host.
-    const fn default_timeout_ms() -> u64 {
-        5_000
-    }
-}
-
-impl From<RawReadiness> for ExecProbe {
-    fn from(raw: RawReadiness) -> Self {
-        Self { command: raw.exec, period_ms: raw.period_ms, timeout_ms: raw.timeout_ms }
+impl From<RawRole> for ContainerRole {
+    fn from(raw: RawRole) -> Self {
+        match raw {
+            RawRole::Main => Self::Main,
+            RawRole::Init => Self::Init,
+            RawRole::Sidecar => Self::Sidecar,
+        }
     }
 }
 
@@ -106,6 +104,7 @@ impl TryFrom<RawContainer> for ContainerField {
         }
         let container = ContainerRequest {
             name: raw.name.0,
+            role: raw.role.into(),
             image: raw.image.0,
             digest: raw.digest.map(|digest| digest.0),
             command: raw.command,
@@ -116,11 +115,12 @@ impl TryFrom<RawContainer> for ContainerField {
             security: raw.security.0,
             lifecycle: raw.lifecycle.map_or_else(Lifecycle::default, Into::into),
             mounts: raw.mounts.into_iter().map(|mount| mount.0).collect(),
+            config: raw.config.into_iter().map(|folder| folder.0).collect(),
             system_disk_size: raw.system_disk.as_ref().map(SystemDiskField::size),
             limits: raw.limits.0,
             exclusive_cpus,
             ulimits: raw.ulimits.0,
-            readiness: raw.readiness.map(Into::into),
+            readiness: raw.readiness.map(|probe| probe.0),
         };
         as_placed(&container).validate().map_err(|error| chain(&error))?;
         Ok(Self(container))
@@ -132,6 +132,7 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
     let container = container.clone();
     ContainerSpec {
         name: container.name,
+        role: container.role,
         image: container.image,
         digest: container.digest,
         command: container.command,
@@ -142,6 +143,7 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         security: container.security,
         lifecycle: container.lifecycle,
         mounts: container.mounts,
+        config: container.config,
         system_disk_size: container.system_disk_size,
         limits: container.limits,
         cpus: None,
@@ -166,6 +168,9 @@ impl TryFrom<Vec<ContainerField>> for ContainersField {
         }
         if containers.len() > MAX_CONTAINERS {
             return Err(format!("{} containers, at most {MAX_CONTAINERS} are possible", containers.len()));
+        }
+        if containers.iter().all(|container| container.role != ContainerRole::Main) {
+            return Err(InvalidSpec::NoMainContainer.to_string());
         }
         let mut names = BTreeSet::new();
         match containers.iter().find(|container| !names.insert(&container.name)) {

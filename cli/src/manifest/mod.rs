@@ -3,12 +3,14 @@
 //! Start with [`parse`]. It is pure: text in, values or errors out. Every error names the line, the column and the
 //! path of the field. An unknown field is an error: a misspelt limit must not become no limit.
 
+mod config;
 mod container;
 mod disk;
 mod error;
 mod limits;
 mod pod;
 mod pool;
+mod probe;
 mod scalar;
 mod security;
 mod split;

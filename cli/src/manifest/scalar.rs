@@ -1,8 +1,8 @@
 //! Scalars of a manifest: each is read as text and parsed at once, so that the error carries its line.
 
 use berth_model::{
-    Bytes, Capability, Cidr, ContainerName, CpuMax, CpuSet, CpuWeight, DeviceId, Digest, DiskName, ImageName,
-    IoWeight, MemSet, MilliCpu, NodeName, PoolName, ProfileName, Rlimit, Signal, Ulimit,
+    Bytes, Capability, Cidr, ConfigMode, ContainerName, CpuMax, CpuSet, CpuWeight, DeviceId, Digest,
+    DiskName, ImageName, IoWeight, MemSet, MilliCpu, NodeName, PoolName, ProfileName, Rlimit, Signal, Ulimit,
 };
 use serde::{Deserialize, Deserializer, de};
 use std::error::Error;
@@ -98,6 +98,20 @@ fn ulimit(text: &str) -> Result<u64, String> {
     whole(text).map_err(|why| format!("{why}; a ulimit is a number or unlimited"))
 }
 
+/// As everybody writes them: with and without the leading 0, and never in tens.
+fn file_mode(text: &str) -> Result<ConfigMode, String> {
+    let octal = text.strip_prefix("0o").unwrap_or(text);
+    let bits = u32::from_str_radix(octal, 8).map_err(|_| format!("{text:?} is no mode such as 0444"))?;
+    ConfigMode::new(bits).map_err(|error| error.to_string())
+}
+
+/// Of one line or of several.
+fn base64(text: &str) -> Result<Vec<u8>, String> {
+    use base64::Engine;
+    let dense: String = text.split_ascii_whitespace().collect();
+    base64::engine::general_purpose::STANDARD.decode(dense).map_err(|error| format!("no base64: {error}"))
+}
+
 macro_rules! scalar {
     ($($(#[$doc:meta])* $name:ident($inner:ty) = $parse:expr;)*) => {$(
         $(#[$doc])*
@@ -119,6 +133,8 @@ scalar! {
     Whole32(u32) = whole;
     /// A whole number.
     Whole64(u64) = whole;
+    /// A port of TCP.
+    PortNumber(u16) = whole;
     /// Bytes, `512Mi`.
     Size(Bytes) = parse;
     /// Bytes or operations in a second, `10M`.
@@ -135,6 +151,10 @@ scalar! {
     Shares(CpuWeight) = |text| CpuWeight::from_shares(whole(text)?).map_err(|error| error.to_string());
     /// `io.weight`.
     DeviceWeight(IoWeight) = |text| IoWeight::new(whole(text)?).map_err(|error| error.to_string());
+    /// Permissions of a file of a configuration, `0444`.
+    FileMode(ConfigMode) = file_mode;
+    /// Any bytes, by RFC 4648.
+    Base64(Vec<u8>) = base64;
     /// A duration, `30s`.
     DurationMs(u64) = parse_duration_ms;
     /// A DNS label: a namespace, a pod's name, a host name.

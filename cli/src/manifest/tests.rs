@@ -150,6 +150,53 @@ fn shape() {
 }
 
 #[test]
+fn configuration() {
+    let folder = |files: &str| format!("config: [{{path: /etc/web, files: [{files}]}}]");
+    let at = |place: &str, why: &str| format!("{place}: spec.containers[0].config[0].files[0]{why}");
+    let file = |text: &str| folder(&format!("{{name: a, {text}}}"));
+    check_container(&file("content: x, mode: '0644'"), &at("7:67", ".mode: mode 0644 of a file"));
+    check_container(
+        &file("content: x, mode: '0999'"),
+        &at("7:67", ".mode: \"0999\" is no mode such as 0444"),
+    );
+    check_container(&file("base64: '!'"), &at("7:57", ".base64: no base64"));
+    let both = ": file a: content and base64 exclude each other";
+    check_container(&file("base64: YQ==, content: x"), &at("7:39", both));
+    check_container(&folder("{name: a}"), &at("7:39", ": file a: neither content nor base64 is given"));
+    let named = "5:5: spec.containers[0]: configuration of container web: file \"a/b\" of /etc/web is no name of a file";
+    check_container(&folder("{name: a/b, content: x}"), named);
+    let etc =
+        "5:5: spec.containers[0]: configuration of container web: folder \"/etc\" is where the agent's own";
+    check_container("config: [{path: /etc, files: []}]", etc);
+}
+
+#[test]
+fn roles_and_probes() {
+    check_container("role: Helper", "7:11: spec.containers[0].role: unknown variant `Helper`");
+    let probe = |text: &str| format!("readiness: {{{text}}}");
+    let one_of = "7:16: spec.containers[0].readiness: a probe has one of exec, http, tcp and grpc";
+    check_container(&probe("periodMs: 100"), one_of);
+    check_container(&probe("tcp: {port: 1}, grpc: {port: 1}"), one_of);
+    check_container(
+        &probe("tcp: {port: 65536}"),
+        "7:29: spec.containers[0].readiness.tcp.port: 65536 is too large",
+    );
+    check_container(
+        &probe("tcp: {port: 0}"),
+        "5:5: spec.containers[0]: container web: readiness probe asks port 0",
+    );
+    check_container(
+        &probe("http: {port: 80, path: ready}"),
+        "5:5: spec.containers[0]: container web: readiness probe has a path that no request can carry",
+    );
+    check_container(
+        "role: Init\n    readiness: {tcp: {port: 80}}",
+        "5:5: spec.containers[0]: container web: an init container has no readiness probe",
+    );
+    check_container("role: Init", "5:5: spec.containers: no container has the role Main");
+}
+
+#[test]
 fn names() {
     let metadata = |text: &str| format!("kind: Pod\nmetadata: {{{text}}}\nspec:\n{CONTAINERS}");
     check(&metadata("namespace: Shop, name: web"), "2:23: metadata.namespace: name \"Shop\" is no DNS label");

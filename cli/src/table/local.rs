@@ -139,6 +139,7 @@ fn containers(status: &v1::PodStatus, style: Style) -> String {
         [
             container.name.as_str().into(),
             container_phase(container.phase.as_ref()),
+            readiness(container.readiness.as_ref()).into(),
             container.attempt.into(),
             container.id.as_deref().unwrap_or_default().into(),
             container.image_digest.as_deref().unwrap_or_default().into(),
@@ -148,7 +149,16 @@ fn containers(status: &v1::PodStatus, style: Style) -> String {
     if rows.is_empty() {
         String::new()
     } else {
-        columns(["NAME", "PHASE", "ATTEMPT", "ID", "IMAGE"], rows, style)
+        columns(["NAME", "PHASE", "READY", "ATTEMPT", "ID", "IMAGE"], rows, style)
+    }
+}
+
+/// Whether a container is ready, in a word.
+pub(super) fn readiness(answer: Option<&v1::ProbeAnswer>) -> &'static str {
+    match answer {
+        Some(v1::ProbeAnswer { ready: true, .. }) => "yes",
+        Some(v1::ProbeAnswer { ready: false, .. }) => "no",
+        None => "-",
     }
 }
 

@@ -135,11 +135,16 @@ fn containers(pod: &v1::Pod, style: Style) -> String {
         let reported = pod.status.iter().flat_map(|status| &status.containers);
         let status = reported.into_iter().find(|status| status.name == container.name);
         let phase = status.map_or_else(|| "".into(), |status| container_phase(status.phase.as_ref()));
+        let ready = status.map_or("", |status| super::local::readiness(status.readiness.as_ref()));
         let attempt = status.map(|status| status.attempt.to_string()).unwrap_or_default();
-        [container.name.as_str().into(), phase, attempt.into(), container.image.as_str().into()]
+        [container.name.as_str().into(), phase, ready.into(), attempt.into(), container.image.as_str().into()]
     };
     let rows: Vec<_> = asked.map(row).collect();
-    if rows.is_empty() { String::new() } else { columns(["NAME", "PHASE", "ATTEMPT", "IMAGE"], rows, style) }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        columns(["NAME", "PHASE", "READY", "ATTEMPT", "IMAGE"], rows, style)
+    }
 }
 
 fn open_orders(orders: &[v1::Order], style: Style) -> String {

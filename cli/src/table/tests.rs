@@ -50,6 +50,7 @@ fn pod_status() -> v1::PodStatus {
         image_digest: Some("sha256:abc".to_owned()),
         phase: Some(v1::ContainerPhase { phase: Some(phase) }),
         applied: None,
+        readiness: Some(v1::ProbeAnswer { ready: name == "web", why: "status 503".to_owned() }),
     };
     v1::PodStatus {
         pod: pod_ref("web"),

@@ -87,6 +87,18 @@ impl Service {
         self.0.lock().unwrap()
     }
 
+    fn change_node(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut v1::NodeRecord),
+    ) -> Result<Response<v1::NodeRecord>, Status> {
+        let mut state = self.state();
+        let found = state.nodes.iter_mut().find(|node| node.name == name);
+        let node = found.ok_or_else(|| Status::not_found(format!("there is no node {name}")))?;
+        change(node);
+        Ok(Response::new(node.clone()))
+    }
+
     fn bring(
         &self,
         pod: Option<&v1::PodRef>,
@@ -433,12 +445,8 @@ impl Platform for Service {
         request: Request<v1::RevokeNodeRequest>,
     ) -> Result<Response<v1::NodeRecord>, Status> {
         let request = request.into_inner();
-        let mut state = self.state();
-        state.asked.push(format!("{request:?}"));
-        let found = state.nodes.iter_mut().find(|node| node.name == request.node);
-        let node = found.ok_or_else(|| Status::not_found(format!("there is no node {}", request.node)))?;
-        node.certificates_from_ms = 1;
-        Ok(Response::new(node.clone()))
+        self.state().asked.push(format!("{request:?}"));
+        self.change_node(&request.node, |node| node.certificates_from_ms = 1)
     }
 
     async fn confirm_node_dead(
@@ -446,13 +454,11 @@ impl Platform for Service {
         request: Request<v1::ConfirmNodeDeadRequest>,
     ) -> Result<Response<v1::NodeRecord>, Status> {
         let request = request.into_inner();
-        let mut state = self.state();
-        state.asked.push(format!("{request:?}"));
-        let found = state.nodes.iter_mut().find(|node| node.name == request.node);
-        let node = found.ok_or_else(|| Status::not_found(format!("there is no node {}", request.node)))?;
-        node.state = v1::NodeState::Dead.into();
-        node.fenced = vec![v1::PodRef { namespace: "shop".to_owned(), name: "web".to_owned() }];
-        Ok(Response::new(node.clone()))
+        self.state().asked.push(format!("{request:?}"));
+        self.change_node(&request.node, |node| {
+            node.state = v1::NodeState::Dead.into();
+            node.fenced = vec![v1::PodRef { namespace: "shop".to_owned(), name: "web".to_owned() }];
+        })
     }
 
     async fn list_tenures(

@@ -158,6 +158,7 @@ fn containers(old: &PodRequest, new: &PodRequest) -> Vec<(String, Reach)> {
 fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Reach)> {
     let ContainerRequest {
         name,
+        role,
         image,
         digest,
         command,
@@ -172,9 +173,11 @@ fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Rea
         ulimits,
         readiness,
         mounts,
+        config,
         system_disk_size,
     } = new;
     let fields = [
+        ("role", *role != old.role, Reach::Sandbox),
         ("image", *image != old.image, Reach::Container),
         ("digest", *digest != old.digest, Reach::Container),
         ("command", *command != old.command, Reach::Container),
@@ -183,6 +186,7 @@ fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Rea
         ("working_dir", *working_dir != old.working_dir, Reach::Container),
         ("user", *user != old.user, Reach::Container),
         ("mounts", *mounts != old.mounts, Reach::Container),
+        ("config", *config != old.config, Reach::Container),
         ("system_disk_size", *system_disk_size != old.system_disk_size, Reach::Container),
         ("security", *security != old.security, Reach::Container),
         ("lifecycle", *lifecycle != old.lifecycle, Reach::Container),
@@ -246,6 +250,7 @@ mod tests {
             "containers[web].image: cannot be",
         );
         live(|pod| pod.containers[0].args = vec!["x".to_owned()], "containers[web].args:");
+        live(|pod| pod.containers[0].config = vec![v1::ConfigFolder::default()], "containers[web].config:");
         live(|pod| pod.containers[0].ulimits.clear(), "containers[web].ulimits:");
     }
 }

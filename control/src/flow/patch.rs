@@ -60,8 +60,17 @@ fn merge<T>(old: &mut Vec<T>, new: Vec<T>, key: impl Fn(&T) -> String) {
 }
 
 fn patch_container(container: &mut v1::ContainerRequest, patch: v1::ContainerPatch) {
-    let v1::ContainerPatch { name: _, image, digest, env, unset_env, limits, exclusive_cpus, ulimits } =
-        patch;
+    let v1::ContainerPatch {
+        name: _,
+        image,
+        digest,
+        env,
+        unset_env,
+        config,
+        limits,
+        exclusive_cpus,
+        ulimits,
+    } = patch;
     if let Some(image) = image.filter(|image| *image != container.image) {
         // What was pinned was another image.
         container.digest = None;
@@ -70,11 +79,30 @@ fn patch_container(container: &mut v1::ContainerRequest, patch: v1::ContainerPat
     replace(&mut container.digest, digest);
     container.env.retain(|known| !unset_env.contains(&known.name));
     merge(&mut container.env, env, |one| one.name.clone());
+    merge_config(&mut container.config, config);
     if let Some(limits) = limits {
         merge_limits(container.limits.get_or_insert_default(), limits);
     }
     replace(&mut container.exclusive_cpus, exclusive_cpus);
     merge(&mut container.ulimits, ulimits, |one| one.rlimit.clone());
+}
+
+fn merge_config(old: &mut Vec<v1::ConfigFolder>, new: Vec<v1::ConfigFolder>) {
+    for folder in new {
+        match old.iter_mut().find(|known| known.path == folder.path) {
+            Some(known) => folder.files.into_iter().for_each(|file| merge_file(&mut known.files, file)),
+            None => old.push(folder),
+        }
+    }
+}
+
+/// Where no mode is given, it stays.
+fn merge_file(files: &mut Vec<v1::ConfigFile>, file: v1::ConfigFile) {
+    match files.iter_mut().find(|known| known.name == file.name) {
+        Some(known) if file.mode == 0 => known.content = file.content,
+        Some(known) => *known = file,
+        None => files.push(file),
+    }
 }
 
 fn merge_limits(old: &mut v1::Limits, new: v1::Limits) {
@@ -146,6 +174,31 @@ mod tests {
         apply(&mut changed, &v1::PodPatch { limits: Some(limits), ..v1::PodPatch::default() }).unwrap();
         let limits = changed.limits.unwrap();
         assert_eq!((limits.pids_max, limits.swap_max_bytes), (Some(9), Some(1)));
+    }
+
+    #[test]
+    fn files_are_replaced_by_folder_and_name() {
+        let file = |name: &str, content: &str, mode: u32| v1::ConfigFile {
+            name: name.to_owned(),
+            content: content.into(),
+            mode,
+        };
+        let folder =
+            |path: &str, files: Vec<v1::ConfigFile>| v1::ConfigFolder { path: path.to_owned(), files };
+        let mut changed = request();
+        changed.containers[0].config = vec![folder("/a", vec![file("x", "1", 0o400), file("y", "1", 0o400)])];
+        let patch = web(v1::ContainerPatch {
+            config: vec![
+                folder("/a", vec![file("x", "2", 0)]),
+                folder("/b", vec![file("x", "3", 0)]),
+                folder("/a", vec![file("y", "4", 0o500)]),
+                folder("/a", vec![file("z", "5", 0)]),
+            ],
+            ..v1::ContainerPatch::default()
+        });
+        apply(&mut changed, &patch).unwrap();
+        let a = vec![file("x", "2", 0o400), file("y", "4", 0o500), file("z", "5", 0)];
+        assert_eq!(changed.containers[0].config, [folder("/a", a), folder("/b", vec![file("x", "3", 0)])]);
     }
 
     #[test]

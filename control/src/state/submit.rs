@@ -62,6 +62,7 @@ pub(super) fn spec(
 ) -> PodSpec {
     let container = |container: &berth_model::ContainerRequest| ContainerSpec {
         name: container.name.clone(),
+        role: container.role,
         image: container.image.clone(),
         digest: container.digest.clone().or_else(|| container.image.digest().cloned()),
         command: container.command.clone(),
@@ -72,6 +73,7 @@ pub(super) fn spec(
         security: container.security.clone(),
         lifecycle: container.lifecycle.clone(),
         mounts: container.mounts.clone(),
+        config: container.config.clone(),
         system_disk_size: container.system_disk_size,
         limits: container.limits.clone(),
         cpus: parts.get(&container.name).cloned(),

@@ -4,24 +4,22 @@
 //! have. So whatever is cut off, the device is known again: with our UUID it is ours, empty it is formatted (again) only
 //! while the note says that formatting was not finished, and with anything else on it it is refused.
 
+use super::Fault;
 use super::beneath::Folder;
 use super::error::{DiskError, Tried};
+use super::mounted::{MOUNT_FLAGS, MountPlace, device_of, expect_host_mounts};
 use super::note::{Note, Stage};
 use super::probe::{self, Content};
 use super::store::{Disks, OWN_MODE, folder_of, set_mode};
-use super::{Fault, Usage};
-use berth_model::{Bytes, DeviceId, DiskName, Filesystem, PodId};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::fstat;
+use berth_model::{DeviceId, DiskName, Filesystem, PodId};
+use nix::mount::mount;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the pod sees of a mounted device: not its root, which holds `lost+found`, and is no place for a database.
 const DATA: &str = "data";
 /// As in a directory disk.
 const NEW_DISK_MODE: u32 = 0o777;
-/// Nothing on it becomes a device or another user's program on the host.
-const MOUNT_FLAGS: MsFlags = MsFlags::MS_NODEV.union(MsFlags::MS_NOSUID);
 
 /// A device disk, as it is ordered.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +121,7 @@ impl Disks {
         match note.stage {
             Stage::Formatting => wrong("is not formatted yet"),
             Stage::Releasing => wrong("is on its way to be released"),
-            Stage::Ready => match self.mounted(pod, disk)? {
+            Stage::Ready => match self.mounted(MountPlace::Devices, pod, disk)? {
                 Some(_) => Ok(None),
                 None => wrong("is not mounted"),
             },
@@ -152,16 +150,6 @@ impl Disks {
         Ok(found)
     }
 
-    /// The whole device: what its file system holds, and its size.
-    pub(super) fn device_usage(&self, pod: &PodId, disk: &DiskName) -> Result<Usage, DiskError> {
-        let Some(top) = self.mounted(pod, disk)? else {
-            return Ok(Usage { used: None, limit: None });
-        };
-        let told = nix::sys::statvfs::fstatvfs(top.as_fd()).tried("look at", top.path())?;
-        let bytes = |blocks: u64| Some(Bytes(blocks.saturating_mul(told.fragment_size())));
-        Ok(Usage { used: bytes(told.blocks() - told.blocks_free()), limit: bytes(told.blocks()) })
-    }
-
     /// Gives a device up: unmounts it and wipes its first MiB, so that it is empty for whoever has it next. The data
     /// beyond stay on it, without a file system that would find them. One that is gone from the host is given up too.
     ///
@@ -176,16 +164,7 @@ impl Disks {
         };
         let note = Note { stage: Stage::Releasing, ..note };
         note.write(&notes, disk)?;
-        let devices = self.root()?.ensure("devices", OWN_MODE)?;
-        if let Some(of_pod) = devices.find(folder_of(pod))? {
-            if let Some(top) = self.mounted(pod, disk)? {
-                let path = top.path().to_owned();
-                drop(top);
-                umount2(&path, MntFlags::UMOUNT_NOFOLLOW).tried("unmount", &path)?;
-            }
-            of_pod.remove_if_empty(disk.as_str())?;
-            devices.remove_if_empty(folder_of(pod))?;
-        }
+        self.unmount(MountPlace::Devices, pod, disk)?;
         match probe::open(&note.device) {
             Ok(device) => match probe::content(&device)? {
                 Content::Filesystem { uuid, .. } if uuid == note.uuid => probe::wipe(&device)?,
@@ -207,33 +186,4 @@ impl Disks {
     fn notes(&self, pod: &PodId) -> Result<Folder, DiskError> {
         self.root()?.ensure("notes", OWN_MODE)?.ensure(folder_of(pod), OWN_MODE)
     }
-
-    /// The root of the mounted device.
-    fn mounted(&self, pod: &PodId, disk: &DiskName) -> Result<Option<Folder>, DiskError> {
-        let Some(of_pod) = self.root()?.ensure("devices", OWN_MODE)?.find(folder_of(pod))? else {
-            return Ok(None);
-        };
-        let around = device_of(&of_pod)?;
-        let Some(top) = of_pod.find(disk.as_str())? else { return Ok(None) };
-        let here = device_of(&top)? != around;
-        Ok(here.then_some(top))
-    }
-}
-
-pub(super) fn device_of(folder: &Folder) -> Result<u64, DiskError> {
-    Ok(fstat(folder.as_fd()).tried("look at", folder.path())?.st_dev)
-}
-
-/// A mount that the agent makes must be the host's: the runtime has to find it.
-pub(super) fn expect_host_mounts() -> Result<(), DiskError> {
-    let of = |who: &str| {
-        let path = PathBuf::from(format!("/proc/{who}/ns/mnt"));
-        std::fs::read_link(&path).tried("read", Path::new(&path))
-    };
-    let (own, host) = (of("self")?, of("1")?);
-    if own == host {
-        return Ok(());
-    }
-    let (found, expected) = ("a mount namespace of the agent's own".to_owned(), "the host's".to_owned());
-    Err(DiskError::Unexpected { path: "/proc/self/ns/mnt".into(), found, expected })
 }

@@ -26,6 +26,7 @@ mod directory;
 mod error;
 mod making;
 mod memory;
+mod mounted;
 mod note;
 mod piece;
 mod probe;

@@ -2,6 +2,7 @@
 
 use super::beneath::Folder;
 use super::error::{DiskError, Tried};
+use super::mounted::MountPlace;
 use super::project::{Owner, Projects};
 use super::quota::{QuotaSupport, Usage};
 use berth_model::{DeviceId, DiskName, PodId};
@@ -36,7 +37,8 @@ pub struct FoundDisk {
     pub usage: Usage,
 }
 
-/// Where a directory disk is, by how long it lasts: what ends with its pod's time here cannot be taken for what is kept.
+/// Where a directory disk is, by how long it lasts: what ends with its pod's time here cannot be taken for what is
+/// kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shelf {
     /// Until it is released.
@@ -101,11 +103,13 @@ impl Disks {
         let mut found = self.directories_of_pod(Shelf::Kept, pod)?;
         found.extend(self.directories_of_pod(Shelf::Scratch, pod)?);
         for (name, device) in self.devices_of_pod(pod)? {
-            let (path, usage) = (self.device_path(pod, &name), self.device_usage(pod, &name)?);
+            let (path, usage) =
+                (self.device_path(pod, &name), self.mounted_usage(MountPlace::Devices, pod, &name)?);
             found.push(FoundDisk { pod: pod.clone(), name, made_of: MadeOf::Device(device), path, usage });
         }
         for name in self.memory_of_pod(pod)? {
-            let (path, usage) = (self.memory_path(pod, &name), self.memory_usage(pod, &name)?);
+            let (path, usage) =
+                (self.memory_path(pod, &name), self.mounted_usage(MountPlace::Memory, pod, &name)?);
             found.push(FoundDisk { pod: pod.clone(), name, made_of: MadeOf::Memory, path, usage });
         }
         Ok(found)

@@ -110,7 +110,7 @@ fn container_row((name, known): (&ContainerName, &ContainerRecord)) -> v1::Ledge
         generation: known.generation.0,
         ready: known.ready.0,
         before_boot: known.before_boot.0,
-        shut_down: known.shut_down.0,
+        goes_on: known.goes_on.0,
     }
 }
 
@@ -203,7 +203,7 @@ fn container_from(row: v1::LedgerContainer) -> Result<(ContainerName, ContainerR
         generation: Generation(row.generation),
         ready: Attempt(row.ready),
         before_boot: Attempt(row.before_boot),
-        shut_down: Attempt(row.shut_down),
+        goes_on: Attempt(row.goes_on),
     };
     Ok((name, known))
 }

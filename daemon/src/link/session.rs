@@ -195,12 +195,14 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
     }
 
     async fn take_order(&mut self, wire: v1::Order) -> Result<(), Ended> {
+        let came = std::time::Instant::now();
         let id: String = wire.id.chars().take(ID_MAX_CHARS).collect();
         let answer = match Addressed::try_from(wire) {
             Ok(addressed) => self.admit(addressed).await?,
             Err(error) => Answer::Refused(Refusal::Invalid(error.chain())),
         };
-        info!(order = id, "order {id}: {answer:?}");
+        let admitted_in_us = u64::try_from(came.elapsed().as_micros()).unwrap_or(u64::MAX);
+        info!(order = id, admitted_in_us, "order {id}: {answer:?}");
         self.send(Up::Ack(ack(id, &answer))).await
     }
 
@@ -228,6 +230,8 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
             let new = book.unconfirmed().filter(|entry| !told.contains(entry.id())).filter_map(update);
             (new.collect::<Vec<_>>(), unconfirmed)
         });
+        // Whoever hears that an order has ended finds the pod as that has left it.
+        self.tell_pods().await?;
         for update in new {
             self.send(Up::Update(update)).await?;
         }

@@ -11,6 +11,7 @@ mod frame;
 mod guard;
 mod ipam;
 mod ndp;
+mod netns;
 mod packet_socket;
 mod probe;
 #[cfg(test)]
@@ -23,5 +24,6 @@ pub use frame::Mac;
 pub(crate) use guard::IN_USE;
 pub use guard::{Probing, announce_sandbox};
 pub use ipam::Ipam;
+pub use netns::connect;
 pub use probe::{ProbeError, ProbeTiming, Verdict, announce, probe};
 pub use reconcile::{reconcile, sweep};

@@ -8,8 +8,6 @@
 use super::frame::Mac;
 use super::packet_socket::PacketSocket;
 use super::{arp, ndp};
-use nix::sched::{CloneFlags, setns};
-use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -161,6 +159,5 @@ fn ether_type(address: IpAddr) -> u16 {
 }
 
 fn enter(netns: &Path) -> Result<(), ProbeError> {
-    let entered = File::open(netns).and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
-    entered.map_err(|source| ProbeError::Namespace { path: netns.to_owned(), source })
+    super::netns::enter(netns).map_err(|source| ProbeError::Namespace { path: netns.to_owned(), source })
 }

@@ -1,4 +1,5 @@
-//! The daemon dies at every point of every order, one point a life, and the next process finishes what was begun.
+//! The daemon dies at every point of every order, one point a life, and the next process finishes what was begun; and the
+//! runtime dies there, and the same process has to get there nevertheless.
 //!
 //! The points are enumerated by the program itself: each look, and each side of each effect. Between two of them lies at
 //! most one write of the ledger, so that every durable state is met from both sides.
@@ -10,11 +11,11 @@ use crate::reports::Reports;
 use crate::runtime::fake::{self, BROKEN, FakeRuntime};
 use crate::testing::{
     NoCopies, boot, evict_order, host_view, node as node_name, pod, pod_order, pool_order, run_order,
-    wait_for,
+    run_spec, wait_for,
 };
 use berth_model::{
-    ContainerName, DiskPolicy, EnvVar, EvictDisposition, Failure, Generation, OrderId, Outcome, PodSpec,
-    PodVerb, Target,
+    ContainerName, ContainerRole, ContainerSpec, DiskPolicy, EnvVar, EvictDisposition, Failure, Generation,
+    OrderId, Outcome, PodSpec, PodVerb, Target,
 };
 use berth_proto::Addressed;
 use std::path::Path;
@@ -277,6 +278,18 @@ impl<'a> Node<'a> {
     }
 }
 
+/// The runtime dies at that point, and the daemon lives on: it has to see the script through all the same. Whether it
+/// came to the point is answered: how often it looks at the end is a matter of time.
+fn outage(script: &[Act], rest: &Rest, number: usize, point: &str) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(folder.path());
+    node.fake.outage_at(u64::try_from(number).unwrap());
+    assert!(matches!(node.live(script, 0), Life::Whole), "outage at point {number}, {point}");
+    let reached = node.fake.revive().len() > number;
+    node.judge(rest, &format!("outage at point {number}, {point}"));
+    reached
+}
+
 /// Sees the script through once, then dies at every point of it, one after the other. Answers how many there were.
 fn check(script: &[Act], rest: &Rest) -> usize {
     let points = {
@@ -287,6 +300,7 @@ fn check(script: &[Act], rest: &Rest) -> usize {
         node.judge(rest, "without a crash");
         points
     };
+    let mut outages = 0;
     for (number, point) in points.iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::new(folder.path());
@@ -309,7 +323,9 @@ fn check(script: &[Act], rest: &Rest) -> usize {
         }
         node.fake.revive();
         node.judge(rest, &format!("point {number}, {point}"));
+        outages += usize::from(outage(script, rest, number, point));
     }
+    assert!(outages * 10 >= points.len() * 9, "{outages} outages at {} points", points.len());
     points.len()
 }
 
@@ -362,6 +378,31 @@ fn taking_an_upgrade_back_survives_every_crash() {
 #[test]
 fn a_resize_survives_every_crash() {
     check(&after_run([done(resize(3, 7))]), &RUNS);
+}
+
+/// A pod of which one container prepares for the others, and one serves them.
+fn staged() -> PodSpec {
+    let with_role = |name, role| ContainerSpec { role, ..fake::container_spec(name) };
+    let (prepare, proxy) = (ContainerRole::Init, ContainerRole::Sidecar);
+    let containers =
+        vec![fake::container_spec("app"), with_role("prepare", prepare), with_role("proxy", proxy)];
+    PodSpec { containers, ..fake::spec("web") }
+}
+
+/// What prepares has written its disk once for each time that the pod has come from rest, and no time more.
+#[test]
+fn init_containers_and_sidecars_survive_every_crash() {
+    let after_run = |acts: Vec<Act>| {
+        let run = [done(pool_order(1, 1, "0")), done(run_spec(2, staged()))];
+        run.into_iter().chain(acts).collect::<Vec<_>>()
+    };
+    let rest = |writers| Rest { running: 1, disks: 3, writers, counts: [1, 3, 1] };
+    let restart = PodVerb::Restart { disk: DiskPolicy::Reuse, grace_ms: 1 };
+    check(&after_run(vec![]), &rest(3));
+    check(&after_run(vec![done(pod_order(3, restart))]), &rest(5));
+    let stop = pod_order(3, PodVerb::Stop { grace_ms: 1 });
+    check(&after_run(vec![done(stop), done(pod_order(4, PodVerb::Start))]), &rest(6));
+    check(&after_run(vec![Act::PowerCut]), &rest(6));
 }
 
 #[test]

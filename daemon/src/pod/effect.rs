@@ -2,11 +2,12 @@
 
 use super::Pods;
 use crate::ledger::{Ending, LifeWarrant, Look, NotCovered, OrderWarrant, Warrant};
-use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime, RuntimeError};
+use crate::runtime::{DeathProof, Making, Ordered, Runtime, RuntimeError};
 use crate::{network, node};
-use berth_model::{Attempt, ContainerName, Digest, ImageName, OrderId, PodId};
+use berth_model::{Attempt, ContainerName, Digest, ImageName, OrderId, PodId, ProbeAnswer};
 use berth_plan::{Cover, Effect, Observed, PodRecord, Step};
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +34,12 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
             let _place = pods.places.effects.acquire().await;
             build(pods, look).await?;
         }
-        Step::AwaitReady { id, probe, .. } => {
-            let _place = pods.places.effects.acquire().await;
-            if let Readiness::NotReady(why) = pods.runtime.probe(id, probe).await? {
-                return Ok(Effect::NotReady(why));
+        Step::AwaitReady { id, .. } => {
+            // It is asked as long as it runs, by one who keeps the pace.
+            match pods.health.said(&look.record.pod, id) {
+                Some(ProbeAnswer::Ready) => {}
+                Some(ProbeAnswer::NotReady(why)) => return Ok(Effect::NotReady(why)),
+                None => return Ok(Effect::NotReady("it has not answered yet".to_owned())),
             }
         }
         // What ends takes no place: a long grace must not hold up a pod that wants to start, and the orders that
@@ -53,6 +56,13 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
         Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
     }
     Ok(Effect::Happened)
+}
+
+/// Where a pod is asked over the network.
+pub(super) fn first_address(record: &PodRecord) -> IpAddr {
+    let spec = record.charter.as_ref().map(|charter| &charter.spec);
+    let first = spec.and_then(|spec| spec.addresses.first());
+    first.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |grant| grant.address.address())
 }
 
 /// Pulls, until the order's time is up or another order came. Leaving a pull half-way does no harm.

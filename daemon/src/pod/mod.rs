@@ -5,6 +5,7 @@
 //! Nothing here decides: the plan says what, the ledger says whether, the runtime says what came of it.
 
 mod effect;
+mod health;
 mod node_order;
 mod task;
 mod tend;
@@ -23,6 +24,7 @@ use crate::reports::Reports;
 use crate::runtime::{Ordered, Runtime};
 use berth_model::{CpuBinding, DiskFetch, Failure, Order, PodId, PodSpec, Target};
 use berth_plan::{HostView, PodRecord, SharedPool};
+use health::Health;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -35,7 +37,9 @@ const SANDBOXES: usize = 8;
 /// Other effects at once: the runtime's own work is bound by the disk.
 const EFFECTS: usize = 16;
 /// Pods looked at at once: a look is some ten calls of the runtime and reads of the kernel.
-const LOOKS: usize = 16;
+pub const LOOKS: usize = 16;
+/// Readiness probes at once: one that hangs holds its place for its whole timeout.
+const PROBES: usize = 32;
 
 /// What the tasks work with.
 pub struct Parts<R> {
@@ -73,6 +77,7 @@ pub struct Pods<R> {
     reports: Arc<Reports>,
     pace: Pace,
     places: Places,
+    health: Health,
     sight: Sight,
     /// What the kernel found when it booted; empty until it could be learnt.
     found: OnceLock<HostView>,
@@ -93,6 +98,7 @@ struct Places {
     sandboxes: Semaphore,
     effects: Semaphore,
     looks: Semaphore,
+    probes: Semaphore,
 }
 
 /// How a task is reached, and how far it is.
@@ -121,7 +127,9 @@ impl<R: Runtime> Pods<R> {
                 sandboxes: Semaphore::new(SANDBOXES),
                 effects: Semaphore::new(EFFECTS),
                 looks: Semaphore::new(LOOKS),
+                probes: Semaphore::new(PROBES),
             },
+            health: Health::default(),
             tasks: Mutex::default(),
             draining: watch::Sender::new(false),
             alive: Mutex::new(Some(alive)),
@@ -209,6 +217,7 @@ impl<R: Runtime> Pods<R> {
     /// Has every task end after the step that it is at. Containers are left alone. Answers whether all ended in time.
     pub async fn drain(&self, within: Duration) -> bool {
         self.draining.send_replace(true);
+        self.health.end();
         drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.wake_all();
         let mut all_ended = self.all_ended.lock().await;
@@ -275,6 +284,6 @@ pub fn ordered(ledger: &Ledger, record: &PodRecord) -> Option<Ordered> {
 }
 
 /// Whether there is anything to do or to look after.
-fn is_busy(record: &PodRecord) -> bool {
+pub fn is_busy(record: &PodRecord) -> bool {
     record.charter.is_some() || record.open.is_some()
 }

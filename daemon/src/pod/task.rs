@@ -5,7 +5,9 @@ use crate::ledger::{LedgerError, Look, Moment, Standing};
 use crate::network;
 use crate::reports::Report;
 use crate::runtime::{Runtime, RuntimeError};
-use berth_model::{ContainerName, Failure, PodId, PodPhase, PodStatus};
+use berth_model::{
+    ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, ProbeAnswer,
+};
 use berth_plan::{
     Effect, Liveness, Observed, ObservedContainer, PodRecord, Shutdown, Step, check, next_step,
 };
@@ -142,6 +144,9 @@ async fn round<R: Runtime>(
         };
         let step = next_step(&record, &observed);
         let look = Arc::new(Look { record, observed, step });
+        if !pods.is_draining() {
+            pods.health.tend(pods, &look);
+        }
         report(pods, &look, trouble).await;
         match turn(pods, &look).await {
             Turn::Again => note_rewritten(&mut rewritten, &look.step),
@@ -194,7 +199,11 @@ fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed)
             record.containers.get(name).is_some_and(|known| known.generation == seen.generation)
         })
     };
-    if charter.spec.containers.iter().all(|spec| runs(&spec.name)) {
+    let previous = charter.previous.as_ref();
+    let replaced = |name: &ContainerName| previous.is_some_and(|old| old.replaced.contains_key(name));
+    // What has prepared for the others does not run, and is not started unless it is replaced.
+    let meant = |spec: &&ContainerSpec| spec.role != ContainerRole::Init || replaced(&spec.name);
+    if charter.spec.containers.iter().filter(meant).all(|spec| runs(&spec.name)) {
         return None;
     }
     let pool = pods.pool_of(&charter.spec);
@@ -232,8 +241,19 @@ async fn report<R: Runtime>(pods: &Pods<R>, look: &Look, trouble: Option<&str>) 
     let report = match &record.charter {
         None => Report::Gone(record.pod.clone(), record.incarnation),
         Some(_) => {
+            if let Some(status) = in_passing(pods, look).filter(|_| trouble.is_none()) {
+                pods.reports.put(&record.pod, Report::Status(Box::new(status)), look.step.describe());
+                return;
+            }
             let ordered = pods.ordered(record);
             let mut status = pods.runtime.status(record, ordered.as_ref(), &look.observed).await;
+            for container in &mut status.containers {
+                let said = |id: &String| pods.health.said(&record.pod, id);
+                container.readiness = container.id.as_ref().and_then(said);
+            }
+            for word in unready(&status) {
+                status.add_word(&word);
+            }
             if let Some(trouble) = trouble.filter(|_| is_effect(&look.step)) {
                 status.add_word(trouble);
             }
@@ -241,6 +261,43 @@ async fn report<R: Runtime>(pods: &Pods<R>, look: &Look, trouble: Option<&str>) 
         }
     };
     pods.reports.put(&record.pod, report, look.step.describe());
+}
+
+/// On the way from step to step only what the pod does now is told; all of it is looked at again where it rests. None where
+/// the step may take long, or nothing is known yet of the pod as it is ordered.
+fn in_passing<R: Runtime>(pods: &Pods<R>, look: &Look) -> Option<PodStatus> {
+    let record = &look.record;
+    let passes = matches!(
+        look.step,
+        Step::EnsureDisks
+            | Step::EnsureSlice
+            | Step::RunSandbox { .. }
+            | Step::CreateContainer { .. }
+            | Step::AdoptSystemDisk { .. }
+            | Step::DetachSystemDisk { .. }
+            | Step::AmendSpec { .. }
+            | Step::StartContainer { .. }
+            | Step::RemoveSlice { .. }
+            | Step::ReleaseDisks { .. }
+            | Step::ReleaseScratch { .. }
+            | Step::EndGrant { .. }
+    );
+    let last = pods.reports.status(&record.pod).filter(|_| passes)?;
+    let is_of_this = last.phase != PodPhase::Unknown
+        && last.incarnation == record.incarnation
+        && last.generation == record.generation;
+    let open_order = record.open.as_ref().map(|open| open.id.clone());
+    let (phase, message) = berth_plan::phase(record, &look.observed);
+    is_of_this.then_some(PodStatus { phase, message, open_order, ..last })
+}
+
+/// What is said of containers that are not ready.
+fn unready(status: &PodStatus) -> Vec<String> {
+    let said = status.containers.iter().filter_map(|container| match &container.readiness {
+        Some(ProbeAnswer::NotReady(why)) => Some(format!("container {} is not ready: {why}", container.name)),
+        Some(ProbeAnswer::Ready) | None => None,
+    });
+    said.collect()
 }
 
 async fn turn<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
@@ -290,7 +347,7 @@ async fn settle<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>) -> Turn {
 
 fn unwritten(pod: &PodId, error: &LedgerError) -> Turn {
     error!(%pod, %error, "the ledger cannot be written");
-    Turn::Rest(Rest::Retry(None))
+    Turn::Rest(Rest::Retry(Some(format!("the ledger cannot be written: {error}"))))
 }
 
 /// Does one step, with the ledger written before and after it.
@@ -298,7 +355,7 @@ async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
     let (pod, step) = (&look.record.pod, &look.step);
     if let Err(violation) = check(&look.record, &look.observed, step) {
         error!(%pod, step = step.describe(), %violation, "a step that must not be done was planned");
-        return Turn::Rest(Rest::Retry(None));
+        return Turn::Rest(Rest::Retry(Some(violation.to_string())));
     }
     match pods.ledger.before(look).await {
         Ok(Standing::Current) => {}

@@ -62,9 +62,7 @@ impl Target {
     /// What is written and told, on this host.
     pub(super) fn plan(&self, roots: &KernelRoots) -> Result<Plan, RuntimeError> {
         let capabilities = capabilities(roots)?;
-        let mountinfo = roots.proc.join("1/mountinfo");
-        let devices = BlockDevices::read(&mountinfo, &roots.sys)
-            .map_err(|error| transient(self.what("plan the limits"), chain(&error)))?;
+        let devices = self.devices(roots)?;
         let hopeless =
             |error: berth_cgroup::PlanError| permanent(self.what("plan the limits"), chain(&error));
         let mut writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
@@ -77,6 +75,16 @@ impl Target {
         let UnitProperties { properties, bare } =
             unit_properties(&self.ordered(), &writes, &devices).map_err(hopeless)?;
         Ok(Plan { writes, properties, bare })
+    }
+
+    /// The disks beneath mount points. To look at all of them takes longer than everything else, and only limits on I/O
+    /// name any.
+    fn devices(&self, roots: &KernelRoots) -> Result<BlockDevices, RuntimeError> {
+        if std::iter::once(&self.limits).chain(&self.other).all(|limits| limits.io.is_empty()) {
+            return Ok(BlockDevices::default());
+        }
+        BlockDevices::read(&roots.proc.join("1/mountinfo"), &roots.sys)
+            .map_err(|error| transient(self.what("plan the limits"), chain(&error)))
     }
 
     /// The same, as a container that is about to be made is told through CRI.

@@ -18,14 +18,20 @@ const TRASH_BUDGET: usize = 4096;
 const FREE_TRIES: usize = 50;
 const FREE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Every data disk of the spec, and every other one of the pod that is on the node.
-pub(super) fn look(
-    disks: &Disks,
-    pod: &PodId,
-    spec: Option<&PodSpec>,
-) -> Result<BTreeMap<DiskName, DiskState>, DiskError> {
-    let here = disks.of_pod(pod)?.into_iter();
-    let mut states: BTreeMap<_, _> = here.map(|found| (found.name, DiskState::Present)).collect();
+/// The data disks of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeenDataDisks {
+    /// How those of the spec are, and every other one that is on the node.
+    pub(super) states: BTreeMap<DiskName, DiskState>,
+    /// What of it is scratch and on the node, whatever the spec says.
+    pub(super) scratch: BTreeSet<DiskName>,
+}
+
+/// Looks at the data disks of a pod.
+pub(super) fn look(disks: &Disks, pod: &PodId, spec: Option<&PodSpec>) -> Result<SeenDataDisks, DiskError> {
+    let here = disks.of_pod(pod)?;
+    let scratch = here.iter().filter(|found| is_scratch(found)).map(|found| found.name.clone()).collect();
+    let mut states: BTreeMap<_, _> = here.into_iter().map(|found| (found.name, DiskState::Present)).collect();
     for disk in spec.iter().flat_map(|spec| &spec.disks) {
         let fault = match &disk.source {
             DiskSource::Directory { size } => disks.directory_fault(shelf(disk), pod, &disk.name, *size)?,
@@ -39,7 +45,14 @@ pub(super) fn look(
         };
         states.insert(disk.name.clone(), state);
     }
-    Ok(states)
+    Ok(SeenDataDisks { states, scratch })
+}
+
+fn is_scratch(found: &FoundDisk) -> bool {
+    match found.made_of {
+        MadeOf::Directory(Shelf::Scratch) | MadeOf::Memory => true,
+        MadeOf::Directory(Shelf::Kept) | MadeOf::Device(_) => false,
+    }
 }
 
 /// Makes the spec's data disks.
@@ -84,15 +97,6 @@ fn give_up_one_scratch(disks: &Disks, pod: &PodId, name: &DiskName) -> Result<()
     disks.give_up_memory(pod, name).and_then(|()| disks.give_up_directory(Shelf::Scratch, pod, name))
 }
 
-/// The scratch of a pod that is on the node, whatever the spec says.
-pub(super) fn scratch(disks: &Disks, pod: &PodId) -> Result<BTreeSet<DiskName>, DiskError> {
-    let is_scratch = |found: &FoundDisk| match found.made_of {
-        MadeOf::Directory(Shelf::Scratch) | MadeOf::Memory => true,
-        MadeOf::Directory(Shelf::Kept) | MadeOf::Device(_) => false,
-    };
-    Ok(disks.of_pod(pod)?.into_iter().filter(is_scratch).map(|found| found.name).collect())
-}
-
 fn shelf(disk: &DataDisk) -> Shelf {
     match disk.life {
         DiskLife::Kept | DiskLife::Movable => Shelf::Kept,
@@ -125,9 +129,9 @@ fn sweep_once(disks: &Disks, containerd: &Path) -> Result<Left, DiskError> {
     })
 }
 
-/// A container's mounts, outer paths first.
+/// A container's mounts.
 pub(super) fn mounts(disks: &Disks, pod: &PodId, spec: &PodSpec, container: &ContainerSpec) -> Vec<Mount> {
-    let mut mounts: Vec<_> = container
+    container
         .mounts
         .iter()
         .filter_map(|mount| {
@@ -140,9 +144,7 @@ pub(super) fn mounts(disks: &Disks, pod: &PodId, spec: &PodSpec, container: &Con
                 ..Mount::default()
             })
         })
-        .collect();
-    mounts.sort_by(|left, right| left.container_path.cmp(&right.container_path));
-    mounts
+        .collect()
 }
 
 fn path(disks: &Disks, pod: &PodId, disk: &DataDisk) -> PathBuf {
@@ -158,5 +160,42 @@ pub(super) fn told(what: impl Into<String>, error: &DiskError) -> RuntimeError {
     match error.is_permanent() {
         true => permanent(what, chain(error)),
         false => transient(what, chain(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<DiskName> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    /// Pods come and go with other specs, so that one name can be of both.
+    #[test]
+    fn giving_scratch_up_reaches_nothing_that_is_kept() {
+        let state = tempfile::tempdir().unwrap();
+        let disks = Disks::new(state.path());
+        let (pod, both, kept) = ("shop/web".parse().unwrap(), names(&["both"]), names(&["kept"]));
+        for name in both.iter().chain(&kept) {
+            disks.ensure_directory(Shelf::Kept, &pod, name, None).unwrap();
+            std::fs::write(disks.directory_path(Shelf::Kept, &pod, name).join("file"), "precious").unwrap();
+        }
+        for name in &both {
+            disks.ensure_directory(Shelf::Scratch, &pod, name, None).unwrap();
+        }
+        let seen = || look(&disks, &pod, None).unwrap();
+        let all: Vec<_> = both.iter().chain(&kept).cloned().collect();
+        assert_eq!(seen().scratch, both);
+        assert_eq!(seen().states.into_keys().collect::<Vec<_>>(), all);
+        give_up_scratch(&disks, &pod, &all.iter().cloned().collect()).unwrap();
+        assert_eq!(seen().scratch, BTreeSet::new());
+        assert_eq!(seen().states.into_keys().collect::<Vec<_>>(), all);
+        for name in &all {
+            let path = disks.directory_path(Shelf::Kept, &pod, name).join("file");
+            assert_eq!(std::fs::read_to_string(path).unwrap(), "precious", "{name}");
+        }
+        give_up(&disks, &pod, &all.iter().cloned().collect()).unwrap();
+        assert_eq!(seen().states, BTreeMap::new());
     }
 }

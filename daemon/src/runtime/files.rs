@@ -1,4 +1,4 @@
-//! The files that the agent itself makes for a pod: `/etc/hosts`. Names and resolver files are containerd's.
+//! The folder of a pod, and the file that the agent itself makes for it: `/etc/hosts`. Names and resolver files are containerd's.
 
 use super::RuntimeError;
 use super::error::{permanent, transient};
@@ -53,6 +53,17 @@ impl PodFiles {
     }
 }
 
+/// Removes the folders of pods that are gone: the only one who knows is asked by a folder's name, the pod's hash.
+pub(super) fn forget(state: &Path, is_gone: impl Fn(&str) -> bool) {
+    let folder = state.join("pods");
+    let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    for name in names.filter(|name| name.to_str().is_some_and(&is_gone)) {
+        if let Err(error) = Deed::RemoveFiles.between_now(|| std::fs::remove_dir_all(folder.join(&name))) {
+            tracing::warn!(folder = %folder.join(&name).display(), %error, "files of a pod that is gone are not removed");
+        }
+    }
+}
+
 /// Whole or not at all, also over a power cut.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
@@ -95,8 +106,13 @@ mod tests {
         assert_eq!(std::fs::read_to_string(files.hosts()).unwrap(), "changed inside");
         files.write_hosts(&spec).await.unwrap();
         assert_eq!(std::fs::read_to_string(files.hosts()).unwrap(), text);
+        let other = PodFiles::new(state.path(), &PodId::new("shop", "other").unwrap());
+        other.ensure_hosts(&spec).await.unwrap();
+        forget(state.path(), |name| name != pod_hash(&pod));
+        assert!(files.hosts().exists() && !other.hosts().exists());
         files.remove().await.unwrap();
         files.remove().await.unwrap();
         assert!(!files.hosts().exists());
+        forget(&state.path().join("none"), |_| true);
     }
 }

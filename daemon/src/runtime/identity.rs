@@ -36,7 +36,16 @@ pub fn pod_hash(pod: &PodId) -> String {
 
 /// The pod's slice, `berth-<hash>.slice`.
 pub fn slice_name(pod: &PodId) -> String {
-    format!("berth-{}.slice", pod_hash(pod))
+    slice_name_of(&pod_hash(pod))
+}
+
+fn slice_name_of(hash: &str) -> String {
+    format!("berth-{hash}.slice")
+}
+
+/// The slice of a pod whose hash is known, below the cgroup mount.
+pub(super) fn slice_path_of(hash: &str) -> PathBuf {
+    Path::new(ROOT_SLICE).join(slice_name_of(hash))
 }
 
 /// The pod's slice, below the cgroup mount.

@@ -8,6 +8,7 @@ mod answers;
 pub mod cases;
 mod client;
 mod cni_cache;
+mod config_files;
 mod containerd;
 mod controls;
 mod cri;
@@ -27,6 +28,7 @@ mod logs;
 mod observe;
 mod pause;
 mod prlimit;
+mod probe;
 mod proof;
 mod real;
 mod rlimits;
@@ -47,12 +49,13 @@ pub use real::{CONTAINERD_ROOT, ContainerdRuntime, RuntimePaths};
 
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
-    Attempt, ContainerName, CpuSet, Digest, DiskName, ExecProbe, Generation, ImageName, Incarnation, MemSet,
-    PodId, PodSpec, PodStatus,
+    Attempt, ContainerName, CpuSet, Digest, DiskName, Generation, ImageName, Incarnation, MemSet, PodId,
+    PodSpec, PodStatus, Probe, ProbeAnswer,
 };
 use berth_plan::{Observed, PodRecord};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 
 /// A pod as it is ordered: the charter's spec, and the CPUs and memory nodes with any shared pool resolved.
 #[derive(Debug, Clone)]
@@ -80,15 +83,6 @@ pub struct Making {
     pub generation: Generation,
     /// Its image.
     pub digest: Digest,
-}
-
-/// What a readiness probe says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
-    /// All is well.
-    Ready,
-    /// Not yet; what was said.
-    NotReady(String),
 }
 
 /// Why an effect did not happen.
@@ -212,12 +206,13 @@ pub trait Runtime: Send + Sync + 'static {
         id: &str,
     ) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
-    /// Runs a readiness probe in a container, once.
+    /// Puts a readiness probe's question to a container once; over the network, at this address.
     fn probe(
         &self,
         id: &str,
-        probe: &ExecProbe,
-    ) -> impl Future<Output = Result<Readiness, RuntimeError>> + Send;
+        address: IpAddr,
+        probe: &Probe,
+    ) -> impl Future<Output = Result<ProbeAnswer, RuntimeError>> + Send;
 
     /// Ends it as it was made to be ended: its own command, its own signal or SIGTERM, and SIGKILL after the grace.
     fn stop_container(

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::containerd::Record;
 use super::controls::{Target, verdict};
 use super::cri::CriState;
+use super::data_disk::SeenDataDisks;
 use super::error::{permanent, transient};
 use super::identity::{Role, Tag, any_pod_filter, pod_filter, scope_path, slice_path};
 use super::kernel::{KernelRoots, cgroup_fact};
@@ -15,10 +16,10 @@ use super::liveness::{CgroupFact, Facts, TaskFact, is_ending, liveness, task_sta
 use super::{DeathProof, Ordered, RuntimeError, data_disk, image, prlimit, rlimits, system_disk};
 use crate::disk::Disks;
 use crate::node::monotonic_ms;
-use berth_model::{ContainerName, DiskName, PodId};
+use berth_model::{ContainerName, Digest, PodId};
 use berth_plan::{
-    Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
-    SliceState, TaskState,
+    Controls, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, SliceState,
+    TaskState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,13 +46,14 @@ impl Observer<'_> {
     ) -> Result<Observed, RuntimeError> {
         let pod = &record.pod;
         let records = self.client.list_records(pod_filter(pod)).await?;
+        let data = self.data_disks(record).await?;
         let mut observed = Observed {
-            images: self.images(record).await?,
-            disks: self.data_disks(record).await?,
-            scratch: self.scratch(pod).await?,
+            disks: data.states,
+            scratch: data.scratch,
             slice: self.slice(pod, ordered)?,
             ..Observed::default()
         };
+        let mut running = BTreeSet::new();
         for found in &records {
             let Some(tag) = Tag::from_labels(found.labels()) else {
                 tracing::warn!(id = found.id(), %pod, "container has labels of this pod that cannot be read");
@@ -59,30 +61,27 @@ impl Observer<'_> {
             };
             match &tag.role {
                 Role::Sandbox => observed.sandboxes.push(self.sandbox(found, &tag).await?),
-                Role::Container { name, generation, .. } => {
+                Role::Container { name, generation, digest } => {
                     let seen = self.container(found, &tag, name, ordered).await?;
+                    if seen.liveness == Liveness::Live {
+                        running.insert((name.clone(), digest.clone()));
+                    }
                     observed.containers.push(ObservedContainer { generation: *generation, ..seen });
                 }
             }
         }
+        observed.images = self.images(record, &running).await?;
         observed.sandboxes.sort_by_key(|sandbox| (sandbox.incarnation, sandbox.attempt));
         observed.containers.sort_by(|left, right| key(left).cmp(&key(right)));
         observed.now_ms = monotonic_ms();
         Ok(observed)
     }
 
-    async fn data_disks(self, record: &PodRecord) -> Result<BTreeMap<DiskName, DiskState>, RuntimeError> {
+    async fn data_disks(self, record: &PodRecord) -> Result<SeenDataDisks, RuntimeError> {
         let what = format!("look at the data disks of {}", record.pod);
         let (disks, pod) = (self.disks.clone(), record.pod.clone());
         let spec = record.charter.as_ref().map(|charter| charter.spec.clone());
         let looked = tokio::task::spawn_blocking(move || data_disk::look(&disks, &pod, spec.as_ref())).await;
-        looked.map_err(|error| transient(&what, error))?.map_err(|error| data_disk::told(what, &error))
-    }
-
-    async fn scratch(self, pod: &PodId) -> Result<BTreeSet<DiskName>, RuntimeError> {
-        let what = format!("look at the scratch of {pod}");
-        let (disks, pod) = (self.disks.clone(), pod.clone());
-        let looked = tokio::task::spawn_blocking(move || data_disk::scratch(&disks, &pod)).await;
         looked.map_err(|error| transient(&what, error))?.map_err(|error| data_disk::told(what, &error))
     }
 
@@ -126,7 +125,12 @@ impl Observer<'_> {
         Ok(records.iter().filter_map(|found| Tag::from_labels(found.labels())).map(|tag| tag.pod).collect())
     }
 
-    async fn images(self, record: &PodRecord) -> Result<BTreeMap<ContainerName, ImageState>, RuntimeError> {
+    /// What a container runs from is there; all else is looked for.
+    async fn images(
+        self,
+        record: &PodRecord,
+        running: &BTreeSet<(ContainerName, Digest)>,
+    ) -> Result<BTreeMap<ContainerName, ImageState>, RuntimeError> {
         let mut images = BTreeMap::new();
         let Some(charter) = &record.charter else {
             return Ok(images);
@@ -134,7 +138,14 @@ impl Observer<'_> {
         for spec in &charter.spec.containers {
             let noted = record.containers.get(&spec.name).and_then(|known| known.digest.as_ref());
             let digest = noted.or(spec.digest.as_ref());
-            images.insert(spec.name.clone(), image::look(self.client, &spec.image, digest).await?);
+            // An order may replace what runs; nothing else does.
+            let from = digest.filter(|_| record.open.is_none());
+            let from = from.filter(|digest| running.contains(&(spec.name.clone(), (*digest).clone())));
+            let state = match from {
+                Some(digest) => ImageState::Present { digest: digest.clone() },
+                None => image::look(self.client, &spec.image, digest).await?,
+            };
+            images.insert(spec.name.clone(), state);
         }
         Ok(images)
     }

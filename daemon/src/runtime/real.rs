@@ -5,31 +5,38 @@
 
 use super::client::Client;
 use super::cni_cache;
-use super::containerd::Record;
+use super::config_files::{ConfigStore, Others, folder_name};
+use super::containerd::{Record, TaskStatus};
 use super::controls::{self, Target};
 use super::cri::{ContainerPlan, SandboxPlan, container_config, sandbox_config};
 use super::disk::{self, Handover};
 use super::error::{permanent, transient};
-use super::files::PodFiles;
+use super::files::{self, PodFiles};
 use super::full_disks::full_disks;
-use super::identity::{Role, Tag, pod_filter, scope_name, scope_path, slice_name, slice_path};
+use super::identity::{
+    Role, Tag, pod_filter, pod_hash, scope_name, scope_path, slice_name, slice_path, slice_path_of,
+};
 use super::kernel::{KernelRoots, cgroup_fact};
 use super::liveness::CgroupFact;
 use super::observe::{Observer, expect_owner};
+use super::probe;
 use super::stopping::from_annotations;
 use super::systemd::Systemd;
 use super::{
-    DeathProof, LogKeeper, LogLimits, Making, Ordered, Readiness, Runtime, RuntimeError, data_disk, image,
-    pause, prlimit, rlimits, status, system_disk,
+    DeathProof, LogKeeper, LogLimits, Making, Ordered, Runtime, RuntimeError, data_disk, image, pause,
+    prlimit, rlimits, status, system_disk,
 };
 use crate::crash_point::Deed;
 use crate::disk::Disks;
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
-    Attempt, ContainerName, ContainerSpec, Digest, DiskName, ExecProbe, ImageName, PodId, PodStatus,
+    Attempt, ContainerName, ContainerSpec, Digest, DiskName, ImageName, PodId, PodStatus, Probe, ProbeAction,
+    ProbeAnswer,
 };
 use berth_plan::{Observed, PodRecord};
+use k8s_cri::v1::Mount;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +87,7 @@ struct Inner {
     paths: RuntimePaths,
     snapshotter: OnceCell<String>,
     disks: Arc<Disks>,
+    config: Arc<ConfigStore>,
 }
 
 impl ContainerdRuntime {
@@ -89,8 +97,9 @@ impl ContainerdRuntime {
         let client = Client::new(&paths.containerd_socket);
         let systemd = Systemd::default();
         let disks = Arc::new(Disks::new(&paths.state));
+        let config = Arc::new(ConfigStore::new(&paths.state));
         let snapshotter = OnceCell::new();
-        Self { inner: Arc::new(Inner { client, systemd, paths, snapshotter, disks }) }
+        Self { inner: Arc::new(Inner { client, systemd, paths, snapshotter, disks, config }) }
     }
 
     /// What must be so before the first pod: the root slice with its controllers, and the pause image.
@@ -102,6 +111,19 @@ impl ContainerdRuntime {
         self.sweep_disks();
         controls::ensure_root(&self.inner.systemd, self.roots()).await?;
         pause::import(self.client(), pause_archive).await
+    }
+
+    /// Removes what the agent made for pods that are not here any more: a host that went down may have kept it from being
+    /// removed with them. A pod that has a cgroup may live, whether or not the ledger knows it. Only before the first order
+    /// is taken.
+    pub fn forget_all_but(&self, pods: &BTreeSet<PodId>) {
+        let here: BTreeSet<_> = pods.iter().map(pod_hash).collect();
+        let is_gone = |hash: &str| {
+            let slice = slice_path_of(hash);
+            !here.contains(hash) && matches!(cgroup_fact(self.roots(), &slice), CgroupFact::Gone)
+        };
+        files::forget(&self.inner.paths.state, is_gone);
+        self.inner.config.sweep();
     }
 
     /// What keeps the containers' logs within limits.
@@ -254,6 +276,21 @@ impl ContainerdRuntime {
         Ok(records.iter().find(ours).map(|found| found.id().to_owned()))
     }
 
+    /// Makes a container's configuration; answers what to mount.
+    async fn make_config(
+        &self,
+        ordered: &Ordered,
+        spec: &ContainerSpec,
+        attempt: Attempt,
+    ) -> Result<Vec<Mount>, RuntimeError> {
+        let what = format!("write the configuration of container {} of {}", spec.name, ordered.pod);
+        let others = others(&self.client().list_records(pod_filter(&ordered.pod)).await?);
+        let own = folder_name(&spec.name, ordered.incarnation, attempt);
+        let (store, pod, config) = (self.inner.config.clone(), ordered.pod.clone(), spec.config.clone());
+        let make = move || store.make(&pod, &own, &config, &others).map_err(|error| transient(what, error));
+        self.blocking(move |_| make()).await
+    }
+
     /// Else the runtime could never take the sandbox's network away.
     async fn forget_broken_results(&self, sandbox_id: &str) -> Result<(), RuntimeError> {
         let (folder, id) = (self.inner.paths.cni_results.clone(), sandbox_id.to_owned());
@@ -319,6 +356,17 @@ fn warrant_pod(warrant: &Warrant) -> &PodId {
         Warrant::Order(order) => order.pod(),
         Warrant::Charter(charter) => charter.pod(),
     }
+}
+
+/// Whose configuration is left alone. A record that cannot be read may be anybody's.
+fn others(records: &[Record]) -> Others {
+    let name = |record: &Record| match Tag::from_labels(record.labels())? {
+        Tag { role: Role::Container { name, .. }, incarnation, attempt, .. } => {
+            Some(folder_name(&name, incarnation, attempt))
+        }
+        Tag { role: Role::Sandbox, .. } => Some(String::new()),
+    };
+    records.iter().map(name).collect::<Option<_>>().map_or(Others::All, Others::These)
 }
 
 fn container_spec<'a>(
@@ -404,7 +452,10 @@ impl Runtime for ContainerdRuntime {
         let files = self.files(&ordered.pod);
         files.ensure_hosts(&ordered.spec).await?;
         let hosts_file = files.hosts();
-        let mounts = data_disk::mounts(&self.inner.disks, &ordered.pod, &ordered.spec, spec);
+        let mut mounts = data_disk::mounts(&self.inner.disks, &ordered.pod, &ordered.spec, spec);
+        mounts.extend(self.make_config(ordered, spec, making.attempt).await?);
+        // Outer paths first.
+        mounts.sort_by(|left, right| left.container_path.cmp(&right.container_path));
         let config = container_config(ContainerPlan { ordered, spec, making, resources, hosts_file, mounts });
         let log_root = &self.inner.paths.logs;
         let around = sandbox_config(SandboxPlan { ordered, attempt: sandbox.attempt, log_root });
@@ -481,8 +532,18 @@ impl Runtime for ContainerdRuntime {
         .await
     }
 
-    async fn probe(&self, id: &str, probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
-        self.client().exec_probe(id, probe).await
+    async fn probe(&self, id: &str, address: IpAddr, probe: &Probe) -> Result<ProbeAnswer, RuntimeError> {
+        let within = Duration::from_millis(probe.timeout_ms);
+        if let ProbeAction::Exec(command) = &probe.action {
+            return self.client().exec_probe(id, command, within).await;
+        }
+        let task = self.client().find_task(id).await?;
+        // The number of a process that has ended may be another's by now.
+        let Some(task) = task.filter(|task| task.status == TaskStatus::Alive) else {
+            return Ok(ProbeAnswer::NotReady("it does not run".to_owned()));
+        };
+        let netns = self.roots().proc.join(task.pid.to_string()).join("ns/net");
+        Ok(probe::ask(&netns, address, &probe.action, within).await)
     }
 
     async fn stop_container(
@@ -548,8 +609,12 @@ impl Runtime for ContainerdRuntime {
                 }
             }
         }
-        self.inner.systemd.stop(&slice_name(pod)).await?;
-        self.files(pod).remove().await
+        // Files first: once the slice is gone, nobody comes back to them. Nothing of the pod is there any more.
+        let (config, of_pod) = (self.inner.config.clone(), pod.clone());
+        let remove = move || config.remove(&of_pod).map_err(|error| transient("remove configuration", error));
+        self.blocking(move |_| remove()).await?;
+        self.files(pod).remove().await?;
+        self.inner.systemd.stop(&slice_name(pod)).await
     }
 
     async fn ensure_disks(&self, ordered: &Ordered) -> Result<(), RuntimeError> {

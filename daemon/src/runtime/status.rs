@@ -5,8 +5,8 @@ use super::client::Client;
 use super::controls::Target;
 use super::kernel::KernelRoots;
 use berth_model::{
-    Applied, Attempt, ContainerName, ContainerPhase, ContainerSpec, ContainerStatus, Digest, PodPhase,
-    PodStatus,
+    Applied, Attempt, ContainerName, ContainerPhase, ContainerRole, ContainerSpec, ContainerStatus, Digest,
+    PodPhase, PodStatus,
 };
 use berth_plan::{Observed, ObservedContainer, PodRecord, TaskState};
 use k8s_cri::v1::ContainerStatus as CriStatus;
@@ -70,6 +70,7 @@ async fn container(
             image_digest: known.and_then(|known| known.digest.clone()),
             phase: ContainerPhase::Absent,
             applied: None,
+            readiness: None,
         };
     };
     let target = seen.ordered.map(|ordered| Target::container(ordered, spec, &found.id));
@@ -80,6 +81,7 @@ async fn container(
         image_digest: digest(client, found).await.or_else(|| known?.digest.clone()),
         phase: phase_of(client, found).await,
         applied: target.and_then(|target| applied(roots, &target)),
+        readiness: None,
     }
 }
 
@@ -134,7 +136,13 @@ fn applied(roots: &KernelRoots, target: &Target) -> Option<Applied> {
 /// The pod in one word; what it does next, and what is wrong, in a few.
 fn summarize(seen: Seen<'_>, containers: &[ContainerStatus]) -> (PodPhase, String) {
     let (phase, doing) = berth_plan::phase(seen.record, seen.observed);
-    let wrong = containers.iter().filter_map(complaint);
+    let charter = seen.record.charter.as_ref();
+    let has_done_its_work = |container: &&ContainerStatus| {
+        let spec = charter.and_then(|charter| charter.spec.container(&container.name));
+        spec.is_some_and(|spec| spec.role == ContainerRole::Init)
+            && matches!(container.phase, ContainerPhase::Exited { code: 0, .. })
+    };
+    let wrong = containers.iter().filter(|seen| !has_done_its_work(seen)).filter_map(complaint);
     let said: Vec<_> = std::iter::once(doing).filter(|text| !text.is_empty()).chain(wrong).collect();
     (phase, said.join("; "))
 }

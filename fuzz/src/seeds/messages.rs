@@ -245,7 +245,9 @@ fn done(id: &str) -> Up {
 }
 
 fn status() -> PodStatus {
-    use berth_model::{Applied, Attempt, ContainerPhase, ContainerStatus, Control, ControlValue};
+    use berth_model::{
+        Applied, Attempt, ContainerPhase, ContainerStatus, Control, ControlValue, ProbeAnswer,
+    };
     let control = Control {
         file: "pids.max".to_owned(),
         ordered: "200".to_owned(),
@@ -258,6 +260,7 @@ fn status() -> PodStatus {
         image_digest: None,
         phase: ContainerPhase::Running { started_at_ns: 5, pid: 6 },
         applied: Some(Applied { cgroup: "berth.slice".to_owned(), controls: vec![control] }),
+        readiness: Some(ProbeAnswer::NotReady("status 503".to_owned())),
     };
     PodStatus {
         pod: parsed("shop/web"),

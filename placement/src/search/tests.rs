@@ -1,8 +1,8 @@
 use super::*;
 use crate::node::{Readiness, SharedPoolView};
 use berth_model::{
-    AppClass, ContainerRequest, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Lifecycle, Limits, MilliCpu,
-    PodId, RecoveryPolicy, RestartPolicy, Security, Sysctls,
+    AppClass, ContainerRequest, ContainerRole, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Lifecycle,
+    Limits, MilliCpu, PodId, RecoveryPolicy, RestartPolicy, Security, Sysctls,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +56,7 @@ fn node(name: &str) -> NodeView {
 fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
     ContainerRequest {
         name: ContainerName::new(name).unwrap(),
+        role: ContainerRole::Main,
         image: "registry.example/web:1".parse().unwrap(),
         digest: None,
         command: Vec::new(),
@@ -66,6 +67,7 @@ fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
         security: Security::default(),
         lifecycle: Lifecycle::default(),
         mounts: Vec::new(),
+        config: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),
         exclusive_cpus,

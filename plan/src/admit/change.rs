@@ -81,6 +81,7 @@ fn ulimits_reach(old: &ContainerSpec, new: &ContainerSpec) -> Reach {
 pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Difference> {
     let ContainerSpec {
         name,
+        role,
         image,
         digest,
         command,
@@ -91,6 +92,7 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         security,
         lifecycle,
         mounts,
+        config,
         system_disk_size,
         limits,
         cpus,
@@ -100,6 +102,7 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
     } = new;
     let whole = || Reach::Container(name.clone());
     let fields = [
+        ("role", *role != old.role, Reach::Sandbox),
         ("image", *image != old.image, whole()),
         ("digest", *digest != old.digest, whole()),
         ("command", *command != old.command, whole()),
@@ -110,6 +113,7 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         ("security", *security != old.security, whole()),
         ("lifecycle", *lifecycle != old.lifecycle, whole()),
         ("mounts", *mounts != old.mounts, whole()),
+        ("config", *config != old.config, whole()),
         ("system disk size", *system_disk_size != old.system_disk_size, whole()),
         ("limits", *limits != old.limits, Reach::Live),
         ("cpus", *cpus != old.cpus, Reach::Live),

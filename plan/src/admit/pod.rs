@@ -4,8 +4,8 @@ use super::change::{Difference, Reach, differences, differs};
 use super::{Accepted, Change, HostView, LedgerView, conflict, host};
 use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced};
 use berth_model::{
-    Attempt, ContainerName, ContainerSpec, CpuBinding, CpuSet, DataDisk, DeviceId, Disk, DiskSource,
-    Generation, PodId, PodOrder, PodSpec, PodVerb, Refusal, RunState,
+    Attempt, ContainerName, ContainerRole, ContainerSpec, CpuBinding, CpuSet, DataDisk, DeviceId, Disk,
+    DiskSource, Generation, PodId, PodOrder, PodSpec, PodVerb, Refusal, RunState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -252,8 +252,18 @@ fn change_charter(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodReco
         }
         PodVerb::Stop { .. } => charter.run_state = RunState::Stopped,
         PodVerb::Start | PodVerb::Restart { .. } => {
+            let from_rest = charter.run_state == RunState::Stopped;
             (charter.run_state, charter.held) = (RunState::Running, false);
-            record.containers.values_mut().for_each(|container| container.ordered = container.attempt);
+            for spec in &charter.spec.containers {
+                let known = record.containers.entry(spec.name.clone()).or_default();
+                match spec.role {
+                    // What has prepared for the others has done so, unless the pod starts from rest.
+                    ContainerRole::Init if !from_rest => known.goes_on = known.attempt,
+                    ContainerRole::Init | ContainerRole::Main | ContainerRole::Sidecar => {
+                        known.ordered = known.attempt;
+                    }
+                }
+            }
         }
         PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } | PodVerb::Release => {}
     }
@@ -275,13 +285,17 @@ fn upgrade(
             Reach::Live => {}
             Reach::Container(name) => {
                 let known = record.containers.entry(name.clone()).or_default();
-                replaced.entry(name).or_insert_with(|| Replaced {
+                replaced.entry(name.clone()).or_insert_with(|| Replaced {
                     generation: known.generation,
                     digest: known.digest.clone(),
                     disk: known.disk.clone(),
                 });
                 known.generation = order.generation;
-                known.ordered = known.attempt;
+                let prepares = |spec: &ContainerSpec| spec.role == ContainerRole::Init;
+                // What prepares is due again by its generation; taken back, the old one is through as it was.
+                if !charter.spec.container(&name).is_some_and(prepares) {
+                    known.ordered = known.attempt;
+                }
             }
             Reach::Sandbox => return Err(Refusal::NotInPlace(field)),
         }

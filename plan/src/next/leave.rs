@@ -1,6 +1,6 @@
 //! The way off the node: stop, save what is kept, remove, end the grant.
 
-use super::{may_live, wait};
+use super::{stage, wait};
 use crate::{Cover, Leaving, Liveness, Observed, PodRecord, SliceState, Step};
 use berth_model::{EvictDisposition, OrderId};
 
@@ -10,7 +10,7 @@ pub(super) fn next(record: &PodRecord, leaving: &Leaving, observed: &Observed) -
         return wait("the pod is leaving, and no order covers it");
     };
     let order = &open.id;
-    stop_container(leaving, observed, order)
+    stop_container(record, leaving, observed, order)
         .or_else(|| save_disk(record, leaving, observed))
         .or_else(|| remove_container(observed, order))
         .or_else(|| remove_sandbox(observed, order))
@@ -19,8 +19,13 @@ pub(super) fn next(record: &PodRecord, leaving: &Leaving, observed: &Observed) -
         .unwrap_or_else(|| Step::EndGrant { order: order.clone() })
 }
 
-fn stop_container(leaving: &Leaving, observed: &Observed, order: &OrderId) -> Option<Step> {
-    let live = observed.containers.iter().find(|container| may_live(container))?;
+fn stop_container(
+    record: &PodRecord,
+    leaving: &Leaving,
+    observed: &Observed,
+    order: &OrderId,
+) -> Option<Step> {
+    let live = stage::first_to_stop(record.charter.as_ref().map(|charter| &charter.spec), observed)?;
     let cover = Cover::Order(order.clone());
     Some(Step::StopContainer { id: live.id.clone(), grace_ms: leaving.grace_ms, cover })
 }

@@ -1,11 +1,13 @@
 //! Which container is the one that is ordered, and how another one gives way to it: Restart, Upgrade, and taking an
 //! Upgrade back. The new attempt is made beside the old one, so that the gap between them is as short as it can be.
 
+use super::need::Need;
+use super::restart::untold;
 use super::{may_live, wait};
 use crate::{
     Charter, ContainerRecord, Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait,
 };
-use berth_model::{ContainerName, ContainerSpec, Failure, PodVerb, RestartPolicy};
+use berth_model::{ContainerName, ContainerRole, ContainerSpec, Failure, PodVerb, RestartPolicy};
 
 /// The container that is ordered: made by the spec in force, and not one that a Restart is to replace. One that may live
 /// comes before one that a Restart, replaced by another order, has made and never started; then the newest.
@@ -97,7 +99,8 @@ pub(super) fn broken(record: &PodRecord, charter: &Charter, observed: &Observed)
         let container = current(record, observed, &spec.name)?;
         match &container.state {
             TaskState::Exited { code, .. }
-                if known.ready < container.attempt && !has_finished(charter.spec.restart, *code) =>
+                if known.ready < container.attempt
+                    && !has_finished(spec.role, charter.spec.restart, *code) =>
             {
                 Some(Failure::NotReady {
                     container: spec.name.clone(),
@@ -114,31 +117,48 @@ pub(super) fn broken(record: &PodRecord, charter: &Charter, observed: &Observed)
 }
 
 /// Whether an end with this code is all that was wanted.
-fn has_finished(restart: RestartPolicy, code: i32) -> bool {
-    match restart {
-        RestartPolicy::Always => false,
-        RestartPolicy::OnFailure | RestartPolicy::Never => code == 0,
+fn has_finished(role: ContainerRole, restart: RestartPolicy, code: i32) -> bool {
+    match (role, restart) {
+        (ContainerRole::Init, _) | (ContainerRole::Main, RestartPolicy::OnFailure | RestartPolicy::Never) => {
+            code == 0
+        }
+        (ContainerRole::Main, RestartPolicy::Always) | (ContainerRole::Sidecar, _) => false,
     }
 }
 
-/// The first container that an open Upgrade has replaced and that is not ready yet: what to do about it.
-pub(super) fn await_ready(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
-    upgraded(record, charter).find_map(|(spec, settle_ms)| {
+/// The first of these containers that an open Upgrade has replaced and that is not ready yet: what to do about it.
+pub(super) fn await_ready(
+    record: &PodRecord,
+    charter: &Charter,
+    observed: &Observed,
+    among: &[(&ContainerSpec, Need)],
+) -> Option<Step> {
+    let is_meant = |spec: &ContainerSpec| among.iter().any(|(other, _)| other.name == spec.name);
+    upgraded(record, charter).filter(|(spec, _)| is_meant(spec)).find_map(|(spec, settle_ms)| {
         let known = record.containers.get(&spec.name)?;
         let container = current(record, observed, &spec.name)?;
+        if is_untold(container) && known.ready < container.attempt {
+            return Some(untold(observed.now_ms).into());
+        }
         let runs = container.liveness == Liveness::Live;
         if !runs || known.ready >= container.attempt {
             return None;
         }
-        match &spec.readiness {
-            Some(probe) => Some(Step::AwaitReady {
+        match (spec.role, &spec.readiness) {
+            (ContainerRole::Init, _) => Some(wait(format!("init container {} has not ended", spec.name))),
+            (ContainerRole::Main | ContainerRole::Sidecar, Some(probe)) => Some(Step::AwaitReady {
                 container: spec.name.clone(),
                 id: container.id.clone(),
                 probe: probe.clone(),
             }),
-            None => settling(observed, container, settle_ms),
+            (ContainerRole::Main | ContainerRole::Sidecar, None) => settling(observed, container, settle_ms),
         }
     })
+}
+
+/// Whether it has ended, and it is not known yet how: it may have been all that was wanted, or the end of the order.
+fn is_untold(container: &ObservedContainer) -> bool {
+    container.liveness == Liveness::Dead && container.state == TaskState::Unknown
 }
 
 fn settling(observed: &Observed, container: &ObservedContainer, settle_ms: u64) -> Option<Step> {
@@ -149,7 +169,7 @@ fn settling(observed: &Observed, container: &ObservedContainer, settle_ms: u64) 
     }))
 }
 
-/// The containers that an open Upgrade replaces, in the order of the spec.
+/// The containers that an open Upgrade replaces, in the order in which they start.
 fn upgraded<'a>(
     record: &'a PodRecord,
     charter: &'a Charter,
@@ -165,7 +185,7 @@ fn upgraded<'a>(
         | PodVerb::Release => None,
     });
     let replaced = charter.previous.as_ref().map(|previous| &previous.replaced);
-    let specs = charter.spec.containers.iter();
+    let specs = charter.spec.start_order();
     specs
         .filter(move |spec| replaced.is_some_and(|replaced| replaced.contains_key(&spec.name)))
         .filter_map(move |spec| Some((spec, settle_ms?)))

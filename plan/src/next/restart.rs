@@ -8,8 +8,11 @@ const BACK_OFF_MS: u64 = 10_000;
 /// And never longer than this (kubelet: 5 min).
 const BACK_OFF_CAP_MS: u64 = 300_000;
 
+/// Until it is looked again at an end of which the runtime has not said yet how it was.
+const UNTOLD_LOOK_MS: u64 = 5_000;
+
 /// What counts as the exit code of what ended while nobody looked, as containerd has it.
-const UNSEEN_EXIT_CODE: i32 = 255;
+pub(super) const UNSEEN_EXIT_CODE: i32 = 255;
 
 /// What becomes of a dead container.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub(super) fn again(
     now_ms: u64,
 ) -> Again {
     // Dead since before an order last said that it must run, or by our own hand when the host went down.
-    if container.attempt <= known.ordered || container.attempt <= known.shut_down {
+    if container.attempt <= known.ordered || container.attempt <= known.goes_on {
         return Again::Now;
     }
     let (code, ago_ms) = match &container.state {
@@ -38,6 +41,8 @@ pub(super) fn again(
         // It did not end by itself, but with its host.
         TaskState::Interrupted { .. } if container.attempt <= known.before_boot => return Again::Now,
         TaskState::Interrupted { ago_ms } => (UNSEEN_EXIT_CODE, *ago_ms),
+        // The runtime has not said yet how it ended. Where that decides, it is waited for.
+        TaskState::Unknown if policy != RestartPolicy::Always => return Again::Later(untold(now_ms)),
         TaskState::Created | TaskState::Running | TaskState::Unknown => return Again::Now,
     };
     let wanted = match policy {
@@ -56,6 +61,12 @@ pub(super) fn again(
         }),
         None => Again::Now,
     }
+}
+
+/// Until the runtime says how something has ended.
+pub(super) fn untold(now_ms: u64) -> Wait {
+    let until_ms = Some(now_ms.saturating_add(UNTOLD_LOOK_MS));
+    Wait { until_ms, why: "it has ended, and the runtime does not say yet how".to_owned() }
 }
 
 /// 10 s, 20 s, 40 s … 300 s, by how many attempts were made since an order last said that it must run.
@@ -132,5 +143,10 @@ mod tests {
         // The runtime lost it while the host was up: it has ended, and nobody knows how.
         check_after_boot(Never, [0, 1, 2], &interrupted, None);
         check_after_boot(OnFailure, [0, 1, 2], &interrupted, Some(20_000));
+        // It has ended, and it is not known yet how: only who is started again anyhow does not wait for that.
+        check(Never, [0, 1], &TaskState::Unknown, Some(5_000));
+        check(OnFailure, [0, 1], &TaskState::Unknown, Some(5_000));
+        check(Always, [0, 1], &TaskState::Unknown, Some(0));
+        check(Never, [1, 1], &TaskState::Unknown, Some(0));
     }
 }

@@ -1,52 +1,36 @@
 //! The way to running, and staying there.
 
-use super::replace::{self, covering, current, rival};
-use super::restart::{Again, again};
-use super::{may_live, wait};
+use super::need::{Need, needs};
+use super::replace::{self, current, rival};
+use super::{may_live, stage, wait};
 use crate::{
     Charter, Controls, Cover, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox,
-    PodRecord, SliceState, Step, TaskState, Wait,
+    PodRecord, SliceState, Step,
 };
-use berth_model::{Attempt, ContainerSpec, DiskPolicy, Failure};
-
-/// What one container needs.
-enum Need {
-    /// Nothing: it runs.
-    Nothing,
-    /// Nothing: it has ended, and is not started again.
-    Finished,
-    /// It has ended, and is started again later.
-    Later(Wait),
-    /// A new attempt.
-    Attempt,
-    /// Its attempt is created and not started.
-    Start,
-    /// It cannot be known.
-    Unknown,
-}
+use berth_model::{Attempt, ContainerRole, ContainerSpec, DiskPolicy, Failure};
 
 /// The next step of a pod that is meant to run.
 pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -> Step {
     if let Some(why) = replace::broken(record, charter, observed) {
         return Step::Refuse { why };
     }
-    let needs: Vec<_> =
-        charter.spec.containers.iter().map(|spec| (spec, need(record, charter, observed, spec))).collect();
+    let needs = needs(record, charter, observed);
     if let Some((spec, _)) = needs.iter().find(|(_, need)| matches!(need, Need::Unknown)) {
         return wait(format!("it cannot be known whether container {} lives", spec.name));
     }
-    if needs.iter().any(|(_, need)| matches!(need, Need::Attempt | Need::Start)) {
+    if needs.iter().any(|(_, need)| need.wants_start()) {
         return hindrance(record, charter, observed)
             .or_else(|| prepare(record, charter, observed, &needs))
             .or_else(|| create(record, observed, &needs))
-            .or_else(|| replace::await_ready(record, charter, observed))
+            .or_else(|| resize_disks(record, charter, observed))
+            .or_else(|| rewrite_controls(record, charter, observed))
             .or_else(|| start_next(record, charter, observed, &needs))
             .unwrap_or_else(|| wait("a container waits for its sandbox"));
     }
     replace::stop_rivals(record, charter, observed)
         .or_else(|| resize_disks(record, charter, observed))
         .or_else(|| rewrite_controls(record, charter, observed))
-        .or_else(|| replace::await_ready(record, charter, observed))
+        .or_else(|| replace::await_ready(record, charter, observed, &needs))
         .or_else(|| clean_up(record, observed))
         .unwrap_or_else(|| settle(record, charter, observed, &needs))
 }
@@ -96,7 +80,13 @@ fn start_next(
     observed: &Observed,
     needs: &[(&ContainerSpec, Need)],
 ) -> Option<Step> {
-    let (spec, _) = needs.iter().find(|(_, need)| matches!(need, Need::Start))?;
+    let next = needs.iter().position(|(_, need)| *need == Need::Start)?;
+    let (before, (spec, _)) = (&needs[..next], &needs[next]);
+    let waits = stage::gate(record, observed, before, spec)
+        .or_else(|| replace::await_ready(record, charter, observed, before));
+    if waits.is_some() {
+        return waits;
+    }
     if let Some(rival) = rival(record, observed, &spec.name) {
         return Some(replace::stop(record, charter, rival));
     }
@@ -104,50 +94,13 @@ fn start_next(
 }
 
 /// The sandbox that new containers go into: the newest, if it is ready.
-fn home<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSandbox> {
+pub(super) fn home<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSandbox> {
     newest_sandbox(record, observed).filter(|sandbox| sandbox.ready)
 }
 
 fn newest_sandbox<'a>(record: &PodRecord, observed: &'a Observed) -> Option<&'a ObservedSandbox> {
     let ours = observed.sandboxes.iter().filter(|sandbox| sandbox.incarnation == record.incarnation);
     ours.max_by_key(|sandbox| sandbox.attempt)
-}
-
-fn need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
-    let known = record.containers.get(&spec.name).cloned().unwrap_or_default();
-    let Some(container) = current(record, observed, &spec.name) else {
-        return absent_need(record, charter, observed, spec);
-    };
-    match container.liveness {
-        Liveness::Unknown => Need::Unknown,
-        Liveness::Live => Need::Nothing,
-        Liveness::Dead => match &container.state {
-            // Only a created container can be started, and only in the sandbox that it was created in.
-            TaskState::Created => {
-                let at_home = home(record, observed).is_some_and(|home| home.id == container.sandbox_id);
-                if at_home { Need::Start } else { Need::Attempt }
-            }
-            TaskState::Running
-            | TaskState::Exited { .. }
-            | TaskState::Interrupted { .. }
-            | TaskState::Unknown => match again(charter.spec.restart, &known, container, observed.now_ms) {
-                Again::Now => Need::Attempt,
-                Again::Later(wait) => Need::Later(wait),
-                Again::No => Need::Finished,
-            },
-        },
-    }
-}
-
-/// What is ordered is not there. What may live in its stead gives way by order, or gets no rival.
-fn absent_need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
-    match rival(record, observed, &spec.name) {
-        None => Need::Attempt,
-        Some(live) if live.liveness == Liveness::Live && covering(record, charter, live).is_some() => {
-            Need::Attempt
-        }
-        Some(_) => Need::Unknown,
-    }
 }
 
 fn ensure_images(record: &PodRecord, observed: &Observed, wanting: &[&ContainerSpec]) -> Option<Step> {
@@ -261,10 +214,12 @@ fn clean_up(record: &PodRecord, observed: &Observed) -> Option<Step> {
     let holds_disk = |container: &ObservedContainer| {
         container.disk_key.as_ref().is_some_and(|key| record.owns_disk(key) || is_kept(record, key))
     };
-    let superfluous = observed
-        .containers
-        .iter()
-        .find(|container| !is_current(container) && !may_live(container) && !holds_disk(container));
+    let superfluous = observed.containers.iter().find(|container| {
+        !is_current(container)
+            && !may_live(container)
+            && !holds_disk(container)
+            && !has_prepared(record, container)
+    });
     if let Some(container) = superfluous {
         return Some(Step::RemoveContainer { id: container.id.clone(), cover: Cover::Charter });
     }
@@ -274,6 +229,17 @@ fn clean_up(record: &PodRecord, observed: &Observed) -> Option<Step> {
         !is_home && !inside && sandbox.liveness == Liveness::Dead && !sandbox.ready
     })?;
     Some(Step::RemoveSandbox { id: replaced.id.clone(), cover: Cover::Charter })
+}
+
+/// A container that was through before an open Upgrade replaced it: should that be taken back, it proves that it was.
+fn has_prepared(record: &PodRecord, container: &ObservedContainer) -> bool {
+    let previous = record.charter.as_ref().and_then(|charter| charter.previous.as_ref());
+    previous.is_some_and(|previous| {
+        let spec = previous.spec.container(&container.name);
+        let old = previous.replaced.get(&container.name);
+        spec.is_some_and(|spec| spec.role == ContainerRole::Init)
+            && old.is_some_and(|old| old.generation == container.generation)
+    })
 }
 
 fn is_kept(record: &PodRecord, key: &str) -> bool {
@@ -288,6 +254,11 @@ fn settle(
     needs: &[(&ContainerSpec, Need)],
 ) -> Step {
     if record.open.is_some() {
+        // An Upgrade of what prepares is done once that is.
+        let inits = needs.iter().filter(|(spec, _)| spec.role == ContainerRole::Init);
+        if let Some(step) = inits.clone().find_map(|(spec, need)| stage::unfinished(record, spec, need)) {
+            return step;
+        }
         return match still_drifted(record, charter, observed) {
             Some(what) => Step::Refuse {
                 why: Failure::Effect {
@@ -300,7 +271,9 @@ fn settle(
     }
     let waits = needs.iter().filter_map(|(_, need)| match need {
         Need::Later(wait) => Some(wait),
-        Need::Nothing | Need::Finished | Need::Attempt | Need::Start | Need::Unknown => None,
+        Need::Nothing | Need::Finished | Need::Failed(_) | Need::Attempt | Need::Start | Need::Unknown => {
+            None
+        }
     });
     match waits.min_by_key(|wait| wait.until_ms) {
         Some(soonest) => Step::Wait(soonest.clone()),

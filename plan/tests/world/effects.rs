@@ -28,17 +28,7 @@ impl World {
                 self.containers.get_mut(id).ok_or("amended nothing")?.amended = true;
             }
             Step::StartContainer { id, .. } => self.start(record, id)?,
-            Step::StopContainer { id, cover: Cover::HostShutdown, .. } => {
-                if !self.shutdown {
-                    return Err(format!("container {id} was stopped for a shutdown that nobody announced"));
-                }
-                self.end(id, 0);
-            }
-            Step::StopContainer { id, cover, .. } => {
-                self.judge_cover(record, cover)?;
-                self.judge_end(record, id, "StopContainer")?;
-                self.end(id, 143);
-            }
+            Step::StopContainer { id, cover, .. } => self.stop(record, id, cover)?,
             Step::RemoveContainer { id, cover } => {
                 self.judge_cover(record, cover)?;
                 self.remove(record, id)?;
@@ -76,6 +66,24 @@ impl World {
             }
             Step::EndGrant { .. } | Step::Settled | Step::Wait(_) | Step::Refuse { .. } => {}
         }
+        Ok(())
+    }
+
+    fn stop(&mut self, record: &PodRecord, id: &str, cover: &Cover) -> Judged {
+        if *cover == Cover::HostShutdown {
+            if !self.shutdown {
+                return Err(format!("container {id} was stopped for a shutdown that nobody announced"));
+            }
+            self.judge_stop_order(id)?;
+            self.end(id, 0);
+            return Ok(());
+        }
+        self.judge_cover(record, cover)?;
+        self.judge_end(record, id, "StopContainer")?;
+        if self.may_end(record) {
+            self.judge_stop_order(id)?;
+        }
+        self.end(id, 143);
         Ok(())
     }
 
@@ -121,6 +129,7 @@ impl World {
             state: TaskState::Created,
             live: false,
             ended_at_ms: 0,
+            told: false,
             disk: Some(disk),
             in_order: true,
             amended: false,
@@ -172,6 +181,9 @@ impl World {
             return Err(format!("container {id} was started without its disk"));
         }
         let charter = record.charter.as_ref();
+        charter.map_or(Ok(()), |charter| self.judge_start(&charter.spec, &container))?;
+        self.judge_preparation(&container)?;
+        charter.map_or(Ok(()), |charter| self.judge_restart(&charter.spec, &container))?;
         for disk in charter.iter().flat_map(|charter| &charter.spec.disks) {
             match self.data.get_mut(&disk.name).filter(|data| data.mounted) {
                 Some(data) => data.written = true,
@@ -194,6 +206,8 @@ impl World {
             self.books.provisional.insert(key);
         }
         self.books.ended.remove(&container.name);
+        let key = (container.name.clone(), container.sandbox.clone());
+        self.books.started.insert(key, container.made_by.clone());
         let now_ms = self.now_ms;
         let container = self.containers.get_mut(id).ok_or("nothing was started")?;
         (container.live, container.started_at_ms) = (true, now_ms);

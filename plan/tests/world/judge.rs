@@ -25,16 +25,118 @@ impl World {
                 if self.containers.values().any(made_otherwise) {
                     return Err(format!("container {} is not as its charter says", spec.name));
                 }
-                let must_run = charter.spec.restart == RestartPolicy::Always
-                    || !self.books.ended.contains_key(&spec.name);
                 match (charter.run_state, live(&spec.name)) {
                     (RunState::Stopped, true) => Err("a stopped pod lives".to_owned()),
-                    (RunState::Running, false) if must_run => {
+                    (RunState::Running, false) if self.must_run(&charter.spec, spec) => {
                         Err("a pod that should run does not".to_owned())
                     }
                     _ => Ok(()),
                 }
             }),
+        }
+    }
+
+    fn must_run(&self, pod: &PodSpec, spec: &ContainerSpec) -> bool {
+        let goes_on = |spec: &ContainerSpec| {
+            pod.restart == RestartPolicy::Always || !self.books.ended.contains_key(&spec.name)
+        };
+        match spec.role {
+            ContainerRole::Main => goes_on(spec),
+            ContainerRole::Sidecar => pod.with_role(ContainerRole::Main).any(goes_on),
+            ContainerRole::Init => false,
+        }
+    }
+
+    /// An init container has failed, and its pod's policy is that nothing is started again.
+    pub(super) fn has_given_up(&self) -> bool {
+        let failed = |c: &Container| {
+            c.made_by.role == ContainerRole::Init
+                && matches!(&c.state, TaskState::Exited { code, .. } if *code != 0)
+        };
+        let charter = self.record.as_ref().and_then(|record| record.charter.as_ref());
+        charter.is_some_and(|charter| charter.spec.restart == RestartPolicy::Never)
+            && self.record.as_ref().is_some_and(|record| record.open.is_none())
+            && self.containers.values().any(failed)
+    }
+
+    /// Whether that container, so made, has prepared for others in that sandbox.
+    fn is_prepared(&self, spec: &ContainerSpec, sandbox: &str) -> bool {
+        let done = |(place, made_by): &(String, ContainerSpec)| {
+            place == sandbox && made_by.name == spec.name && same_making(made_by, spec)
+        };
+        self.books.prepared.iter().any(done)
+    }
+
+    /// Whether the open order is being undone.
+    fn is_taken_back(&self) -> bool {
+        let open = self.record.as_ref().and_then(|record| record.open.as_ref());
+        open.is_some_and(|open| open.failure.is_some())
+    }
+
+    /// What has prepared is not asked again.
+    pub(super) fn judge_preparation(&self, container: &Container) -> Judged {
+        let again = container.made_by.role == ContainerRole::Init
+            && !self.books.lost.contains(&container.name)
+            && self.is_prepared(&container.made_by, &container.sandbox);
+        match again {
+            true => Err(format!("init container {} was started twice in one sandbox", container.name)),
+            false => Ok(()),
+        }
+    }
+
+    /// What has ended by itself is not started again where its pod says so, whenever its end became known, unless by order.
+    /// Whose record the runtime has lost has nobody to say that it ended.
+    pub(super) fn judge_restart(&self, pod: &PodSpec, container: &Container) -> Judged {
+        let Some(record) = self.record.as_ref().filter(|record| record.open.is_none()) else { return Ok(()) };
+        let known = record.containers.get(&container.name).cloned().unwrap_or_default();
+        let elders = self.containers.values().filter(|c| c.name == container.name && !c.live);
+        // Up to here an order has said, since it ended, that it must run.
+        let ended_since = |c: &Container| c.attempt > known.ordered.max(known.goes_on);
+        let again = pod.restart == RestartPolicy::Never
+            && container.made_by.role == ContainerRole::Main
+            && !self.books.lost.contains(&container.name)
+            && self.books.ended.contains_key(&container.name)
+            && elders.filter(|c| c.attempt < container.attempt).any(ended_since);
+        match again {
+            true => Err(format!("container {} was started again, and is never to be", container.name)),
+            false => Ok(()),
+        }
+    }
+
+    /// What comes before a container has to be there: prepared in its sandbox, or alive.
+    pub(super) fn judge_start(&self, pod: &PodSpec, container: &Container) -> Judged {
+        let before = pod.containers.iter().take_while(|spec| spec.name != container.name);
+        let before: Vec<_> = match container.made_by.role {
+            ContainerRole::Main => pod.containers.iter().collect(),
+            ContainerRole::Init | ContainerRole::Sidecar => before.collect(),
+        };
+        before.into_iter().try_for_each(|spec| {
+            let is_there = match spec.role {
+                ContainerRole::Main => true,
+                ContainerRole::Init => self.is_prepared(spec, &container.sandbox) || self.is_taken_back(),
+                ContainerRole::Sidecar => {
+                    let key = (container.name.clone(), container.sandbox.clone());
+                    container.made_by.role != ContainerRole::Init && self.books.started.contains_key(&key)
+                        || self.is_taken_back()
+                        || self.containers.values().any(|c| c.live && c.name == spec.name)
+                }
+            };
+            match is_there {
+                true => Ok(()),
+                false => {
+                    Err(format!("container {} was started before {} allowed it", container.name, spec.name))
+                }
+            }
+        })
+    }
+
+    /// What serves others is stopped after them, unless it is only replaced.
+    pub(super) fn judge_stop_order(&self, id: &str) -> Judged {
+        let works = |c: &Container| c.live && c.made_by.role == ContainerRole::Main;
+        let serves = |c: &Container| c.live && c.made_by.role == ContainerRole::Sidecar;
+        match self.containers.get(id).is_some_and(serves) && self.containers.values().any(works) {
+            true => Err(format!("container {id} was stopped before what it serves")),
+            false => Ok(()),
         }
     }
 

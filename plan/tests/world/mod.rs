@@ -13,9 +13,9 @@ mod orders;
 mod sight;
 
 use berth_model::{
-    Attempt, ContainerName, ContainerSpec, Digest, Disk, DiskName, DiskPolicy, EnvVar, EvictDisposition,
-    Generation, ImageName, Incarnation, Order, OrderId, Outcome, PodOrder, PodSpec, PodVerb, RecoveryPolicy,
-    RestartPolicy, RunState, Seq, Target, Term,
+    Attempt, ContainerName, ContainerRole, ContainerSpec, Digest, Disk, DiskName, DiskPolicy, EnvVar,
+    EvictDisposition, Generation, ImageName, Incarnation, Order, OrderId, Outcome, PodOrder, PodSpec,
+    PodVerb, RecoveryPolicy, RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
     Admission, Change, Controls, Cover, DiskState, Effect, ImageState, Known, LedgerView, Liveness, Observed,
@@ -73,6 +73,8 @@ const BROKEN: &str = "broken";
 const REFUSED_LIMIT: u64 = 1 << 60;
 /// The data disk that ends when the pod leaves.
 const SCRATCH: &str = "tmp";
+/// So long an init container works.
+const PREPARES_MS: u64 = 4;
 /// What something else has written.
 const DRIFTED: u64 = u64::MAX;
 
@@ -88,6 +90,8 @@ struct Container {
     state: TaskState,
     live: bool,
     ended_at_ms: u64,
+    /// Whether the runtime has said how it ended; from then on it knows.
+    told: bool,
     disk: Option<String>,
     in_order: bool,
     amended: bool,
@@ -160,6 +164,14 @@ struct Books {
     ended: BTreeMap<ContainerName, ContainerSpec>,
     /// Since a reboot nothing may start without an order.
     held: bool,
+    /// The last order that got through was a Stop.
+    stopped: bool,
+    /// Init containers that have ended well since the pod last started from rest: in which sandbox, and made by what.
+    prepared: Vec<(String, ContainerSpec)>,
+    /// Containers whose records the runtime has lost: nobody can tell that they were through.
+    lost: BTreeSet<ContainerName>,
+    /// What has started since it was last ordered to, in which sandbox, and made by what: it waits for nobody again.
+    started: BTreeMap<(ContainerName, String), ContainerSpec>,
 }
 
 type Judged = Result<(), String>;
@@ -243,7 +255,8 @@ impl World {
                     self.containers.iter().filter(|(_, c)| !c.live).map(|(id, _)| id.clone()).collect();
                 if let Some(id) = dead.get(usize::from(*which) % dead.len().max(1)) {
                     // The record goes; what it named stays, as containerd keeps it until its collector finds it loose.
-                    self.containers.remove(id);
+                    let lost = self.containers.remove(id).map(|container| container.name);
+                    self.books.lost.extend(lost);
                 }
                 Ok(())
             }
@@ -273,6 +286,8 @@ impl World {
                 Some(Step::Settled) if !had_order => return self.judge_rest(),
                 Some(Step::Wait(wait)) => match wait.until_ms {
                     Some(until) => self.now_ms = until.max(self.now_ms + 1),
+                    None if self.prepares() => {}
+                    None if self.has_given_up() => return Ok(()),
                     // Its sandbox has ended around something that lives: only upstream may end that.
                     None if self.is_stranded() || self.books.held => return Ok(()),
                     None => return Err(format!("waits for ever: {}", wait.why)),
@@ -312,10 +327,29 @@ impl World {
         let now_ms = self.now_ms;
         let Some(container) = self.containers.get_mut(id) else { return };
         if container.live {
+            if container.made_by.role == ContainerRole::Init && code == 0 {
+                self.books.prepared.push((container.sandbox.clone(), container.made_by.clone()));
+            }
             container.live = false;
             container.state = TaskState::Exited { code, ago_ms: 0 };
             container.ended_at_ms = now_ms;
         }
+    }
+
+    /// Whether an init container lives.
+    fn prepares(&self) -> bool {
+        self.containers.values().any(|c| c.live && c.made_by.role == ContainerRole::Init)
+    }
+
+    /// An init container that has lived for long enough has done its work.
+    fn end_inits(&mut self) {
+        let now_ms = self.now_ms;
+        let is_done = |c: &Container| {
+            c.live && c.made_by.role == ContainerRole::Init && now_ms >= c.started_at_ms + PREPARES_MS
+        };
+        let done: Vec<_> =
+            self.containers.iter().filter(|(_, c)| is_done(c)).map(|(id, _)| id.clone()).collect();
+        done.iter().for_each(|id| self.end(id, 0));
     }
 
     fn pause_ends(&mut self) {
@@ -329,6 +363,7 @@ impl World {
     pub(crate) fn step(&mut self) -> Result<Option<Step>, String> {
         let Some(record) = self.record.clone() else { return Ok(Some(Step::Settled)) };
         self.now_ms += 1;
+        self.end_inits();
         let observed = self.observe();
         let step = (self.next)(&record, &observed);
         if self.checked

@@ -108,15 +108,25 @@ impl World {
         let Target::Pod(target) = &order.target else { return };
         match &target.verb {
             PodVerb::Run { spec, .. } => {
+                self.books.started.clear();
+                self.starts_from_rest();
                 self.books.committed = Some(*spec.clone());
                 self.books.ended.clear();
                 self.books.held = false;
             }
             PodVerb::Start => {
+                self.books.started.clear();
+                if self.books.stopped {
+                    self.starts_from_rest();
+                }
                 self.books.ended.clear();
                 self.books.held = false;
             }
             PodVerb::Restart { disk, .. } => {
+                self.books.started.clear();
+                if self.books.stopped {
+                    self.starts_from_rest();
+                }
                 self.books.ended.clear();
                 self.books.held = false;
                 self.books.restarted_at_ms = self.now_ms;
@@ -126,13 +136,23 @@ impl World {
                 }
             }
             PodVerb::Upgrade { spec, .. } => {
+                self.books.started.retain(|(name, _), made_by| {
+                    spec.container(name).is_some_and(|ordered| same_making(made_by, ordered))
+                });
                 self.books.ended.retain(|name, made_by| {
                     spec.container(name).is_some_and(|ordered| same_making(made_by, ordered))
                 });
             }
-            PodVerb::Evict { .. } | PodVerb::Stop { .. } => self.books.held = false,
+            PodVerb::Evict { .. } => self.books.held = false,
+            PodVerb::Stop { .. } => (self.books.held, self.books.stopped) = (false, true),
             PodVerb::Resize { .. } | PodVerb::Release => {}
         }
+    }
+
+    fn starts_from_rest(&mut self) {
+        self.books.stopped = false;
+        self.books.prepared.clear();
+        self.books.lost.clear();
     }
 
     pub(super) fn kept_keys(&self) -> BTreeSet<String> {

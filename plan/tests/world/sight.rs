@@ -6,6 +6,9 @@ impl World {
     pub(super) fn observe(&mut self) -> Observed {
         let blind = self.blind > 0;
         self.blind = self.blind.saturating_sub(1);
+        if !blind {
+            self.containers.values_mut().filter(|c| !c.live).for_each(|c| c.told = true);
+        }
         let liveness = |live: bool| match (live, blind) {
             (true, true) => Liveness::Unknown,
             (true, false) => Liveness::Live,
@@ -27,6 +30,8 @@ impl World {
                 TaskState::Interrupted { .. } => {
                     TaskState::Interrupted { ago_ms: self.now_ms - c.ended_at_ms }
                 }
+                // The runtime hears of an end a moment after it.
+                TaskState::Exited { .. } if !c.told => TaskState::Unknown,
                 TaskState::Exited { code, .. } => {
                     TaskState::Exited { code: *code, ago_ms: self.now_ms - c.ended_at_ms }
                 }

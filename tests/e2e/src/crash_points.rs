@@ -1,5 +1,6 @@
 //! A node whose agent ends where a case says: a build of `berthd` that lists its own points, and ends at those that are
-//! ordered, one after another. systemd starts it again each time, as after any crash.
+//! ordered, one after another. systemd starts it again each time, as after any crash. Or something else ends there, while
+//! the agent waits. Which points it passes is written down.
 
 use anyhow::{Context, Result, ensure};
 use berth_lab::{Guest, wait_until};
@@ -15,6 +16,13 @@ const DROP_IN: &str = "/etc/systemd/system/berthd.service.d/crash-points.conf";
 const ORDERS: &str = "/var/lib/berth-crash-orders";
 /// The variable that names the file of the orders.
 const VARIABLE: &str = "BERTH_CRASH_ORDERS";
+/// Every point that was passed, one a line, and the variable that names this file.
+const TRACE: &str = "/run/berth-crash-trace";
+const TRACE_VARIABLE: &str = "BERTH_CRASH_TRACE";
+/// There as long as the agent is held at a point.
+const HELD: &str = "/run/berth-crash-held";
+/// The agent goes on by itself after so many seconds.
+const HOLD_S: u32 = 120;
 /// From the last crash until the agent has started again.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -67,8 +75,9 @@ impl CrashPoints {
     }
 
     fn enable(&self) -> Result<()> {
-        let unit =
-            format!("[Service]\nExecStart=\nExecStart={PROGRAM} run\nEnvironment={VARIABLE}={ORDERS}\n");
+        let unit = format!(
+            "[Service]\nExecStart=\nExecStart={PROGRAM} run\nEnvironment={VARIABLE}={ORDERS} {TRACE_VARIABLE}={TRACE}\n"
+        );
         self.guest.put_file(DROP_IN, unit.as_bytes())?;
         self.guest.run_ok("systemctl daemon-reload && systemctl restart berthd").map(drop)
     }
@@ -82,6 +91,69 @@ impl CrashPoints {
             ensure!(self.known.contains(*point), "the program has no point {point:?}: {:?}", self.known);
         }
         self.guest.put_file(ORDERS, (points.join("\n") + "\n").as_bytes())
+    }
+
+    /// Has a command run on the node when the agent gets to a point; the agent waits for it, and lives on.
+    ///
+    /// # Errors
+    /// When the program has no such point.
+    pub fn order_command(&self, point: &str, command: &str) -> Result<()> {
+        ensure!(self.known.contains(point), "the program has no point {point:?}: {:?}", self.known);
+        self.guest.put_file(ORDERS, format!("{point}: {command}\n").as_bytes())
+    }
+
+    /// Has the agent held when it gets to a point, until [`CrashPoints::release`].
+    ///
+    /// # Errors
+    /// When the program has no such point.
+    pub fn order_hold(&self, point: &str) -> Result<()> {
+        self.release()?;
+        let hold = format!(
+            "touch {HELD}; i=0; while test -e {HELD} && test $i -lt {HOLD_S}; do sleep 1; i=$((i+1)); done"
+        );
+        self.order_command(point, &hold)
+    }
+
+    /// Whether the agent is held at a point.
+    ///
+    /// # Errors
+    /// When the node cannot be asked.
+    pub fn is_held(&self) -> Result<bool> {
+        Ok(self.guest.run(&format!("test -e {HELD}"))?.success())
+    }
+
+    /// Lets the agent go on.
+    ///
+    /// # Errors
+    /// When the node cannot be asked.
+    pub fn release(&self) -> Result<()> {
+        self.guest.run_ok(&format!("rm -f {HELD}")).map(drop)
+    }
+
+    /// Takes an order back that nobody has got to; whether there was one.
+    ///
+    /// # Errors
+    /// When the node cannot be asked.
+    pub fn take_back(&self) -> Result<bool> {
+        let left = self.guest.run_ok(&format!("cat {ORDERS} 2>/dev/null || true; rm -f {ORDERS}"))?;
+        Ok(!left.trim().is_empty())
+    }
+
+    /// Forgets which points were passed so far.
+    ///
+    /// # Errors
+    /// When the node cannot be asked.
+    pub fn begin_trace(&self) -> Result<()> {
+        self.guest.run_ok(&format!("rm -f {TRACE}")).map(drop)
+    }
+
+    /// The points that were passed, each once, in the order in which they were first.
+    ///
+    /// # Errors
+    /// When the node cannot be asked.
+    pub fn trace(&self) -> Result<Vec<String>> {
+        let said = self.guest.run_ok(&format!("awk '!seen[$0]++' {TRACE} 2>/dev/null || true"))?;
+        Ok(said.lines().map(str::to_owned).collect())
     }
 
     /// Waits until the agent has died everywhere that was ordered, and runs.
@@ -110,8 +182,9 @@ impl CrashPoints {
 
 impl Drop for CrashPoints {
     fn drop(&mut self) {
-        let script =
-            format!("rm -f {DROP_IN} {ORDERS} {PROGRAM}; systemctl daemon-reload; systemctl restart berthd");
+        let script = format!(
+            "rm -f {DROP_IN} {ORDERS} {PROGRAM} {TRACE} {HELD}; systemctl daemon-reload; systemctl restart berthd"
+        );
         if let Err(error) = self.guest.run_ok(&script) {
             eprintln!("the agent of the package is not back: {error:#}");
         }

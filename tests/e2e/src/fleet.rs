@@ -118,6 +118,21 @@ impl Fleet {
         self.lab.stop(CONTROL)
     }
 
+    /// Ends the control plane as a crash would, and runs it again.
+    ///
+    /// # Errors
+    /// When it did not run, or does not answer.
+    pub fn kill_control(&self) -> Result<()> {
+        let config = self.directory.join("berth-control.toml");
+        ran(self
+            .lab
+            .command("pkill")
+            .args(["-KILL", "-f"])
+            .arg(format!("^[^ ]*berth-control .*{}", config.display())))?;
+        self.stop_control()?;
+        self.run_control()
+    }
+
     fn control(&self) -> Command {
         let mut control = self.lab.command(self.directory.join("control/usr/sbin/berth-control"));
         control.arg("--config").arg(self.directory.join("berth-control.toml"));
@@ -214,7 +229,8 @@ impl Fleet {
         finish(self.berth_command().args(arguments))
     }
 
-    fn berth_command(&self) -> Command {
+    /// `berth` beside the guests, as an operator.
+    pub(crate) fn berth_command(&self) -> Command {
         let mut berth = self.lab.command(self.directory.join("control/usr/bin/berth"));
         berth.env("BERTH_CONFIG", self.directory.join("operator/config.toml"));
         berth

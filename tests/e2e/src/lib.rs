@@ -6,6 +6,7 @@
 //! Nothing of Berth's inside is linked here: cases know its commands and their JSON.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod crash_points;
 pub mod demo;
 pub mod drill;
@@ -14,6 +15,8 @@ mod footprint;
 mod kernel;
 mod knock;
 mod manifest;
+mod measure;
+mod raw_cri;
 mod redact;
 mod runtime_cases;
 
@@ -23,5 +26,6 @@ pub use footprint::Footprint;
 pub use kernel::{Kernel, PodProcess};
 pub use knock::{Attempt, Knocking};
 pub use manifest::{REGISTRY_IMAGES, image};
+pub use measure::{Measure, Report};
 pub use redact::redact;
 pub use runtime_cases::{hold_suite_to_cases, hold_to_cases};

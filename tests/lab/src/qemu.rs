@@ -85,9 +85,13 @@ fn drive(files: &GuestFiles, disk: &str, writes: Writes) -> String {
 /// while (an `int3` that one of them still sees). It then boots again by itself, instead of standing still.
 /// `numa_balancing=disable`: two CPUs that are stopped together to swap tasks between memory nodes have waited for each
 /// other for ever on a busy machine. Memory nodes are assigned here, and not found by the kernel.
+/// `tsc=reliable`: the emulator's CPUs share one time stamp counter, which the kernel takes for unsynchronized in a machine
+/// of two sockets. It would read an emulated HPET instead, which costs every program that asks for the time a system call
+/// and an exit to the emulator.
 fn kernel_arguments(number: u8) -> String {
     format!(
-        "root=/dev/vda rw rootflags=prjquota console=ttyS0 net.ifnames=0 mitigations=off panic=1 numa_balancing=disable quiet \
+        "root=/dev/vda rw rootflags=prjquota console=ttyS0 net.ifnames=0 mitigations=off panic=1 numa_balancing=disable \
+         tsc=reliable quiet \
          lab.node={number} systemd.hostname=node-{number} systemd.machine_id={number:032x} \
          systemd.show_status=false"
     )

@@ -1,11 +1,11 @@
 //! The calls.
 
 use crate::crash_point::Deed;
+use crate::runtime::RuntimeError;
 use crate::runtime::answers::is_ready;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent};
-use crate::runtime::{Readiness, RuntimeError};
-use berth_model::ExecProbe;
+use berth_model::ProbeAnswer;
 use k8s_cri::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
     ExecSyncRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig,
@@ -174,22 +174,23 @@ impl Client {
     pub(in crate::runtime) async fn exec_probe(
         &self,
         id: &str,
-        probe: &ExecProbe,
-    ) -> Result<Readiness, RuntimeError> {
-        let seconds = i64::try_from(probe.timeout_ms.div_ceil(1_000)).unwrap_or(i64::MAX);
+        command: &[String],
+        within: Duration,
+    ) -> Result<ProbeAnswer, RuntimeError> {
+        let seconds = i64::try_from(within.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
         let request =
-            ExecSyncRequest { container_id: id.to_owned(), cmd: probe.command.clone(), timeout: seconds };
-        let timeout = Duration::from_millis(probe.timeout_ms) + LOOK_TIMEOUT;
+            ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: seconds };
+        let timeout = within + LOOK_TIMEOUT;
         let what = format!("run the readiness probe of container {id}");
         let attempted = Attempted { timeout, ..Attempted::look(what) };
         match attempted.run(self.runtime().exec_sync(request)).await {
-            Ok(answer) if answer.exit_code == 0 => Ok(Readiness::Ready),
+            Ok(answer) if answer.exit_code == 0 => Ok(ProbeAnswer::Ready),
             Ok(answer) => {
                 let said = last_line(&answer.stderr).or_else(|| last_line(&answer.stdout));
                 let said = said.map(|line| format!(": {line}")).unwrap_or_default();
-                Ok(Readiness::NotReady(format!("its probe ended with code {}{said}", answer.exit_code)))
+                Ok(ProbeAnswer::NotReady(format!("its probe ended with code {}{said}", answer.exit_code)))
             }
-            Err(error) => Ok(Readiness::NotReady(error.to_string())),
+            Err(error) => Ok(ProbeAnswer::NotReady(error.to_string())),
         }
     }
 

@@ -3,16 +3,17 @@
 use super::world::{Container, Handover, Licence, Sandbox, World, to_ns};
 use super::{Call, CriState, FakeRuntime, RuntimeError, TaskFact, TaskStatus, Trouble, error};
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
-use crate::runtime::{DeathProof, Making, Ordered, Readiness, Runtime};
+use crate::runtime::{DeathProof, Making, Ordered, Runtime};
 use berth_model::{
-    Attempt, ContainerName, ContainerPhase, ContainerStatus, Digest, DiskLife, DiskName, ExecProbe,
-    ImageName, PodId, PodStatus,
+    Attempt, ContainerName, ContainerPhase, ContainerRole, ContainerStatus, Digest, DiskLife, DiskName,
+    ImageName, PodId, PodStatus, Probe, ProbeAnswer,
 };
 use berth_plan::{
     Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord,
     SliceState, TaskState,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// What a call does once its trouble is known.
 enum Course {
@@ -86,8 +87,9 @@ impl Runtime for FakeRuntime {
         record: &PodRecord,
         _ordered: Option<&Ordered>,
     ) -> Result<Observed, RuntimeError> {
-        self.point(Call::Observe).await;
+        self.point("Observe").await?;
         self.course(Call::Observe)?;
+        self.take_time().await;
         let mut world = self.world();
         let now_ms = world.now_ms();
         let of_pod = |pod: &PodId| *pod == record.pod;
@@ -224,7 +226,7 @@ impl Runtime for FakeRuntime {
                     incarnation: ordered.incarnation,
                     attempt: *attempt,
                     generation: *generation,
-                    broken: is_broken(ordered, container),
+                    ends: ends(ordered, container),
                     digest: digest.clone(),
                     sandbox_id: sandbox_id.to_owned(),
                     task: TaskFact::None,
@@ -252,14 +254,14 @@ impl Runtime for FakeRuntime {
             return Err(error::permanent(format!("take {key} off {from_id}"), "it is not proven dead"));
         }
         let said = format!("adopt {key} by {}", self.label(to_id));
-        self.crashes.pass("before AdoptDisk".to_owned()).await;
+        self.point("before AdoptDisk").await?;
         let course = self.course(Call::AdoptDisk)?;
         if !matches!(course, Course::Nothing) {
             let fresh = self.world().begin_handover(&said, Handover { from_id, to_id, key })?;
-            self.crashes.pass("between the halves of AdoptDisk".to_owned()).await;
+            self.point("between the halves of AdoptDisk").await?;
             self.world().end_handover(&fresh, Handover { from_id, to_id, key });
         }
-        self.crashes.pass("after AdoptDisk".to_owned()).await;
+        self.point("after AdoptDisk").await?;
         match course {
             Course::Straight | Course::Nothing => Ok(()),
             Course::ThenFail => Err(error::transient(said, "the answer was lost")),
@@ -321,8 +323,8 @@ impl Runtime for FakeRuntime {
                 if let Some(disk) = key.and_then(|key| world.disks.get_mut(&key)) {
                     disk.push(id.to_owned());
                 }
-                if world.container(id).broken {
-                    world.end(id, 1);
+                if let Some(code) = world.container(id).ends {
+                    world.end(id, code);
                 }
                 Ok(())
             })
@@ -330,10 +332,10 @@ impl Runtime for FakeRuntime {
         .await
     }
 
-    async fn probe(&self, id: &str, _probe: &ExecProbe) -> Result<Readiness, RuntimeError> {
+    async fn probe(&self, id: &str, _address: IpAddr, _probe: &Probe) -> Result<ProbeAnswer, RuntimeError> {
         self.course(Call::Probe)?;
         let runs = self.world().find(id).is_some_and(Container::runs);
-        Ok(if runs { Readiness::Ready } else { Readiness::NotReady("it does not run".to_owned()) })
+        Ok(if runs { ProbeAnswer::Ready } else { ProbeAnswer::NotReady("it does not run".to_owned()) })
     }
 
     async fn update_resources(
@@ -509,6 +511,7 @@ impl FakeRuntime {
             image_digest: known,
             phase: newest.map_or(ContainerPhase::Absent, |found| phase(&found.state)),
             applied: None,
+            readiness: None,
         }
     }
 }
@@ -527,10 +530,15 @@ fn phase(state: &TaskState) -> ContainerPhase {
     }
 }
 
-/// A program that ends at once: told by its environment, as a broken new version would be.
-fn is_broken(ordered: &Ordered, container: &ContainerName) -> bool {
-    let spec = ordered.spec.container(container);
-    spec.is_some_and(|spec| spec.env.iter().any(|var| var.name == super::BROKEN))
+/// With what a program ends at once: one that only prepares for the others, and one that is broken, as its environment
+/// tells.
+fn ends(ordered: &Ordered, container: &ContainerName) -> Option<i32> {
+    let spec = ordered.spec.container(container)?;
+    match (spec.env.iter().any(|var| var.name == super::BROKEN), spec.role) {
+        (true, _) => Some(1),
+        (false, ContainerRole::Init) => Some(0),
+        (false, ContainerRole::Main | ContainerRole::Sidecar) => None,
+    }
 }
 
 fn pull(world: &mut World, image: &ImageName, digest: Option<&Digest>) -> Result<Digest, RuntimeError> {

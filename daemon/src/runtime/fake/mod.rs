@@ -17,12 +17,15 @@ use super::liveness::{CgroupFact, TaskFact};
 use super::{RuntimeError, error};
 use crate::node::monotonic_ms;
 use berth_model::{
-    AddressGrant, AppClass, ContainerName, ContainerSpec, CpuBinding, CpuSet, Digest, DnsConfig, ImageName,
-    Lifecycle, Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls,
+    AddressGrant, AppClass, ContainerName, ContainerRole, ContainerSpec, CpuBinding, CpuSet, Digest,
+    DnsConfig, ImageName, Lifecycle, Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy,
+    Security, Sysctls,
 };
 use berth_plan::Controls;
-use crashes::Crashes;
+use crashes::{Crashes, Down, Victim};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use world::{Container, World};
 
 /// One of the runtime's calls.
@@ -72,6 +75,7 @@ pub enum Trouble {
 pub struct FakeRuntime {
     world: Arc<Mutex<World>>,
     crashes: Arc<Crashes>,
+    look_ms: Arc<AtomicU64>,
 }
 
 impl FakeRuntime {
@@ -83,7 +87,12 @@ impl FakeRuntime {
     /// The daemon's process dies at the point of this number, counted from the next one on: nothing that it calls
     /// from then on happens, or returns.
     pub fn crash_at(&self, point: u64) {
-        self.crashes.arm(Some(point));
+        self.crashes.arm(Some((point, Victim::Daemon)));
+    }
+
+    /// The runtime dies at that point: the call that is there fails, done or not, and so do some after it.
+    pub fn outage_at(&self, point: u64) {
+        self.crashes.arm(Some((point, Victim::Runtime)));
     }
 
     /// The next process lives. Answers the names of the points that the former one has passed.
@@ -91,21 +100,38 @@ impl FakeRuntime {
         self.crashes.arm(None)
     }
 
+    /// From now on it takes its time to say how a pod is, as the real one does.
+    pub fn set_look_time(&self, time: Duration) {
+        self.look_ms.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    async fn take_time(&self) {
+        match self.look_ms.load(Ordering::Relaxed) {
+            0 => {}
+            ms => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+    }
+
     /// Returns when the process has died.
     pub async fn crashed(&self) {
         self.crashes.crashed().await;
     }
 
-    /// A point at which the daemon may die.
-    async fn point(&self, call: Call) {
-        self.crashes.pass(format!("{call:?}")).await;
+    /// A point at which the daemon or the runtime may die.
+    async fn point(&self, name: impl Into<String>) -> Result<(), RuntimeError> {
+        let passed = self.crashes.pass(name.into()).await;
+        passed.map_err(|Down| error::transient("ask the runtime", "it has died"))
     }
 
     /// An effect, with the points before and after it.
-    async fn at<T>(&self, call: Call, effect: impl FnOnce() -> T) -> T {
-        self.crashes.pass(format!("before {call:?}")).await;
+    async fn at<T>(
+        &self,
+        call: Call,
+        effect: impl FnOnce() -> Result<T, RuntimeError>,
+    ) -> Result<T, RuntimeError> {
+        self.point(format!("before {call:?}")).await?;
         let done = effect();
-        self.crashes.pass(format!("after {call:?}")).await;
+        self.point(format!("after {call:?}")).await?;
         done
     }
 
@@ -276,6 +302,7 @@ pub fn container_spec(name: &str) -> ContainerSpec {
     let parse = "a literal of a test";
     ContainerSpec {
         name: ContainerName::new(name).expect(parse),
+        role: ContainerRole::Main,
         image: "registry.test:5000/app:1".parse().expect(parse),
         digest: None,
         command: Vec::new(),
@@ -286,6 +313,7 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         security: Security::default(),
         lifecycle: Lifecycle::default(),
         mounts: Vec::new(),
+        config: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),
         cpus: None,

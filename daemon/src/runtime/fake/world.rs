@@ -49,8 +49,8 @@ pub(super) struct Container {
     pub(super) incarnation: Incarnation,
     pub(super) attempt: Attempt,
     pub(super) generation: Generation,
-    /// Ends at once when it is started.
-    pub(super) broken: bool,
+    /// Ends at once when it is started, with this code.
+    pub(super) ends: Option<i32>,
     pub(super) digest: Digest,
     pub(super) sandbox_id: String,
     pub(super) task: TaskFact,

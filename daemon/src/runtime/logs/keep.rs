@@ -7,7 +7,7 @@ use crate::runtime::client::Client;
 use crate::runtime::cri::CriState;
 use crate::runtime::error::{permanent, transient};
 use crate::runtime::identity::{Role, Tag, any_pod_filter, is_log_folder, log_folder};
-use berth_model::{Incarnation, PodId};
+use berth_model::{Attempt, Incarnation, PodId};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,8 @@ pub struct Keeper {
 
 /// The folder of a container's logs, below the root: its pod's, and its own in there.
 type Place = (String, String);
+/// Runtime ids of containers, by place and attempt.
+type Ids = BTreeMap<(String, String, Attempt), String>;
 
 impl Keeper {
     /// Of the logs below `root`.
@@ -56,7 +58,7 @@ impl Keeper {
     async fn round(&self, pods: &[(PodId, Incarnation)]) -> Result<(), RuntimeError> {
         let mut known: BTreeSet<String> =
             pods.iter().map(|(pod, incarnation)| log_folder(pod, *incarnation)).collect();
-        let mut ids = BTreeMap::new();
+        let mut ids = Ids::new();
         for record in self.client.list_records(any_pod_filter()).await? {
             let Some(tag) = Tag::from_labels(record.labels()) else { continue };
             let folder = log_folder(&tag.pod, tag.incarnation);
@@ -65,27 +67,31 @@ impl Keeper {
                 ids.insert((folder, name.to_string(), tag.attempt), record.id().to_owned());
             }
         }
-        for ((folder, container), chores) in self.look(known).await? {
-            let path = self.root.join(&folder).join(&container);
+        for (place, chores) in self.look(known).await? {
             for chore in chores {
-                let id = |attempt| ids.get(&(folder.clone(), container.clone(), attempt));
-                let done = match &chore {
-                    Chore::Rotate { attempt, to } => match id(*attempt) {
-                        Some(id) => self.rotate(id, &path, LogName::current(*attempt), *to).await,
-                        None => Ok(()),
-                    },
-                    Chore::Reopen { attempt, last } => {
-                        self.reopen(id(*attempt), &path, *last, LogName::current(*attempt)).await
-                    }
-                    Chore::Pack(name) => self.pack(&path, *name).await,
-                    Chore::Remove(name) => self.remove(path.join(name)).await,
-                };
-                if let Err(error) = done {
+                if let Err(error) = self.carry_out(&place, &chore, &ids).await {
+                    let (folder, container) = &place;
                     warn!(folder, container, "{chore:?}: {}", chain(&error));
                 }
             }
         }
         Ok(())
+    }
+
+    async fn carry_out(&self, place: &Place, chore: &Chore, ids: &Ids) -> Result<(), RuntimeError> {
+        let (folder, container) = place;
+        let path = self.root.join(folder).join(container);
+        let id = |attempt| ids.get(&(folder.clone(), container.clone(), attempt));
+        match chore {
+            Chore::Rotate { attempt, to } => {
+                self.rotate(id(*attempt), &path, LogName::current(*attempt), *to).await
+            }
+            Chore::Reopen { attempt, last } => {
+                self.reopen(id(*attempt), &path, *last, LogName::current(*attempt)).await
+            }
+            Chore::Pack(name) => self.pack(&path, *name).await,
+            Chore::Remove(name) => self.remove(path.join(name)).await,
+        }
     }
 
     /// What is to be done where; folders of pods that are gone for long are removed.
@@ -97,12 +103,20 @@ impl Keeper {
         looked.map_err(|error| transient(what(), error))?.map_err(|error| transient(what(), error))
     }
 
-    async fn rotate(&self, id: &str, folder: &Path, from: LogName, to: LogName) -> Result<(), RuntimeError> {
-        if !self.runs(id).await? {
-            return Ok(());
+    async fn rotate(
+        &self,
+        id: Option<&String>,
+        folder: &Path,
+        from: LogName,
+        to: LogName,
+    ) -> Result<(), RuntimeError> {
+        match id {
+            Some(id) if self.runs(id).await? => {
+                rename(folder, from, to).await?;
+                self.client.reopen_log(id).await
+            }
+            Some(_) | None => Ok(()),
         }
-        rename(folder, from, to).await?;
-        self.client.reopen_log(id).await
     }
 
     /// A container that ended while its log was rotated has not begun anew, and never will.
@@ -294,8 +308,7 @@ mod tests {
         write(root.path(), "a file", "of somebody");
         let all = BTreeSet::from([known.clone()]);
         let look = |after: Duration| look(root.path(), LIMITS, &all, SystemTime::now() + after).unwrap();
-        let rotate =
-            Chore::Rotate { attempt: berth_model::Attempt(1), to: LogName::parse("1.log.1").unwrap() };
+        let rotate = Chore::Rotate { attempt: Attempt(1), to: LogName::parse("1.log.1").unwrap() };
         let expected = vec![((known.clone(), "app".to_owned()), vec![rotate])];
         assert_eq!(look(GONE_KEPT / 2), expected);
         assert!(root.path().join(&gone).exists());

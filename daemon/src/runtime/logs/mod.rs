@@ -5,9 +5,11 @@
 //! `.gz`. The numbers only grow, so that no clock decides what is older. `plan` says what is to be done with a folder,
 //! from the names and sizes in it alone; whatever was interrupted is found again in the names.
 
+mod joiner;
 mod keep;
 mod plan;
 mod read;
+mod unpack;
 
 pub use keep::Keeper;
 pub use plan::LogLimits;

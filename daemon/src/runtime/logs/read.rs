@@ -4,19 +4,18 @@
 //! A line of the file is `<time> <stdout|stderr> <P|F>[:…] <text>`: `P` for a part of a line that was too long, `F`
 //! for its end (Kubernetes' CRI log format). Parts are joined, and only whole lines are handed out.
 
+use super::joiner::Joiner;
 use super::plan::{LogName, Part};
+use super::unpack::Unpacking;
 use crate::runtime::identity::log_folder;
 use berth_model::{Attempt, ContainerName, Incarnation, PodId};
-use flate2::read::GzDecoder;
 use std::collections::VecDeque;
-use std::io::{self, Cursor, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
 /// How often a file that is followed is looked at.
@@ -25,10 +24,6 @@ const FOLLOW_POLL: Duration = Duration::from_millis(250);
 const QUEUE_LIMIT: usize = 16;
 /// A chunk is handed out when it is this large, or when there is no more for now.
 const CHUNK_BYTES: usize = 64 << 10;
-/// The longest line that is joined; containerd's parts have 16 KiB. What is longer is handed out in pieces.
-const LINE_LIMIT_BYTES: usize = 1 << 20;
-/// Pieces of a packed file that are unpacked ahead of their reader.
-const UNPACKED_AHEAD: usize = 4;
 /// How often the files may be renamed while they are being opened.
 const OPEN_TRIES: usize = 5;
 /// Most lines that `tail` keeps in memory.
@@ -169,47 +164,6 @@ fn last_number(ended: &[LogName]) -> u32 {
         Part::Current => None,
     });
     numbers.max().unwrap_or(0)
-}
-
-/// A packed file, unpacked a little ahead of its reader.
-struct Unpacking {
-    pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
-    piece: Cursor<Vec<u8>>,
-}
-
-impl Unpacking {
-    fn begin(file: std::fs::File) -> Self {
-        let (sender, pieces) = mpsc::channel(UNPACKED_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let mut unpacked = GzDecoder::new(file);
-            loop {
-                let mut piece = Vec::with_capacity(CHUNK_BYTES);
-                let read = unpacked.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut piece);
-                let is_last = !matches!(read, Ok(1..));
-                // Without a reader there is nothing more to do.
-                if sender.blocking_send(read.map(|_| piece)).is_err() || is_last {
-                    return;
-                }
-            }
-        });
-        Self { pieces, piece: Cursor::new(Vec::new()) }
-    }
-}
-
-impl AsyncRead for Unpacking {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.piece.position() == self.piece.get_ref().len() as u64 {
-            match ready!(self.pieces.poll_recv(context)) {
-                Some(piece) => self.piece = Cursor::new(piece?),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        Pin::new(&mut self.piece).poll_read(context, buffer)
-    }
 }
 
 type Input = BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>;
@@ -354,38 +308,6 @@ impl Reader {
                 self.input = input(next).await;
             }
         }
-    }
-}
-
-/// Joins the parts of long lines, of each stream for itself.
-#[derive(Debug, Default)]
-struct Joiner {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Joiner {
-    /// A line of the file; answers a line of the container once it is whole.
-    fn take(&mut self, line: &[u8]) -> Option<Vec<u8>> {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let mut fields = line.splitn(4, |byte| *byte == b' ');
-        let (_time, stream, tags) = (fields.next()?, fields.next()?, fields.next()?);
-        let text = fields.next().unwrap_or_default();
-        let pending = match stream {
-            b"stdout" => &mut self.stdout,
-            b"stderr" => &mut self.stderr,
-            _ => return None,
-        };
-        pending.extend_from_slice(text);
-        let is_part = tags.split(|byte| *byte == b':').next() == Some(b"P");
-        if is_part && pending.len() < LINE_LIMIT_BYTES {
-            return None;
-        }
-        let mut whole = std::mem::take(pending);
-        if !is_part {
-            whole.push(b'\n');
-        }
-        Some(whole)
     }
 }
 
@@ -535,13 +457,5 @@ mod tests {
         write(&query, &line(4));
         let told = tokio::time::timeout(Duration::from_secs(20), chunks.recv()).await.unwrap().unwrap();
         assert!(crate::report::chain(&told.unwrap_err()).contains("too slow"));
-    }
-
-    #[test]
-    fn a_line_that_is_no_log_is_passed_over() {
-        let mut joiner = Joiner::default();
-        assert_eq!(joiner.take(b"garbage\n"), None);
-        assert_eq!(joiner.take(b"t nostream F x\n"), None);
-        assert_eq!(joiner.take(b"t stdout F:tag x y\n"), Some(b"x y\n".to_vec()));
     }
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask drill`: brings virtual hosts up, takes them through a drill, and says what came of it.
 
 use anyhow::{Context, Result};
-use berth_e2e::drill::{PowerSpec, RebootSpec, Report, power, reboot};
-use berth_e2e::hold_suite_to_cases;
+use berth_e2e::drill::{CrashSpec, PowerSpec, RebootSpec, crash, power, reboot};
+use berth_e2e::{Report, hold_suite_to_cases};
 use berth_lab::Suite;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -38,6 +38,12 @@ enum Drill {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Agent, runtime and control plane are killed at every point of running, stopping, starting, evicting and releasing.
+    Crash {
+        /// Takes every so many-th point of each way.
+        #[arg(long, default_value_t = 1)]
+        every: usize,
+    },
     /// The runtime of a suite's host is held to the cases that the agent's tests lean on.
     Runtime {
         /// Which suite.
@@ -63,6 +69,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Vec<String>> {
     let (name, report) = match arguments.drill {
         Drill::Reboot { pods } => ("reboot", reboot(&RebootSpec { lab: arguments.lab, pods })?),
+        Drill::Crash { every } => ("crash", crash(&CrashSpec { lab: arguments.lab, every })?),
         Drill::Runtime { suite } => {
             hold_suite_to_cases(&arguments.lab, suite)?;
             return Ok(Vec::new());

@@ -1,7 +1,7 @@
 //! The pods of the reboot drill: two databases with CPUs of their own, and small ones that share the rest.
 
-use super::raw_cri::RawPod;
 use crate::image;
+use crate::raw_cri::RawPod;
 
 /// The namespace of all drills' pods.
 pub(crate) const NAMESPACE: &str = "drill";

@@ -1,10 +1,10 @@
 //! The reboot drill: a host goes off in good order and comes back with another kernel, while control plane and registry
 //! are away. Every pod returns as it was.
 
-use super::measure::{Measure, Report};
 use super::pods::{DrillPod, manifest, pods};
-use super::raw_cri::Cri;
 use super::{databases, sight};
+use crate::measure::{Beside, Report};
+use crate::raw_cri::{Cri, with_raw_network};
 use crate::{Fleet, FleetSpec};
 use anyhow::{Context, Result, ensure};
 use berth_lab::{Guest, Kernel, Machine, Suite, wait_until};
@@ -14,14 +14,9 @@ use std::time::Duration;
 const RETURN_LIMIT: Duration = Duration::from_secs(900);
 /// From the wish to evict all pods until they are gone.
 const EVICT_LIMIT: Duration = Duration::from_secs(600);
-/// Until the runtime has read another network's configuration.
-const NETWORK_LIMIT: Duration = Duration::from_secs(60);
 /// Recovery does more than the bare calls: it stops what was left of the old sandboxes, hands the disks on, removes
 /// what held them, and looks at everything in between. So much longer than the bare calls alone it may take.
 const BUDGET: f64 = 2.0;
-/// The network for the bare calls: the same bridge, and Debian's own `host-local`.
-const RAW_NETWORK: &str = r#"{"cniVersion": "1.0.0", "name": "raw", "plugins": [{"type": "bridge", "bridge": "berth0",
-"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.89.0.0/16", "rangeStart": "10.89.9.1", "rangeEnd": "10.89.9.99"}]]}}]}"#;
 
 /// Which drill.
 #[derive(Debug, Clone)]
@@ -90,18 +85,19 @@ fn fill(report: &mut Report, times: &[(String, f64)], raw: Duration, rows: u64, 
         report.add(format!("{pod}: from the agent's start to the container's"), *time, "s");
     }
     let raw = raw.as_secs_f64();
-    let mut compare = |metric: &str, value: f64, unit, floor: f64, budget: f64| {
-        report.measures.push(Measure {
-            metric: metric.to_owned(),
-            value,
-            unit,
-            floor: Some(floor),
-            budget: Some(budget),
-        });
-    };
-    compare("all pods back; floor: bare CRI calls", total, "s", raw, BUDGET);
-    compare("time per pod; floor: bare CRI calls", total / count, "s", raw / count, BUDGET);
-    compare("rows there; floor: rows acknowledged", rows, "rows", acknowledged, 1.0);
+    report.compare("all pods back; floor: bare CRI calls", total, "s", Beside { floor: raw, budget: BUDGET });
+    report.compare(
+        "time per pod; floor: bare CRI calls",
+        total / count,
+        "s",
+        Beside { floor: raw / count, budget: BUDGET },
+    );
+    report.compare(
+        "rows there; floor: rows acknowledged",
+        rows,
+        "rows",
+        Beside { floor: acknowledged, budget: 1.0 },
+    );
 }
 
 /// Of each pod: from the start of the agent's process to that of the container, seconds.
@@ -134,12 +130,6 @@ fn raw_time(fleet: &Fleet, guest: &Guest, pods: &[DrillPod]) -> Result<Duration>
     wait_until("all pods to be evicted", EVICT_LIMIT, || {
         Ok(cri.count_running().filter(|count| *count == 0))
     })?;
-    guest.put_file("/etc/cni/net.d/00-raw.conflist", RAW_NETWORK.as_bytes())?;
-    guest.run_ok("systemctl restart containerd")?;
-    let cri = Cri::connect(guest)?;
-    wait_until("the runtime's network", NETWORK_LIMIT, || Ok(cri.network()?.ok()))?;
     let raw: Vec<_> = pods.iter().map(DrillPod::raw).collect();
-    let took = cri.time_raw(&raw).context("time the bare calls")?;
-    guest.run_ok("rm /etc/cni/net.d/00-raw.conflist && systemctl restart containerd")?;
-    Ok(took)
+    with_raw_network(guest, || Cri::connect(guest)?.time_raw(&raw).context("time the bare calls"))
 }

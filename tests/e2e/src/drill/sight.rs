@@ -1,6 +1,6 @@
 //! What is seen of a pod that must come back the same: by the runtime, by the kernel, and from inside the container.
 
-use super::raw_cri::Cri;
+use crate::raw_cri::Cri;
 use anyhow::{Context, Result, ensure};
 use berth_lab::Guest;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //! The list of fields is the wire's own. Each has a row here, or stands in the `FIELDS` of the module whose cases look
 //! at it; one that has neither fails a test.
 
-use crate::{addresses, boot, controls, discard, disks, fleet, idle_pod, migration};
+use crate::{addresses, boot, config, controls, discard, disks, fleet, idle_pod, migration, probes, roles};
 use berth_e2e::{Kernel, PodProcess};
 use berth_lab::wait_until;
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
@@ -101,7 +101,7 @@ const STORIES: &[&str] = &[
     "containers.lifecycle.pre_stop",
     "containers.lifecycle.stop_signal",
     "containers.mounts.access",
-    "containers.readiness.command",
+    "containers.readiness.exec",
     "containers.readiness.period_ms",
 ];
 
@@ -136,7 +136,16 @@ fn every_field_of_a_pods_spec_has_a_case() {
     let mut fields = BTreeSet::new();
     leaves(&spec, "", &mut fields);
     assert!(fields.contains("containers.limits.memory_max_bytes"), "{fields:#?}");
-    let elsewhere = [addresses::FIELDS, boot::FIELDS, controls::FIELDS, disks::FIELDS, migration::FIELDS];
+    let elsewhere = [
+        addresses::FIELDS,
+        boot::FIELDS,
+        config::FIELDS,
+        controls::FIELDS,
+        disks::FIELDS,
+        migration::FIELDS,
+        probes::FIELDS,
+        roles::FIELDS,
+    ];
     let rows = ROWS.iter().map(|(field, ..)| field);
     let seen = rows.chain(STORIES).chain(elsewhere.into_iter().flatten());
     let seen: BTreeSet<String> = seen.map(|field| (*field).to_owned()).collect();
@@ -203,13 +212,11 @@ fn a_user_by_name_and_no_filter_of_system_calls() {
     discard("case/named");
 }
 
-/// Kills a pod's first process, and says which one runs later, if any.
-fn kill(kernel: &Kernel, name: &str, limit: Duration) -> Option<PodProcess> {
-    let process = kernel.process(name).expect("find the container");
-    kernel.guest().run_ok(&format!("kill -KILL {}", process.pid)).expect("kill it");
+/// The process that runs in the place of one that was killed, if there is one within this time.
+fn successor(kernel: &Kernel, name: &str, killed: &PodProcess, limit: Duration) -> Option<PodProcess> {
     let begun = Instant::now();
     let again = wait_until("another process", limit, || {
-        let other = kernel.has_process(name)? && kernel.process(name)? != process;
+        let other = kernel.has_process(name)? && kernel.process(name)? != *killed;
         Ok(other.then_some(()))
     });
     println!("fields: {name} was looked for during {:.1} s", begun.elapsed().as_secs_f64());
@@ -219,19 +226,30 @@ fn kill(kernel: &Kernel, name: &str, limit: Duration) -> Option<PodProcess> {
 #[test]
 fn what_died_is_started_again_as_its_policy_says() {
     let kernel = fleet().kernel(0);
-    for (name, spec, again, keeps) in [
-        ("always", "restart: Always", true, true),
-        ("rebuilt", "restart: Always\ndisk: Rebuild", true, false),
-        ("never", "restart: Never", false, true),
-    ] {
+    let pods = [
+        ("always", "restart: Always", Some(true)),
+        ("rebuilt", "restart: Always\ndisk: Rebuild", Some(false)),
+        ("never", "restart: Never", None),
+    ];
+    let killed = pods.map(|(name, spec, _)| {
         fleet().apply(&idle_pod(name, spec, ""), &["--wait"]).expect("run the pod");
         let process = kernel.process(name).expect("find the container");
         kernel.inside(&process, "echo kept > /written && sync").expect("write to the system disk");
-        let other = kill(&kernel, name, if again { RESTART_LIMIT } else { STAYS_DEAD });
-        assert_eq!(other.is_some(), again, "{name} is started again");
+        process
+    });
+    let kill = killed.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" ");
+    kernel.guest().run_ok(&format!("kill -KILL {kill}")).expect("kill them");
+    let all_killed = Instant::now();
+    for ((name, _, keeps), killed) in pods.iter().zip(&killed) {
+        let limit = match keeps {
+            Some(_) => RESTART_LIMIT,
+            None => STAYS_DEAD.saturating_sub(all_killed.elapsed()),
+        };
+        let other = successor(&kernel, name, killed, limit);
+        assert_eq!(other.is_some(), keeps.is_some(), "{name} is started again");
         if let Some(other) = other {
             let read = kernel.inside(&other, "cat /written").expect("look at the system disk");
-            assert_eq!(read.stdout.trim() == "kept", keeps, "{name}: {read:?}");
+            assert_eq!(Some(read.stdout.trim() == "kept"), *keeps, "{name}: {read:?}");
         }
         discard(&format!("case/{name}"));
     }
@@ -287,20 +305,21 @@ fn a_mount_that_is_for_reading_is_not_written_to() {
 #[test]
 fn an_upgrade_waits_for_the_probe_and_asks_it_at_its_pace() {
     let kernel = fleet().kernel(0);
-    // Ready when asked for the third time; each time is written down.
-    let probe = "readiness: {exec: [sh, -c, \"cut -d' ' -f1 /proc/uptime >> /probes; \
-                 test $(wc -l < /probes) -ge 3\"], periodMs: 1500}";
-    let old = idle_pod("probed", "", probe);
-    fleet().apply(&old, &["--wait"]).expect("run the pod");
-    let process = kernel.process("probed").expect("find the container");
-    kernel.inside(&process, "rm -f /probes").expect("forget what was asked");
-    let new = old.replace("exit 0", "exit 1");
+    // Ready when asked for the third time; each time is written down, of each version by itself.
+    let probe = "readiness: {exec: [sh, -c, \"cut -d' ' -f1 /proc/uptime >> /probes.$VERSION; \
+                 test $(wc -l < /probes.$VERSION) -ge 3\"], periodMs: 1500}";
+    let version = |name: &str| {
+        let env = format!("value: probed}}, {{name: VERSION, value: {name}}}");
+        idle_pod("probed", "", probe).replace("value: probed}", &env)
+    };
+    fleet().apply(&version("one"), &["--wait"]).expect("run the pod");
+    let new = version("two");
     let upgraded = fleet().change("upgrade", &new, &["--wait"]).expect("run berth upgrade");
     assert!(upgraded.success(), "{upgraded:?}");
     let process = kernel.process("probed").expect("find the new container");
-    let said = kernel.inside(&process, "cat /probes").expect("read when it was asked").stdout;
+    let said = kernel.inside(&process, "cat /probes.two").expect("read when it was asked").stdout;
     let times: Vec<f64> = said.lines().map(|line| line.parse().expect("a time")).collect();
-    assert_eq!(times.len(), 3, "{times:?}");
+    assert!(times.len() >= 3, "an upgrade does not wait for its probe: {times:?}");
     let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
     assert!(gaps.clone().all(|gap| gap >= 1.4), "{times:?}");
     discard("case/probed");

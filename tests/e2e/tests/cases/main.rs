@@ -3,18 +3,19 @@
 mod addresses;
 mod bad_input;
 mod boot;
+mod config;
 mod controls;
 mod crashes;
-mod databases;
 mod disks;
 mod fields;
-mod file_systems;
 mod in_place;
 mod life;
 mod logs;
+mod long;
 mod migration;
+mod probes;
 mod readme;
-mod runtime;
+mod roles;
 mod trust;
 
 use berth_e2e::{Fleet, FleetSpec};

@@ -196,4 +196,6 @@ fn a_pod_moves_with_its_address_name_and_data_and_nothing_rises_from_the_dead() 
     there.wait_until(&format!("! test -e {DISK}"), LIMIT).expect("what was left is given up");
     // The host is as it was before.
     there.run_ok("apt-get purge -y berth-node && rm -rf /var/lib/berth /etc/berth").expect("remove the node");
+    // Until its lease has ended, other cases' pods would be placed there.
+    fleet().wait_state(&there, "Silent").expect("the control plane takes note");
 }

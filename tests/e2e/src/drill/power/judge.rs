@@ -1,7 +1,7 @@
 //! The judgement, of plain data: what was acknowledged is neither lost nor done twice, and addresses stay.
 
 use super::view::{ControlView, NodeView, OrderView};
-use crate::drill::raw_cri::Container;
+use crate::raw_cri::Container;
 use std::collections::BTreeMap;
 
 /// What is still under way: orders without an end, and pods that are not as ordered.

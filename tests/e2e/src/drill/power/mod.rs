@@ -7,9 +7,9 @@ mod load;
 mod records;
 mod view;
 
-use super::measure::{Measure, Report};
 use super::random::Random;
-use super::raw_cri::Cri;
+use crate::measure::{Measure, Report};
+use crate::raw_cri::Cri;
 use crate::{Fleet, FleetSpec, Footprint};
 use anyhow::{Context, Result};
 use berth_lab::{CutReport, Guest, Machine, Suite, Writes, wait_until};

@@ -1,7 +1,7 @@
 //! Records: read from the pods' output while they write, and looked for on their disks afterwards.
 
 use super::load::WRITERS;
-use crate::drill::raw_cri::Container;
+use crate::raw_cri::Container;
 use anyhow::{Context, Result};
 use berth_lab::{Guest, wait_until};
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What a drill measures, as a table for people and as JSON for machines.
+//! What a drill or a bench measures, as a table for people and as JSON for machines.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -42,7 +42,16 @@ impl Measure {
     }
 }
 
-/// What came of a drill.
+/// What a value is compared with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Beside {
+    /// What could not be done without.
+    pub(crate) floor: f64,
+    /// The highest value over that which is good.
+    pub(crate) budget: f64,
+}
+
+/// What came of a drill or a bench.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// What was measured.
@@ -55,6 +64,18 @@ impl Report {
     /// A value without anything to compare it with.
     pub(crate) fn add(&mut self, metric: impl Into<String>, value: f64, unit: &'static str) {
         self.measures.push(Measure { metric: metric.into(), value, unit, floor: None, budget: None });
+    }
+
+    /// A value beside what could not be done without, and the highest value over that which is good.
+    pub(crate) fn compare(
+        &mut self,
+        metric: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        beside: Beside,
+    ) {
+        let (floor, budget) = (Some(beside.floor), Some(beside.budget));
+        self.measures.push(Measure { metric: metric.into(), value, unit, floor, budget });
     }
 
     /// All that is wrong, values beyond their budgets included.

@@ -12,7 +12,7 @@ use k8s_cri::v1::{
     RunPodSandboxRequest, StartContainerRequest, StatusRequest,
 };
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -24,6 +24,11 @@ const SOCKET: &str = "/run/containerd/containerd.sock";
 const CALL_LIMIT: Duration = Duration::from_secs(240);
 /// The runtime answers within this time, also when it is restarting.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+/// Until the runtime has read another network's configuration.
+const NETWORK_LIMIT: Duration = Duration::from_secs(60);
+/// The network for the bare calls: the same bridge, and Debian's own `host-local`.
+const RAW_NETWORK: &str = r#"{"cniVersion": "1.0.0", "name": "raw", "plugins": [{"type": "bridge", "bridge": "berth0",
+"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.89.0.0/16", "rangeStart": "10.89.9.1", "rangeEnd": "10.89.9.99"}]]}}]}"#;
 /// Pods made at once: as many as the node's agent makes.
 const AT_ONCE: usize = 8;
 
@@ -153,15 +158,26 @@ impl Cri {
             }
             let made = making.join_all().await;
             let took = begun.elapsed();
-            for sandbox in made.iter().flatten() {
-                let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox.clone() };
+            for made in made.iter().flatten() {
+                let request = RemovePodSandboxRequest { pod_sandbox_id: made.sandbox.clone() };
                 let removed = self.client.clone().remove_pod_sandbox(request).await;
-                removed.with_context(|| format!("remove sandbox {sandbox}"))?;
+                removed.with_context(|| format!("remove sandbox {}", made.sandbox))?;
             }
             made.into_iter().collect::<Result<Vec<_>>>()?;
             Ok(took)
         })
     }
+}
+
+/// Does something while the runtime makes networks for the bare calls in place of Berth's.
+pub(crate) fn with_raw_network<T>(guest: &Guest, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    guest.put_file("/etc/cni/net.d/00-raw.conflist", RAW_NETWORK.as_bytes())?;
+    guest.run_ok("systemctl restart containerd")?;
+    let cri = Cri::connect(guest)?;
+    wait_until("the runtime's network", NETWORK_LIMIT, || Ok(cri.network()?.ok()))?;
+    let done = work();
+    guest.run_ok("rm /etc/cni/net.d/00-raw.conflist && systemctl restart containerd")?;
+    done
 }
 
 /// A channel belongs to the runtime in which it was made.
@@ -197,7 +213,30 @@ fn understand(status: &ContainerStatus, sandbox: &PodSandbox, info: &str) -> Res
     })
 }
 
-async fn run(mut client: RuntimeServiceClient<Channel>, pod: &RawPod) -> Result<String> {
+/// Makes a pod by the runtime of this very host, and removes it; answers the time from the first call to the start of its
+/// container, nanoseconds.
+pub(crate) async fn time_here(pod: &RawPod) -> Result<i64> {
+    let connector = tower::service_fn(|_| async { UnixStream::connect(SOCKET).await.map(TokioIo::new) });
+    let channel = Endpoint::from_static("http://containerd.invalid").timeout(CALL_LIMIT);
+    let channel = channel.connect_with_connector(connector).await.context("connect to the runtime")?;
+    let mut client = RuntimeServiceClient::new(channel);
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).context("a clock after the epoch")?;
+    let Made { sandbox, container } = Box::pin(run(client.clone(), pod)).await?;
+    let request = ContainerStatusRequest { container_id: container, verbose: false };
+    let status = client.container_status(request).await.context("look at the container")?.into_inner().status;
+    let started_at_ns = status.context("a container has a status")?.started_at;
+    let request = RemovePodSandboxRequest { pod_sandbox_id: sandbox };
+    client.remove_pod_sandbox(request).await.context("remove the sandbox")?;
+    Ok(started_at_ns - i64::try_from(begun.as_nanos()).context("a time of this century")?)
+}
+
+/// What bare calls have made.
+struct Made {
+    sandbox: String,
+    container: String,
+}
+
+async fn run(mut client: RuntimeServiceClient<Channel>, pod: &RawPod) -> Result<Made> {
     let metadata = PodSandboxMetadata {
         name: pod.name.clone(),
         uid: pod.name.clone(),
@@ -230,6 +269,7 @@ async fn run(mut client: RuntimeServiceClient<Channel>, pod: &RawPod) -> Result<
     };
     let container_id =
         client.create_container(request).await.context("make the container")?.into_inner().container_id;
-    client.start_container(StartContainerRequest { container_id }).await.context("start the container")?;
-    Ok(pod_sandbox_id)
+    let request = StartContainerRequest { container_id: container_id.clone() };
+    client.start_container(request).await.context("start the container")?;
+    Ok(Made { sandbox: pod_sandbox_id, container: container_id })
 }
