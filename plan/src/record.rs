@@ -182,6 +182,17 @@ impl PodRecord {
         self.charter.as_ref()?.previous.as_ref()
     }
 
+    /// The open order has got there, and there is nothing to go back to. What ran already when it was ordered to run is
+    /// what was ordered: once it ends, its restart policy decides.
+    pub(crate) fn seen_through(&mut self) {
+        let Some(charter) = &mut self.charter else { return };
+        charter.previous = None;
+        if charter.run_state == RunState::Running && charter.leaving.is_none() {
+            let running = self.containers.values_mut().filter(|known| known.ordered == known.attempt);
+            running.for_each(|known| known.ordered.0 = known.ordered.0.saturating_sub(1));
+        }
+    }
+
     /// Takes back an Upgrade or Resize that has not got there.
     pub(crate) fn revert(&mut self) {
         let Some(charter) = &mut self.charter else { return };

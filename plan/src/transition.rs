@@ -178,9 +178,7 @@ pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
         Step::Settled => {
             let ended = Some((open.id.clone(), outcome(open)));
             let mut record = PodRecord { open: None, ..record.clone() };
-            if let Some(charter) = &mut record.charter {
-                charter.previous = None;
-            }
+            record.seen_through();
             Some(Concluded { record, ended })
         }
         Step::Refuse { why } => give_up(record, why.clone()),

@@ -87,6 +87,21 @@ fn every_life_is_without_a_kill_and_without_a_loss_and_settles() {
     });
 }
 
+/// A Start of what runs already is no leave to start it again once it has ended for good.
+#[test]
+fn what_ran_when_it_was_ordered_to_ends_for_good() {
+    let order = |verb| Op::Order { verb, spoiled: Spoiled::Not };
+    // By this seed nothing is started again.
+    let mut world = World::new(next_step, true, 219);
+    for op in [order(0), Op::Work(30), order(2), Op::Work(2), Op::Die { which: 0, code: 1 }] {
+        world.apply(&op).unwrap();
+    }
+    for _ in 0..40 {
+        let step = world.step().unwrap();
+        assert!(!matches!(step, Some(Step::CreateContainer { .. } | Step::StartContainer { .. })), "{step:?}");
+    }
+}
+
 /// The judge must find fault with a plan that is broken on purpose; the checker is off, so that only the judge can.
 fn is_caught(broken: Next, expected: &str) {
     let judged = runner(20_000)

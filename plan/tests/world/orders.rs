@@ -196,6 +196,12 @@ impl World {
             }
             _ => {}
         }
+        // What runs when its order has got there, or was taken back, is what was ordered.
+        if !matches!(outcome, Outcome::Failed(_)) {
+            let runs = live().map(|c| ((c.name.clone(), c.sandbox.clone()), c.made_by.clone()));
+            let runs: Vec<_> = runs.collect();
+            self.books.started.extend(runs);
+        }
         Ok(())
     }
 
