@@ -98,7 +98,10 @@ fn what_ran_when_it_was_ordered_to_ends_for_good() {
     }
     for _ in 0..40 {
         let step = world.step().unwrap();
-        assert!(!matches!(step, Some(Step::CreateContainer { .. } | Step::StartContainer { .. })), "{step:?}");
+        assert!(
+            !matches!(step, Some(Step::CreateContainer { .. } | Step::StartContainer { .. })),
+            "{step:?}"
+        );
     }
 }
 

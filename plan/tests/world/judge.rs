@@ -91,9 +91,8 @@ impl World {
         let known = record.containers.get(&container.name).cloned().unwrap_or_default();
         let elders = self.containers.values().filter(|c| c.name == container.name && !c.live);
         // Up to here an order has said, since it ended, that it must run.
-        let ended_since = |c: &Container| {
-            c.state != TaskState::Created && c.attempt > known.ordered.max(known.goes_on)
-        };
+        let ended_since =
+            |c: &Container| c.state != TaskState::Created && c.attempt > known.ordered.max(known.goes_on);
         let again = pod.restart == RestartPolicy::Never
             && container.made_by.role == ContainerRole::Main
             && !self.books.lost.contains(&container.name)
