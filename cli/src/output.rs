@@ -55,6 +55,14 @@ impl Output {
         }
     }
 
+    /// Writes what is no message of the wire: as JSON, or as `table` makes it.
+    pub(crate) fn value(&self, json: &serde_json::Value, table: impl FnOnce(Style) -> String) -> Result<()> {
+        match self.format {
+            Format::Json => line(&json::pretty(json)),
+            Format::Table | Format::Wide => write(&table(self.style)),
+        }
+    }
+
     /// Writes one message of a stream: one line of JSON, or `text`.
     pub(crate) fn event(&self, message: &impl Wire, text: Option<String>) -> Result<()> {
         match self.format {

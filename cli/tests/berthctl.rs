@@ -30,7 +30,7 @@ impl Bed {
 #[tokio::test]
 async fn every_command_has_a_table() {
     let bed = Bed::new(Level::Warning);
-    let cases: [(&[&str], &[&str]); 11] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (&["status"], &["Node:", "node-1", "connected"]),
         (&["pods"], &["NEXT STEP", "shop/web  Degraded", "CreateContainer log"]),
         (&["pod", "shop/web"], &["Next step:", "CreateContainer log"]),
@@ -38,6 +38,7 @@ async fn every_command_has_a_table() {
         (&["order", ORDER], &["Order:", "a.example/b:1", "EnsureImage"]),
         (&["topology"], &["Holders", "shop/web  2-3", "exclusive"]),
         (&["cgroup", "shop/web"], &["memory.max  536870912  max", "DIFFERS", "memory.current  4096"]),
+        (&["top", "--seconds", "1"], &["CPUS", "shop/web", "4Ki"]),
         (&["leases"], &["10.0.0.7/24  shop/web"]),
         (
             &["disks"],

@@ -1,6 +1,7 @@
 //! Configuration: `/etc/berth/berth-control.toml`. Unknown keys are refused; every key has a default.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Nodes that join, server-authenticated TLS.
     pub enroll_listen: SocketAddr,
+    /// Where a monitoring system asks for numbers, plain HTTP; none for nowhere.
+    #[serde(deserialize_with = "somewhere")]
+    pub metrics_listen: Option<SocketAddr>,
     /// DNS names and addresses that the server's certificate is made for; clients verify the one they dial.
     pub server_names: Vec<String>,
     /// How often a node says that it lives, milliseconds.
@@ -53,6 +57,7 @@ impl Default for Config {
             state_dir: PathBuf::from("/var/lib/berth-control"),
             listen: any(7443),
             enroll_listen: any(7444),
+            metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7447))),
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             heartbeat_ms: 10_000,
             lease_ms: 40_000,
@@ -63,6 +68,18 @@ impl Default for Config {
             max_pods_per_node: 500,
             log: "info".to_owned(),
         }
+    }
+}
+
+/// An address, or nothing where the text is empty: TOML has no other word for none.
+fn somewhere<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    match text.as_str() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| D::Error::custom(format!("{text:?} is not of the form address:port"))),
     }
 }
 
@@ -125,6 +142,9 @@ impl Config {
     fn validate(&self) -> Result<(), (&'static str, String)> {
         if !self.state_dir.is_absolute() {
             return Err(("state_dir", format!("{:?} is no absolute path", self.state_dir)));
+        }
+        if let Some(address) = self.metrics_listen.filter(|address| address.port() == 0) {
+            return Err(("metrics_listen", format!("{address} names no port")));
         }
         if self.listen == self.enroll_listen && self.listen.port() != 0 {
             return Err(("enroll_listen", format!("{} is taken by listen", self.listen)));

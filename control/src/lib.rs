@@ -18,6 +18,7 @@ mod guard;
 mod heard;
 mod hub;
 mod link;
+mod metrics;
 mod pki;
 mod place;
 mod platform;

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::enroll::EnrollService;
 use crate::link::LinkService;
+use crate::metrics::ControlMetrics;
 use crate::pki::Authority;
 use crate::platform::PlatformService;
 use crate::signer::Signer;
@@ -161,6 +162,9 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
         .add_service(EnrollmentServer::new(enroll).max_decoding_message_size(MAX_JOIN_BYTES))
         .serve_with_incoming_shutdown(strangers, until(drained.clone()));
     tasks.spawn(async move { server.await.context("serve joining nodes") });
+    if let Some(address) = config.metrics_listen {
+        tasks.spawn(serve_metrics(address, Arc::clone(&core), drained.clone()));
+    }
     tasks.spawn(watch_leases(Arc::clone(&core), drained));
     Ok(Serving { listen, enroll_listen, core, draining, tasks })
 }
@@ -190,6 +194,18 @@ async fn open_core(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Cor
     }
     tracing::info!(term, "the store is open");
     Ok(Core::new(state, writer, clock))
+}
+
+async fn serve_metrics(
+    address: SocketAddr,
+    core: Arc<Core>,
+    draining: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    // Dropping either loses nothing: whoever asks for numbers asks again.
+    tokio::select! {
+        () = until(draining) => Ok(()),
+        never = berth_metrics::serve(address, ControlMetrics::new(core)) => match never {},
+    }
 }
 
 async fn watch_leases(core: Arc<Core>, draining: watch::Receiver<bool>) -> anyhow::Result<()> {

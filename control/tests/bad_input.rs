@@ -192,7 +192,8 @@ const PODS: &[(Change, Code, &str)] = &[
     (|pod| pod.disks = vec![device("/dev/vdb")], InvalidArgument, "disks[0].device.id: device \"/dev/vdb\""),
     (
         |pod| {
-            let memory = v1::data_disk::Source::Memory(v1::MemoryDisk { size_bytes: 4096 });
+            let memory =
+                v1::data_disk::Source::Memory(v1::MemoryDisk { size_bytes: 4096, page_size_bytes: None });
             pod.disks = vec![v1::DataDisk { source: Some(memory), ..device("x") }];
         },
         InvalidArgument,

@@ -21,7 +21,8 @@ impl Home {
         let config = dir.path().join("berth-control.toml");
         let state = dir.path().join("state");
         let text = format!(
-            "state_dir = {state:?}\nlisten = \"127.0.0.1:0\"\nenroll_listen = \"127.0.0.1:0\"\n{more}"
+            "state_dir = {state:?}\nlisten = \"127.0.0.1:0\"\nenroll_listen = \"127.0.0.1:0\"\n\
+             metrics_listen = \"\"\n{more}"
         );
         std::fs::write(&config, text).unwrap();
         Self { dir, config }

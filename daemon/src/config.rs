@@ -3,7 +3,7 @@
 
 use crate::link;
 use crate::runtime::LogLimits;
-use berth_model::{Bytes, CpuSet, NodeName};
+use berth_model::{Access, Bytes, CpuSet, NodeName, SharedPaths, is_shareable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +17,8 @@ pub const DEFAULT_ENROLL_PORT: u16 = 7444;
 
 /// Where other nodes are served, unless `peer_listen` says otherwise.
 const DEFAULT_PEER_LISTEN: &str = "0.0.0.0:7445";
+/// Where a monitoring system asks, unless `metrics_listen` says otherwise: what pods are there is not everybody's business.
+const DEFAULT_METRICS_LISTEN: &str = "127.0.0.1:7446";
 
 /// Longest key and value of a label, in bytes; Kubernetes has 63 for the parts of both.
 const LABEL_MAX_BYTES: usize = 253;
@@ -41,6 +43,9 @@ pub struct Config {
     /// `peer_listen`: where other nodes of the fleet are served data disks that pods take along, `address:port`; on
     /// every address of the host by default, port 7445. Empty: nowhere, and no such disk leaves this node.
     pub peer_listen: Option<SocketAddr>,
+    /// `metrics_listen`: where a monitoring system asks for numbers, `address:port`, over plain HTTP (`/metrics`). Default:
+    /// `127.0.0.1:7446`. Empty: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// `socket`: where `berthctl` asks; absolute. Default: `/run/berth/berthd.sock`.
     pub socket: PathBuf,
     /// `socket_group`: whose members may ask there. Default: `berth`.
@@ -60,6 +65,9 @@ pub struct Config {
     pub reserved_memory: Bytes,
     /// `labels`: a table of what placement may select this node by. Default: none. At most 64.
     pub labels: BTreeMap<String, String>,
+    /// `host_paths`: a table of what orders may have of this host in containers (folders, files, sockets and devices, by
+    /// exactly these names), each `read-only` or `read-write`. Default: nothing.
+    pub host_paths: SharedPaths,
     /// `log`: what is logged, as `tracing_subscriber::EnvFilter` has it. Default: `info`.
     pub log: String,
     /// `log_format`: `auto` (the journal under systemd, text otherwise), `journal`, `text` or `json`. Default: `auto`.
@@ -79,6 +87,32 @@ pub enum LogFormat {
     Text,
     /// JSON lines on stderr.
     Json,
+}
+
+/// What containers may do with a path of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Sharing {
+    ReadOnly,
+    ReadWrite,
+}
+
+impl Sharing {
+    fn name(access: Access) -> &'static str {
+        match access {
+            Access::ReadOnly => "read-only",
+            Access::ReadWrite => "read-write",
+        }
+    }
+}
+
+impl From<Sharing> for Access {
+    fn from(sharing: Sharing) -> Self {
+        match sharing {
+            Sharing::ReadOnly => Self::ReadOnly,
+            Sharing::ReadWrite => Self::ReadWrite,
+        }
+    }
 }
 
 impl LogFormat {
@@ -104,6 +138,7 @@ struct File {
     log_max_bytes: Option<String>,
     log_files: Option<usize>,
     peer_listen: Option<String>,
+    metrics_listen: Option<String>,
     socket: Option<PathBuf>,
     socket_group: Option<String>,
     cni_socket: Option<PathBuf>,
@@ -113,6 +148,7 @@ struct File {
     reserved_cpus: Option<String>,
     reserved_memory: Option<String>,
     labels: BTreeMap<String, String>,
+    host_paths: BTreeMap<String, Sharing>,
     log: Option<String>,
     log_format: LogFormat,
 }
@@ -185,23 +221,26 @@ impl Config {
 
     fn from_file(file: File) -> Result<Self, Bad> {
         check_labels(&file.labels)?;
+        let state_dir = absolute("state_dir", file.state_dir, "/var/lib/berth")?;
+        let log_dir = absolute("log_dir", file.log_dir, "/var/log/berth/pods")?;
+        let socket = "/run/containerd/containerd.sock";
+        let containerd_socket = absolute("containerd_socket", file.containerd_socket, socket)?;
+        let own = never_shared(&[&state_dir, &log_dir, &containerd_socket]);
         Ok(Self {
             node: parsed("node", file.node)?,
             control: address("control", file.control)?,
             control_enroll: address("control_enroll", file.control_enroll)?,
-            state_dir: absolute("state_dir", file.state_dir, "/var/lib/berth")?,
-            log_dir: absolute("log_dir", file.log_dir, "/var/log/berth/pods")?,
+            host_paths: host_paths(file.host_paths, &own)?,
+            state_dir,
+            log_dir,
+            containerd_socket,
             log_limits: log_limits(file.log_max_bytes, file.log_files)?,
-            peer_listen: listener("peer_listen", file.peer_listen)?,
+            peer_listen: listener("peer_listen", file.peer_listen, DEFAULT_PEER_LISTEN)?,
+            metrics_listen: listener("metrics_listen", file.metrics_listen, DEFAULT_METRICS_LISTEN)?,
             socket: absolute("socket", file.socket, "/run/berth/berthd.sock")?,
             socket_group: not_empty("socket_group", file.socket_group, "berth")?,
             cni_socket: absolute("cni_socket", file.cni_socket, "/run/berth/cni.sock")?,
             probe_interface: interface("probe_interface", file.probe_interface)?,
-            containerd_socket: absolute(
-                "containerd_socket",
-                file.containerd_socket,
-                "/run/containerd/containerd.sock",
-            )?,
             pause_image: absolute("pause_image", file.pause_image, "/usr/share/berth/pause.tar")?,
             reserved_cpus: parsed("reserved_cpus", file.reserved_cpus)?.unwrap_or_default(),
             reserved_memory: parsed("reserved_memory", file.reserved_memory)?.unwrap_or(Bytes(0)),
@@ -238,8 +277,10 @@ impl Config {
         for (key, path) in paths {
             document.insert(key, value(path.display().to_string()));
         }
-        let peer_listen = self.peer_listen.map(|address| address.to_string());
-        document.insert("peer_listen", value(peer_listen.unwrap_or_default()));
+        for (key, address) in [("peer_listen", self.peer_listen), ("metrics_listen", self.metrics_listen)] {
+            let address = address.map(|address| address.to_string());
+            document.insert(key, value(address.unwrap_or_default()));
+        }
         document.insert("socket_group", value(&self.socket_group));
         document.insert("reserved_cpus", value(self.reserved_cpus.to_string()));
         document.insert("reserved_memory", value(self.reserved_memory.0.to_string()));
@@ -249,7 +290,15 @@ impl Config {
         document.insert("log_format", value(self.log_format.name()));
         let labels = self.labels.iter().map(|(key, text)| (key, value(text)));
         document.insert("labels", Table::from_iter(labels).into());
+        let shared = self.host_paths.iter().map(|(path, access)| (path, value(Sharing::name(*access))));
+        document.insert("host_paths", Table::from_iter(shared).into());
         document.to_string()
+    }
+
+    /// Folders of this agent and its runtime, of which nothing is shared with containers, by whatever name.
+    pub fn never_shared(&self) -> Vec<PathBuf> {
+        let own = [&self.state_dir, &self.log_dir, &self.containerd_socket, &self.socket, &self.cni_socket];
+        never_shared(&own.map(PathBuf::as_path))
     }
 
     /// Where joining goes, for a control plane at `control`.
@@ -291,8 +340,8 @@ fn address(key: &'static str, text: Option<String>) -> Result<Option<String>, Ba
     Ok(text)
 }
 
-fn listener(key: &'static str, text: Option<String>) -> Result<Option<SocketAddr>, Bad> {
-    let text = text.unwrap_or_else(|| DEFAULT_PEER_LISTEN.to_owned());
+fn listener(key: &'static str, text: Option<String>, default: &str) -> Result<Option<SocketAddr>, Bad> {
+    let text = text.unwrap_or_else(|| default.to_owned());
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(Some(address)),
         Ok(_) => Err((key, text, "names no port".to_owned())),
@@ -360,6 +409,41 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Bad> {
     }
 }
 
+/// Most paths of the host that are shared: all of them are among its facts.
+const HOST_PATHS_MAX: usize = 256;
+
+/// What is the host's own in any case: who may write there is root on it.
+const NEVER_SHARED: [&str; 4] = ["/etc/berth", "/run/berth", "/run/containerd", "/var/lib/containerd"];
+
+fn never_shared(own: &[&Path]) -> Vec<PathBuf> {
+    own.iter().copied().chain(NEVER_SHARED.iter().map(Path::new)).map(Path::to_owned).collect()
+}
+
+fn host_paths(shared: BTreeMap<String, Sharing>, own: &[PathBuf]) -> Result<SharedPaths, Bad> {
+    if shared.len() > HOST_PATHS_MAX {
+        let count = shared.len().to_string();
+        return Err(("host_paths", count, format!("are too many, at most {HOST_PATHS_MAX} are possible")));
+    }
+    let shared: SharedPaths = shared.into_iter().map(|(path, sharing)| (path, sharing.into())).collect();
+    match shared.keys().find_map(|path| Some((path.clone(), not_to_share(path, &shared, own)?))) {
+        Some((path, why)) => Err(("host_paths", path, why)),
+        None => Ok(shared),
+    }
+}
+
+fn not_to_share(path: &str, shared: &SharedPaths, own: &[PathBuf]) -> Option<String> {
+    if !is_shareable(path) {
+        return Some("is no absolute path without . and .., or is all of the host".to_owned());
+    }
+    if let Some(own) = own.iter().find(|own| own.starts_with(path) || Path::new(path).starts_with(own)) {
+        return Some(format!("has to do with {}, which is this agent's or its runtime's", own.display()));
+    }
+    // Whoever may write around it may have it lead elsewhere.
+    let open = shared.iter().filter(|(other, access)| *other != path && **access == Access::ReadWrite);
+    let around = open.map(|(other, _)| other).find(|other| Path::new(path).starts_with(other));
+    around.map(|around| format!("is in {around}, where containers may write"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,8 +481,23 @@ mod tests {
         check("probe_interface = \"eth/0\"", &["probe_interface", "no interface name"]);
         check("peer_listen = \"node:7445\"", &["peer_listen", "address:port"]);
         check("peer_listen = \"0.0.0.0:0\"", &["peer_listen", "no port"]);
+        check("metrics_listen = \"7446\"", &["metrics_listen", "address:port"]);
         check("[labels]\nzone = \"a b\"", &["labels", "zone=a b"]);
         check("[labels]\nzone = 1", &["zone", "string"]);
+        let host_paths = |line: &str, expected: &[&str]| check(&format!("[host_paths]\n{line}"), expected);
+        host_paths("\"/srv\" = \"rw\"", &["rw", "read-only"]);
+        host_paths("\"srv\" = \"read-only\"", &["host_paths", "srv", "no absolute path"]);
+        host_paths("\"/\" = \"read-only\"", &["all of the host"]);
+        host_paths("\"/var/lib\" = \"read-only\"", &["/var/lib", "has to do with /var/lib/berth"]);
+        host_paths(
+            "\"/var/lib/berth/tls\" = \"read-only\"",
+            &["has to do with /var/lib/berth, which is this agent's"],
+        );
+        host_paths("\"/run/containerd\" = \"read-only\"", &["has to do with /run/containerd"]);
+        host_paths("\"/etc/berth/seccomp\" = \"read-only\"", &["has to do with /etc/berth"]);
+        host_paths("\"/var/log\" = \"read-only\"", &["has to do with /var/log/berth/pods"]);
+        let nested = "\"/srv\" = \"read-write\"\n\"/srv/models\" = \"read-only\"";
+        host_paths(nested, &["/srv/models", "is in /srv, where containers may write"]);
     }
 
     #[test]
@@ -409,9 +508,11 @@ mod tests {
         assert_eq!((empty.node, empty.control), (None, None));
         assert_eq!(empty.peer_listen.map(|address| address.port()), Some(7445));
         assert_eq!(Config::parse("peer_listen = \"\"", path).unwrap().peer_listen, None);
+        assert_eq!(empty.metrics_listen.map(|address| address.ip().is_loopback()), Some(true));
         let full = "node = \"n1\"\ncontrol = \"[2001:db8::1]:7443\"\nreserved_cpus = \"0-1\"\n\
                     reserved_memory = \"512Mi\"\nlog_max_bytes = \"1Mi\"\nlog_files = 2\n\
-                    log_format = \"json\"\n[labels]\nzone = \"a\"\n";
+                    log_format = \"json\"\n[labels]\nzone = \"a\"\n\
+                    [host_paths]\n\"/srv\" = \"read-only\"\n\"/srv/x\" = \"read-write\"\n";
         let full = Config::parse(full, path).unwrap();
         assert_eq!(full.reserved_memory, Bytes(512 << 20));
         assert_eq!(full.log_limits, LogLimits { max_bytes: 1 << 20, files: 2 });

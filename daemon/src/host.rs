@@ -67,7 +67,11 @@ impl LocalHost {
     pub fn new(config: &Config, runtime: ContainerdRuntime) -> Self {
         let sockets = vec![config.socket.clone(), config.cni_socket.clone()];
         Self {
-            host: node::Host { state: config.state_dir.clone(), ..node::Host::default() },
+            host: node::Host {
+                state: config.state_dir.clone(),
+                shares: node::Shares::watch(config.host_paths.clone(), config.never_shared()),
+                ..node::Host::default()
+            },
             declared: node::Declared {
                 labels: config.labels.clone(),
                 reserved_cpus: config.reserved_cpus.clone(),

@@ -2,7 +2,8 @@
 //!
 //! An order's way through here: [`link`] (stream from upstream) → `berth_plan::admit` → [`ledger`] (durable) → ack →
 //! [`pod`] (one task a pod: observe, `berth_plan::next_step`, one effect, again) → [`runtime`] and [`node`] (the effects).
-//! [`network`] answers the CNI plugin from the ledger, [`api`] answers `berthctl`. [`serve`] puts all of it together.
+//! [`network`] answers the CNI plugin from the ledger, [`api`] answers `berthctl`, [`metrics`] a
+//! monitoring system. [`serve`] puts all of it together.
 //!
 //! What must not happen here: an effect on something live without an [`ledger::OrderWarrant`], which only the ledger
 //! can mint; a choice; a wait for upstream in the way of a pod.
@@ -19,6 +20,7 @@ pub mod link;
 #[cfg(any(test, feature = "fake"))]
 #[allow(clippy::unwrap_used, reason = "for tests only")]
 pub mod many_pods;
+pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod peers;

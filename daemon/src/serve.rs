@@ -10,6 +10,7 @@ use crate::disk::Disks;
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::link::{Link, LinkConfig, LinkState, Orders, PkiFiles};
+use crate::metrics::NodeMetrics;
 use crate::network::{Ipam, Probing};
 use crate::node::ShutdownNotice;
 use crate::peers::{self, Courier, Served};
@@ -65,6 +66,7 @@ pub struct Running<R> {
     cni: JoinHandle<()>,
     collecting: JoinHandle<()>,
     peers: Option<JoinHandle<()>>,
+    metrics: Option<JoinHandle<()>>,
     tend: JoinHandle<()>,
     shutting_down: JoinHandle<()>,
     dialling: Option<JoinHandle<()>>,
@@ -107,6 +109,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         let collecting = tokio::spawn(async move { match ipam.collect_for_ever().await {} });
         let socket = listen(&config.socket, Who::of_group(&config.socket_group))?;
         let api = serve_api(socket, api(&config, &ledger, &reports, &state, &host));
+        let metrics = serve_metrics(&config, &ledger, &reports, &state);
         if let Err(error) = disks.abandon_all() {
             warn!(error = crate::report::chain(&error), "half-copied disks are not thrown away");
         }
@@ -145,6 +148,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
             cni,
             collecting,
             peers,
+            metrics,
             tend,
             shutting_down,
             dialling,
@@ -236,6 +240,24 @@ fn serve_peers(config: &Config, ledger: &Ledger, disks: &Arc<Disks>) -> Option<J
     Some(tokio::spawn(async move { match peers::listen(address, pki, served).await {} }))
 }
 
+fn serve_metrics(
+    config: &Config,
+    ledger: &Ledger,
+    reports: &Arc<Reports>,
+    state: &LinkState,
+) -> Option<JoinHandle<()>> {
+    let address = config.metrics_listen?;
+    let source = NodeMetrics {
+        ledger: ledger.clone(),
+        reports: reports.clone(),
+        link: state.clone(),
+        cgroups: CgroupRoot::system(),
+        pki: PkiFiles::below(&config.state_dir),
+        started_at_ms: epoch_ms(),
+    };
+    Some(tokio::spawn(async move { match berth_metrics::serve(address, source).await {} }))
+}
+
 fn serve_api<H: Host>(socket: Listener, api: NodeApi<H>) -> JoinHandle<()> {
     let service = NodeServer::new(api).max_decoding_message_size(MAX_QUESTION_BYTES);
     let server = Server::builder().concurrency_limit_per_connection(QUESTIONS).add_service(service);
@@ -294,8 +316,8 @@ impl<R: Runtime> Running<R> {
         self.tend.abort();
         self.shutting_down.abort();
         self.collecting.abort();
-        if let Some(peers) = &self.peers {
-            peers.abort();
+        for serving in self.peers.iter().chain(&self.metrics) {
+            serving.abort();
         }
         // Last: a sandbox that was being made until now asked here.
         self.cni.abort();

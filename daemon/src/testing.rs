@@ -97,6 +97,7 @@ pub(crate) fn host_view() -> HostView {
         data_disk_quota: QuotaView::Enforced,
         system_disk_quota: QuotaView::Enforced,
         profiles: ProfileView::default(),
+        host_paths: [].into(),
     }
 }
 

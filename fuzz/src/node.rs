@@ -1,7 +1,7 @@
 //! A node in memory, as far as admission goes: what the ledger would hold, and a host of two memory nodes.
 
 use berth_model::{
-    Bytes, CpuSet, DiskName, DiskOffer, Failure, Order, OrderId, Outcome, PodId, PoolName, Term,
+    Access, Bytes, CpuSet, DiskName, DiskOffer, Failure, Order, OrderId, Outcome, PodId, PoolName, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, ProfileView, QuotaView, SharedPool,
@@ -83,6 +83,7 @@ pub(crate) fn host() -> HostView {
         data_disk_quota: QuotaView::Enforced,
         system_disk_quota: QuotaView::Enforced,
         profiles: ProfileView::default(),
+        host_paths: [("/dev/fuse".to_owned(), Access::ReadWrite)].into(),
     }
 }
 

@@ -43,16 +43,28 @@ pub enum DiskSource {
         /// What an empty one is formatted with.
         filesystem: Filesystem,
     },
-    /// Memory of the pod (tmpfs), which counts towards its limits. It is scratch, and empty after a reboot.
+    /// Memory of the pod, which counts towards its limits on memory, or on huge pages. It is scratch, and empty after a
+    /// reboot.
     Memory {
         /// Held to so much.
         size: Bytes,
+        /// Made of huge pages of this size (hugetlbfs), all of which are set aside at once; of ordinary memory (tmpfs) when
+        /// absent.
+        page_size: Option<Bytes>,
     },
 }
 
 impl DataDisk {
+    /// The size of the huge pages that it is made of, if it is made of any.
+    pub fn page_size(&self) -> Option<Bytes> {
+        match self.source {
+            DiskSource::Memory { page_size, .. } => page_size,
+            DiskSource::Directory { .. } | DiskSource::Device { .. } => None,
+        }
+    }
+
     /// Whether a disk that both sets have is made of something else in the new one: that no running pod can take on.
-    /// A disk may be added, and a directory or memory may be held to another size; one that the new set has not is kept as it is
+    /// A disk may be added, and a directory or ordinary memory may be held to another size; one that the new set has not is kept as it is
     /// until it is released.
     pub fn any_made_anew(old: &[Self], new: &[Self]) -> bool {
         new.iter().any(|new| {
@@ -61,7 +73,10 @@ impl DataDisk {
             old.is_some_and(|old| match (&old.source, &new.source) {
                 _ if is_scratch(old) != is_scratch(new) => true,
                 (DiskSource::Directory { .. }, DiskSource::Directory { .. })
-                | (DiskSource::Memory { .. }, DiskSource::Memory { .. }) => false,
+                | (
+                    DiskSource::Memory { page_size: None, .. },
+                    DiskSource::Memory { page_size: None, .. },
+                ) => false,
                 (old, new) => old != new,
             })
         })
@@ -112,7 +127,7 @@ pub struct DiskMount {
 }
 
 /// What a container may do on a data disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub enum Access {
     /// Read and write.
     #[default]
@@ -186,6 +201,16 @@ pub enum InvalidDisks {
     /// More memory than any host has.
     #[error("data disk {0} has more memory than 1Pi")]
     TooLarge(DiskName),
+    /// Huge pages that cannot make up the disk.
+    #[error("data disk {disk} of {size} is no whole number of pages of {page_size}")]
+    PartOfAPage {
+        /// Which disk.
+        disk: DiskName,
+        /// Its size.
+        size: Bytes,
+        /// The size of a page.
+        page_size: Bytes,
+    },
     /// A disk without room.
     #[error("{0} has a size of 0")]
     Empty(String),
@@ -248,13 +273,22 @@ pub(crate) fn validate_disks<'a>(
             return Err(InvalidDisks::Duplicate(disk.name.clone()));
         }
         match &disk.source {
-            DiskSource::Directory { size: Some(Bytes(0)) } | DiskSource::Memory { size: Bytes(0) } => {
+            DiskSource::Directory { size: Some(Bytes(0)) } | DiskSource::Memory { size: Bytes(0), .. } => {
                 return Err(InvalidDisks::Empty(format!("data disk {}", disk.name)));
             }
             DiskSource::Device { .. } if disk.life == DiskLife::Scratch => {
                 return Err(InvalidDisks::ScratchDevice(disk.name.clone()));
             }
-            DiskSource::Memory { size } if size.0 > MAX_MEMORY_BYTES => {
+            DiskSource::Memory { size, page_size: Some(page_size) }
+                if !page_size.0.is_power_of_two() || !size.0.is_multiple_of(page_size.0) =>
+            {
+                return Err(InvalidDisks::PartOfAPage {
+                    disk: disk.name.clone(),
+                    size: *size,
+                    page_size: *page_size,
+                });
+            }
+            DiskSource::Memory { size, .. } if size.0 > MAX_MEMORY_BYTES => {
                 return Err(InvalidDisks::TooLarge(disk.name.clone()));
             }
             DiskSource::Device { id, .. } if !devices.insert(id) => {
@@ -352,7 +386,7 @@ mod tests {
         check(&[db()], &[("db", "/device")], Ok(()));
         check(&[db(), db()], &[], Err("data disk db is given twice"));
         let memory = |bytes: u64, life: DiskLife| DataDisk {
-            source: DiskSource::Memory { size: Bytes(bytes) },
+            source: DiskSource::Memory { size: Bytes(bytes), page_size: None },
             life,
             ..directory("shm")
         };
@@ -366,6 +400,17 @@ mod tests {
             &[],
             Err("data disk shm has more memory than 1Pi"),
         );
+        let pages = |size: u64, page_size: u64| DataDisk {
+            source: DiskSource::Memory { size: Bytes(size), page_size: Some(Bytes(page_size)) },
+            life: DiskLife::Scratch,
+            ..directory("huge")
+        };
+        check(&[pages(4 << 20, 2 << 20)], &[], Ok(()));
+        let part = "data disk huge of 3Mi is no whole number of pages of 2Mi";
+        check(&[pages(3 << 20, 2 << 20)], &[], Err(part));
+        check(&[pages(4 << 20, 0)], &[], Err("data disk huge of 4Mi is no whole number of pages of 0"));
+        let anew = DataDisk::any_made_anew(&[pages(4 << 20, 2 << 20)], &[pages(8 << 20, 2 << 20)]);
+        assert!(anew, "the kernel holds huge pages to the size that they were mounted with");
         let raw = DataDisk { life: DiskLife::Scratch, ..device("raw", "/dev/disk/by-id/a") };
         let kept = "data disk raw is a device, which is kept until it is released: it cannot be scratch";
         check(&[raw], &[], Err(kept));

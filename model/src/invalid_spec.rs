@@ -1,8 +1,8 @@
 //! Why a spec was not accepted.
 
 use crate::{
-    ContainerName, Digest, InvalidConfig, InvalidDisks, InvalidLifecycle, InvalidLimits, InvalidSecurity,
-    InvalidSysctl, InvalidUlimit,
+    ContainerName, Digest, InvalidConfig, InvalidDisks, InvalidHostPath, InvalidLifecycle, InvalidLimits,
+    InvalidSecurity, InvalidSysctl, InvalidUlimit,
 };
 use std::net::IpAddr;
 
@@ -122,6 +122,14 @@ pub enum InvalidSpec {
         of: String,
         /// Why.
         source: InvalidConfig,
+    },
+    /// Paths of the host that make no sense.
+    #[error("container {container}")]
+    HostPaths {
+        /// Which container.
+        container: ContainerName,
+        /// Why.
+        source: InvalidHostPath,
     },
     /// Name service that resolv.conf cannot say.
     #[error("dns: {0}")]

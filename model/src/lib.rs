@@ -11,6 +11,7 @@
 mod config;
 mod cpuset;
 mod disk;
+mod host_path;
 mod id;
 mod image;
 mod invalid_spec;
@@ -38,6 +39,7 @@ pub use disk::{
     Access, DataDisk, DeviceId, DiskLife, DiskMount, DiskSource, Filesystem, InvalidDisks, MAX_DISKS,
     MAX_MOUNTS,
 };
+pub use host_path::{HostPath, InvalidHostPath, MAX_HOST_PATHS, SharedPaths, is_shareable};
 pub use id::{
     Attempt, ContainerName, DiskName, Generation, Incarnation, InvalidName, NodeName, OrderId, PodId,
     PoolName, RolloutName, Seq, Term,

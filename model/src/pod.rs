@@ -2,11 +2,12 @@
 
 use crate::config::{validate_config, validate_config_size};
 use crate::disk::{ContainerDisks, validate_disks};
+use crate::host_path::validate_host_paths;
 use crate::sysctl::validate_sysctls;
 use crate::{
     AddressGrant, AppClass, Bytes, ConfigFolder, ContainerName, ContainerRole, CpuSet, DataDisk, Digest,
-    DiskMount, ImageName, InvalidDisks, InvalidSpec, Lifecycle, Limits, MemSet, PoolName, Probe, Security,
-    Sysctls, Ulimit,
+    DiskMount, HostPath, ImageName, InvalidDisks, InvalidSpec, Lifecycle, Limits, MemSet, PoolName, Probe,
+    Security, Sysctls, Ulimit,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -63,6 +64,8 @@ pub struct ContainerSpec {
     pub mounts: Vec<DiskMount>,
     /// Its configuration, which it sees as long as it lives: another one is another container.
     pub config: Vec<ConfigFolder>,
+    /// What it has of its host.
+    pub host_paths: Vec<HostPath>,
     /// Its system disk is held to so much by a project quota; as large as the node's disk when absent.
     pub system_disk_size: Option<Bytes>,
     /// What the container alone is held to.
@@ -300,6 +303,8 @@ impl ContainerSpec {
         self.validate_digest()?;
         validate_config(&self.config, &self.mounts)
             .map_err(|source| InvalidSpec::Config { of: format!("container {}", self.name), source })?;
+        validate_host_paths(&self.host_paths, &self.mounts, &self.config)
+            .map_err(|source| InvalidSpec::HostPaths { container: container(), source })?;
         self.security
             .validate()
             .map_err(|source| InvalidSpec::Security { container: container(), source })?;

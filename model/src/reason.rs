@@ -139,6 +139,16 @@ pub enum Refusal {
         /// Where it was looked for.
         why: String,
     },
+    /// A path of the host that its administrator does not share.
+    #[error("container {container}: {path} {why}")]
+    NoSuchHostPath {
+        /// Which container.
+        container: ContainerName,
+        /// The path on the host.
+        path: String,
+        /// What about it.
+        why: &'static str,
+    },
     /// A disk cannot be held to a size on this node.
     #[error("{what} cannot be held to a size on this node: {why}")]
     QuotaUnsupported {
@@ -204,6 +214,7 @@ impl Refusal {
             Self::NoSuchDevice { .. } => "NoSuchDevice",
             Self::NoSuchPageSize(_) => "NoSuchPageSize",
             Self::NoSuchProfile { .. } => "NoSuchProfile",
+            Self::NoSuchHostPath { .. } => "NoSuchHostPath",
             Self::QuotaUnsupported { .. } => "QuotaUnsupported",
             Self::DeviceConflict { .. } => "DeviceConflict",
             Self::Unsupported(_) => "Unsupported",

@@ -6,7 +6,8 @@ use crate::{
     MilliCpu, NodeName, PodId, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
 };
 use crate::{
-    Bytes, ConfigFolder, ContainerName, DataDisk, Digest, DiskMount, DiskSource, InvalidDisks, Probe,
+    Bytes, ConfigFolder, ContainerName, DataDisk, Digest, DiskMount, DiskSource, HostPath, InvalidDisks,
+    Probe,
 };
 use std::collections::BTreeMap;
 
@@ -63,6 +64,8 @@ pub struct ContainerRequest {
     pub mounts: Vec<DiskMount>,
     /// Its configuration.
     pub config: Vec<ConfigFolder>,
+    /// What it has of its host; only a host that shares it will do.
+    pub host_paths: Vec<HostPath>,
     /// Its system disk is held to so much; as large as the node's disk when absent.
     pub system_disk_size: Option<Bytes>,
     /// What the container alone is held to.

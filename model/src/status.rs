@@ -39,6 +39,20 @@ pub enum PodPhase {
     Held,
 }
 
+impl PodPhase {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Running,
+        Self::Degraded,
+        Self::Stopped,
+        Self::Evicting,
+        Self::Gone,
+        Self::Unknown,
+        Self::Held,
+    ];
+}
+
 /// Where a container is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ContainerPhase {

@@ -21,7 +21,9 @@ pub enum Predicate {
     SharedCpuFit,
     /// Is a device beneath every mount point that the request limits?
     MountPoints,
-    /// Has the kernel huge pages of every size that the request limits?
+    /// Does the node share every path of its own that the request names?
+    HostPaths,
+    /// Has the kernel huge pages of every size that the request limits, or is to have?
     HugePages,
     /// Are that many CPUs free for exclusive use?
     ExclusiveCpuFit,
@@ -40,6 +42,7 @@ impl Predicate {
             Self::MemoryFit => "MemoryFit",
             Self::SharedCpuFit => "SharedCpuFit",
             Self::MountPoints => "MountPoints",
+            Self::HostPaths => "HostPaths",
             Self::HugePages => "HugePages",
             Self::ExclusiveCpuFit => "ExclusiveCpuFit",
             Self::NumaFit => "NumaFit",

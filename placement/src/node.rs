@@ -1,6 +1,6 @@
 //! A node, as far as placement needs to know it.
 
-use berth_model::{Bytes, CpuSet, MilliCpu, NodeName, PoolName};
+use berth_model::{Bytes, CpuSet, MilliCpu, NodeName, PoolName, SharedPaths};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether a node takes new pods.
@@ -45,6 +45,8 @@ pub struct NodeView {
     pub memory_requested: Bytes,
     /// Mount points with a block device beneath.
     pub mount_points: BTreeSet<String>,
+    /// What it shares with containers.
+    pub host_paths: SharedPaths,
     /// Sizes of huge pages.
     pub page_sizes: BTreeSet<Bytes>,
     /// Pods on it.

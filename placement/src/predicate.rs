@@ -2,7 +2,7 @@
 
 use crate::explain::{NodeRefusal, Predicate};
 use crate::node::{NodeView, Readiness};
-use berth_model::{Bytes, CpuRequest, CpuSet, Limits, MilliCpu, PodRequest, PoolName};
+use berth_model::{Bytes, CpuRequest, CpuSet, DataDisk, Limits, MilliCpu, PodRequest, PoolName};
 
 /// What a pod reserves on its node: `memory_request`, or its `memory.max`, or nothing.
 pub fn memory_demand(request: &PodRequest) -> Bytes {
@@ -14,7 +14,7 @@ type Question = fn(&PodRequest, &NodeView) -> Verdict;
 
 /// Asks one node all cheap questions; the first that fails ends it.
 pub(crate) fn filter(request: &PodRequest, node: &NodeView) -> Result<(), NodeRefusal> {
-    const CHEAPEST_FIRST: [(Predicate, Question); 9] = [
+    const CHEAPEST_FIRST: [(Predicate, Question); 10] = [
         (Predicate::NodeReady, ready),
         (Predicate::NodeName, name),
         (Predicate::NodeAffinity, affinity),
@@ -22,6 +22,7 @@ pub(crate) fn filter(request: &PodRequest, node: &NodeView) -> Result<(), NodeRe
         (Predicate::MemoryFit, memory),
         (Predicate::SharedCpuFit, shared_cpu),
         (Predicate::MountPoints, mount_points),
+        (Predicate::HostPaths, host_paths),
         (Predicate::HugePages, huge_pages),
         (Predicate::ExclusiveCpuFit, exclusive_cpu),
     ];
@@ -106,12 +107,20 @@ fn mount_points(request: &PodRequest, node: &NodeView) -> Verdict {
     }
 }
 
+fn host_paths(request: &PodRequest, node: &NodeView) -> Verdict {
+    let mut wanted = request.containers.iter().flat_map(|container| &container.host_paths);
+    let withheld = wanted.find_map(|path| Some((path, path.withheld(&node.host_paths)?)));
+    match withheld {
+        Some((path, why)) => Err(format!("{} {why}", path.source)),
+        None => Ok(()),
+    }
+}
+
 fn huge_pages(request: &PodRequest, node: &NodeView) -> Verdict {
-    let missing = all_limits(request)
-        .flat_map(|limits| &limits.hugetlb)
-        .find(|huge| !node.page_sizes.contains(&huge.page_size));
-    match missing {
-        Some(huge) => Err(format!("the kernel has no huge pages of {}", huge.page_size)),
+    let limited = all_limits(request).flat_map(|limits| &limits.hugetlb).map(|huge| huge.page_size);
+    let mut wanted = limited.chain(request.disks.iter().filter_map(DataDisk::page_size));
+    match wanted.find(|size| !node.page_sizes.contains(size)) {
+        Some(size) => Err(format!("the kernel has no huge pages of {size}")),
         None => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ pub use host::obstacle;
 use crate::{OpenOrder, PodRecord, SharedPool};
 use berth_model::{
     Bytes, CpuSet, Digest, DiskName, DiskOffer, Generation, ImageName, MemSet, NodeOrder, NodeVerb, Order,
-    OrderId, Outcome, PodId, PoolName, ProfileName, Refusal, Target, Term,
+    OrderId, Outcome, PodId, PoolName, ProfileName, Refusal, SharedPaths, Target, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +64,8 @@ pub struct HostView {
     pub data_disk_quota: QuotaView,
     /// Whether containers' system disks can be held to a size.
     pub system_disk_quota: QuotaView,
+    /// What its administrator shares with containers, and is there.
+    pub host_paths: SharedPaths,
     /// What containers can be confined by, beside the runtime's own.
     pub profiles: ProfileView,
 }

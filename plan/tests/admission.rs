@@ -5,9 +5,9 @@
 mod fixtures;
 
 use berth_model::{
-    AddressGrant, Bytes, ConfigFolder, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer,
-    EvictDisposition, Generation, HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder, NodeVerb, Order,
-    OrderId, PodOrder, PodSpec, PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
+    Access, AddressGrant, Bytes, ConfigFolder, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer,
+    EvictDisposition, Generation, HostPath, HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder,
+    NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, ProfileView, QuotaView, SharedPool,
@@ -62,6 +62,7 @@ fn host() -> HostView {
         io_weight: false,
         swap: false,
         system_disk_quota: QuotaView::Unsupported { why: "no prjquota".to_owned() },
+        host_paths: [("/srv/models".to_owned(), Access::ReadOnly)].into(),
         profiles: ProfileView {
             seccomp: ["web.json".parse().unwrap()].into(),
             apparmor: Some(["web".parse().unwrap()].into()),
@@ -420,6 +421,28 @@ fn a_resize_is_what_a_running_container_takes_on() {
     );
     check(|spec| spec.limits.io = vec![io("/nowhere", None)], "NoSuchDevice");
     check(|spec| spec.limits.swap_max = Some(SwapLimit(Bytes(1))), "Unsupported");
+}
+
+#[test]
+fn a_run_needs_the_paths_of_the_host_that_it_names() {
+    let of = |source: &'static str, access| {
+        other(|spec| {
+            let path = HostPath { source: source.to_owned(), path: "/models".to_owned(), access };
+            spec.containers[0].host_paths = vec![path];
+        })
+    };
+    let ledger = Ledger::new();
+    check(&ledger, &of("/srv/models", Access::ReadOnly), "accept");
+    check(
+        &ledger,
+        &of("/srv/models", Access::ReadWrite),
+        "NoSuchHostPath: container web: /srv/models is shared by this host for reading only",
+    );
+    check(
+        &ledger,
+        &of("/srv/models/inner", Access::ReadOnly),
+        "NoSuchHostPath: container web: /srv/models/inner is not shared by this host, or is not there",
+    );
 }
 
 #[test]

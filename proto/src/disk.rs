@@ -36,7 +36,10 @@ fn source_from(wire: Option<v1::data_disk::Source>) -> Result<DiskSource> {
             id: wire.id.parse::<DeviceId>().at("device.id")?,
             filesystem: filesystem_from(wire.filesystem).at("device.filesystem")?,
         }),
-        Some(Source::Memory(wire)) => Ok(DiskSource::Memory { size: Bytes(wire.size_bytes) }),
+        Some(Source::Memory(wire)) => Ok(DiskSource::Memory {
+            size: Bytes(wire.size_bytes),
+            page_size: wire.page_size_bytes.map(Bytes),
+        }),
         None => Err(InvalidMessage::missing("source")),
     }
 }
@@ -62,7 +65,10 @@ impl From<&DataDisk> for v1::DataDisk {
                 id: id.to_string(),
                 filesystem: v1::Filesystem::from(*filesystem).into(),
             }),
-            DiskSource::Memory { size } => Source::Memory(v1::MemoryDisk { size_bytes: size.0 }),
+            DiskSource::Memory { size, page_size } => Source::Memory(v1::MemoryDisk {
+                size_bytes: size.0,
+                page_size_bytes: page_size.map(|size| size.0),
+            }),
         };
         let (movable, scratch) = match disk.life {
             DiskLife::Kept => (false, false),

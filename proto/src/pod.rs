@@ -3,6 +3,7 @@
 use crate::config::config_from;
 use crate::disk::{disks_from, mounts_from};
 use crate::error::{At, InvalidMessage, Result, each, required};
+use crate::host_path::host_paths_from;
 use crate::lifecycle::lifecycle_from;
 use crate::limits::{limits_from, ulimits_from};
 use crate::probe::probe_from;
@@ -100,6 +101,7 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         lifecycle: lifecycle_from(wire.lifecycle.unwrap_or_default()).at("lifecycle")?,
         mounts: mounts_from(wire.mounts)?,
         config: config_from(wire.config)?,
+        host_paths: host_paths_from(wire.host_paths)?,
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         cpus: wire.cpus.map(|cpus| cpus.parse()).transpose().at("cpus")?,
@@ -202,6 +204,7 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             lifecycle: Some((&container.lifecycle).into()),
             mounts: container.mounts.iter().map(Into::into).collect(),
             config: container.config.iter().map(Into::into).collect(),
+            host_paths: container.host_paths.iter().map(Into::into).collect(),
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),
             cpus: container.cpus.as_ref().map(ToString::to_string),

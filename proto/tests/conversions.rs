@@ -6,9 +6,9 @@ use berth_model::{
     Access, AddressGrant, Attempt, Bytes, Capabilities, ConfigFile, ConfigFolder, ConfigMode, ContainerPhase,
     ContainerRole, ContainerSpec, ContainerStatus, CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch,
     DiskLife, DiskMount, DiskOffer, DiskPolicy, DiskSource, EnvVar, EvictDisposition, Failure, Filesystem,
-    Generation, HugetlbLimit, Incarnation, IoLimit, IoWeight, Lifecycle, Limits, NodeOrder, NodeVerb, Order,
-    PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain, Probe, ProbeAction,
-    ProbeAnswer, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term, Ulimit, User,
+    Generation, HostPath, HugetlbLimit, Incarnation, IoLimit, IoWeight, Lifecycle, Limits, NodeOrder,
+    NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain, Probe,
+    ProbeAction, ProbeAnswer, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term, Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -86,6 +86,11 @@ fn container(name: &str) -> ContainerSpec {
                 mode: ConfigMode::new(0o440).unwrap(),
             }],
         }],
+        host_paths: vec![HostPath {
+            source: "/dev/fuse".to_owned(),
+            path: "/dev/inner".to_owned(),
+            access: Access::ReadOnly,
+        }],
         system_disk_size: Some(Bytes(1 << 30)),
         limits: limits(),
         cpus: Some("0".parse().unwrap()),
@@ -110,7 +115,7 @@ fn disks() -> Vec<DataDisk> {
         },
         DataDisk {
             name: "shm".parse().unwrap(),
-            source: DiskSource::Memory { size: Bytes(1 << 20) },
+            source: DiskSource::Memory { size: Bytes(4 << 20), page_size: Some(Bytes(2 << 20)) },
             life: DiskLife::Scratch,
         },
     ]

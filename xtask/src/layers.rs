@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 /// Our crates and their floors: a crate uses only lower ones.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("berth-model", 0),
     ("berth-plan", 1),
     ("berth-placement", 1),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("berth-numa", 1),
     ("berth-cni", 2),
     ("berth-tls", 2),
+    ("berth-metrics", 2),
     ("berth-access", 2),
     ("berthd", 3),
     ("berth-control", 3),

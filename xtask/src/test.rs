@@ -35,7 +35,7 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
         return Ok(());
     }
     e2e::test(root, if long { e2e::Cases::All } else { e2e::Cases::Usual })?;
-    drill::play(root, &Drill::Power { count: if long { 4 } else { 2 }, seed: 1 })?;
+    drill::play(root, &Drill::Power { count: if long { 4 } else { 1 }, seed: 1 })?;
     if long {
         drill::play(root, &Drill::Reboot { pods: 10 })?;
         e2e::other_suites(root)?;

@@ -11,6 +11,7 @@ Examples:
   berthctl status                      the link to the control plane, the host, the certificate
   berthctl pods                        pods, and what berthd would do next with each
   berthctl cgroup shop/web             what was ordered and what the kernel has, side by side
+  berthctl top                         what pods use, who uses most of the CPUs first
   berthctl logs shop/web -f --tail 20
   berthctl doctor                      what is wrong here, and what to do about it
 
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     /// Show memory nodes, cores, and who holds which CPUs
     Topology,
     Cgroup(Cgroup),
+    Top(Top),
     Leases(Leases),
     /// Show data disks and system disks, those that are kept included, and what they hold
     Disks,
@@ -102,6 +104,19 @@ pub(crate) struct Cgroup {
     /// Which pod
     #[arg(value_name = "NAMESPACE/NAME")]
     pub pod: PodId,
+}
+
+/// Show what pods use, who uses most of the CPUs first
+///
+/// Looks twice, and tells what was used between.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Show containers instead of pods
+    #[arg(short, long)]
+    pub containers: bool,
+    /// How long to look
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
+    pub seconds: u64,
 }
 
 /// Show address grants and the interfaces that have them

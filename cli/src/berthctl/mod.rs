@@ -1,19 +1,24 @@
 //! `berthctl`: what a person debugs one node by. It only looks. Start with [`main`].
 
 mod args;
+pub(crate) mod top;
 
 use crate::channel;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, now_ms, write_bytes};
 use crate::program::{self, ask, request};
 use crate::table;
-use args::{Cli, Command, Leases, Logs};
+use args::{Cli, Command, Leases, Logs, Top};
 use berth_model::{OrderId, PodId};
 use berth_proto::v1;
 use clap::CommandFactory;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tonic::Code;
 use tonic::transport::Channel;
+use top::{Look, Use};
 use v1::finding::Level;
 use v1::node_client::NodeClient;
 
@@ -40,6 +45,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Order(one) => node.order(&one.id).await,
         Command::Topology => node.topology().await,
         Command::Cgroup(cgroup) => node.cgroup(&cgroup.pod).await,
+        Command::Top(top) => node.top(&top).await,
         Command::Leases(leases) => node.leases(&leases).await,
         Command::Disks => node.disks().await,
         Command::Logs(logs) => node.logs(&logs).await,
@@ -92,6 +98,34 @@ impl Node {
         let call = self.client.get_cgroup(request(v1::GetCgroupRequest { pod: Some(id.into()) }));
         let response = ask(&format!("get cgroups of pod {id}"), call).await?;
         self.output.message(&response, |style| table::cgroup(&response, style))
+    }
+
+    async fn top(&mut self, top: &Top) -> Result<()> {
+        let before = self.look().await?;
+        let begun = Instant::now();
+        sleep(Duration::from_secs(top.seconds)).await;
+        let now = self.look().await?;
+        let wanted = |row: &Use| row.container.is_some() == top.containers;
+        let rows: Vec<_> = now.since(&before, begun.elapsed()).into_iter().filter(wanted).collect();
+        self.output.value(&top::to_json(&rows), |style| table::top(&rows, style))
+    }
+
+    /// What every pod's cgroups say. A pod that goes meanwhile, or has not been looked at yet, is not told of.
+    async fn look(&mut self) -> Result<Look> {
+        let pods = ask("list pods", self.client.list_pods(request(v1::ListLocalPodsRequest {}))).await?.pods;
+        let mut look = Look::default();
+        for pod in pods.into_iter().filter_map(|pod| pod.status?.pod) {
+            let name = table::identity(Some(&pod));
+            let asked = self.client.get_cgroup(request(v1::GetCgroupRequest { pod: Some(pod) })).await;
+            match asked {
+                Ok(answer) => look.add(&name, answer.into_inner().cgroups),
+                Err(status) if matches!(status.code(), Code::NotFound | Code::Unavailable) => {}
+                Err(status) => {
+                    return Err(Failure::from_status(&status, &format!("get cgroups of pod {name}")));
+                }
+            }
+        }
+        Ok(look)
     }
 
     async fn leases(&mut self, leases: &Leases) -> Result<()> {

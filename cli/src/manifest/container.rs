@@ -2,6 +2,7 @@
 
 use super::config::FolderField;
 use super::disk::{MountField, SystemDiskField};
+use super::host_path::HostPathField;
 use super::limits::{LimitsField, UlimitsField};
 use super::probe::ProbeField;
 use super::scalar::{Container, Image, ImageDigest, StopSignal, Whole32, chain};
@@ -38,6 +39,8 @@ struct RawContainer {
     mounts: Vec<MountField>,
     #[serde(default)]
     config: Vec<FolderField>,
+    #[serde(default)]
+    host_paths: Vec<HostPathField>,
     system_disk: Option<SystemDiskField>,
     #[serde(default)]
     limits: LimitsField,
@@ -116,6 +119,7 @@ impl TryFrom<RawContainer> for ContainerField {
             lifecycle: raw.lifecycle.map_or_else(Lifecycle::default, Into::into),
             mounts: raw.mounts.into_iter().map(|mount| mount.0).collect(),
             config: raw.config.into_iter().map(|folder| folder.0).collect(),
+            host_paths: raw.host_paths.into_iter().map(|path| path.0).collect(),
             system_disk_size: raw.system_disk.as_ref().map(SystemDiskField::size),
             limits: raw.limits.0,
             exclusive_cpus,
@@ -144,6 +148,7 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         lifecycle: container.lifecycle,
         mounts: container.mounts,
         config: container.config,
+        host_paths: container.host_paths,
         system_disk_size: container.system_disk_size,
         limits: container.limits,
         cpus: None,

@@ -5,12 +5,13 @@ use berth_model::{Access, Bytes, DataDisk, DiskLife, DiskMount, DiskSource, File
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawDisk {
     name: DiskLabel,
     size: Option<Size>,
     device: Option<RawDevice>,
     memory: Option<Size>,
+    page_size: Option<Size>,
     #[serde(default)]
     movable: bool,
     #[serde(default)]
@@ -63,9 +64,14 @@ impl TryFrom<RawDisk> for DiskField {
                 id: device.id.0,
                 filesystem: device.filesystem.map_or_else(Filesystem::default, Into::into),
             },
-            (None, Some(size), None) => DiskSource::Memory { size: size.0 },
+            (None, Some(size), None) => {
+                DiskSource::Memory { size: size.0, page_size: raw.page_size.as_ref().map(|size| size.0) }
+            }
             (None, None, size) => DiskSource::Directory { size: size.map(|size| size.0) },
         };
+        if raw.page_size.is_some() && !matches!(source, DiskSource::Memory { .. }) {
+            return Err("pageSize goes with memory only".to_owned());
+        }
         let scratch = raw.scratch || matches!(source, DiskSource::Memory { .. });
         let life = match (raw.movable, scratch) {
             (true, true) => {

@@ -7,6 +7,7 @@ mod config;
 mod container;
 mod disk;
 mod error;
+mod host_path;
 mod limits;
 mod pod;
 mod pool;

@@ -5,6 +5,8 @@ use super::words::{
     pod_phase, run_state, size, until, verb,
 };
 use super::{Field, Mood, Style, columns, pairs, section};
+use crate::berthctl::top::Use;
+use berth_model::Access;
 use berth_proto::v1;
 use berth_proto::v1::local_disk::Kind;
 use std::collections::BTreeMap;
@@ -26,9 +28,20 @@ pub(super) fn facts(facts: &v1::NodeFacts, style: Style) -> String {
             ("Reserved CPUs", facts.reserved_cpus.as_str().into()),
             ("Capabilities", facts.capabilities.join(", ").into()),
             ("Mount points", facts.mount_points.join(", ").into()),
+            ("Host paths", host_paths(facts).into()),
         ],
         style,
     )
+}
+
+/// What the host shares with containers.
+fn host_paths(facts: &v1::NodeFacts) -> String {
+    let shared = berth_proto::shared_from(facts);
+    let words = shared.iter().map(|(path, access)| match access {
+        Access::ReadOnly => format!("{path} (read only)"),
+        Access::ReadWrite => path.clone(),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn memory_nodes(topology: &v1::Topology, style: Style) -> String {
@@ -249,6 +262,27 @@ pub(crate) fn cgroup(response: &v1::GetCgroupResponse, style: Style) -> String {
         }
     }
     text
+}
+
+/// What pods or containers use.
+pub(crate) fn top(rows: &[Use], style: Style) -> String {
+    let told = |bytes: Option<u64>| bytes.map(size).unwrap_or_default();
+    let rate = |bytes: Option<u64>| bytes.map(|bytes| format!("{}/s", size(bytes))).unwrap_or_default();
+    let row = |row: &Use| {
+        let cpus = row.milli_cpu.map(|milli| format!("{}.{:03}", milli / 1_000, milli % 1_000));
+        [
+            row.pod.as_str().into(),
+            row.container.as_deref().unwrap_or_default().into(),
+            cpus.unwrap_or_default().into(),
+            told(row.memory).into(),
+            told(row.memory_max).into(),
+            row.pids.map(|pids| pids.to_string()).unwrap_or_default().into(),
+            rate(row.read).into(),
+            rate(row.written).into(),
+        ]
+    };
+    let header = ["POD", "CONTAINER", "CPUS", "MEMORY", "OF", "PIDS", "READ", "WRITTEN"];
+    columns(header, rows.iter().map(row).collect(), style)
 }
 
 /// Address grants and the interfaces that have them.

@@ -9,7 +9,7 @@ mod tests;
 mod words;
 
 pub(crate) use local::{
-    cgroup, disks, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures,
+    cgroup, disks, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures, top,
     topology,
 };
 pub(crate) use migration::{migration_line, migrations, pool_history};

@@ -170,6 +170,7 @@ fn host() -> v1::NodeFacts {
         reserved_memory_bytes: 256 << 20,
         reserved_cpus: "0".to_owned(),
         mount_points: vec!["/".to_owned(), "/data".to_owned()],
+        host_paths: [("/srv/models".to_owned(), v1::Access::ReadOnly.into())].into(),
         peer_port: 7445,
     }
 }

@@ -97,6 +97,7 @@ fn host() -> berth_plan::HostView {
         data_disk_quota: berth_plan::QuotaView::Enforced,
         system_disk_quota: berth_plan::QuotaView::Enforced,
         profiles: berth_plan::ProfileView::default(),
+        host_paths: [].into(),
     }
 }
 

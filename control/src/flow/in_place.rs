@@ -1,7 +1,8 @@
 //! What of a pod's request can be changed while the pod keeps its sandbox, as the node's own admission has it: the
 //! node refuses the same on its own, but a platform should hear of it before any order is sent.
 
-use berth_model::{Bytes, ContainerName, ContainerRequest, DataDisk, Limits, PodRequest};
+use berth_model::{Access, Bytes, ContainerName, ContainerRequest, DataDisk, Limits, PodRequest};
+use std::collections::BTreeSet;
 
 /// How a pod is changed in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,18 @@ pub(crate) fn needs_placement(old: &PodRequest, new: &PodRequest) -> bool {
         || berth_placement::memory_demand(old) != berth_placement::memory_demand(new)
         || devices(&old.limits) != devices(&new.limits)
         || own(old) != own(new)
+        || !page_sizes(new).is_subset(&page_sizes(old))
+        || !host_paths(new).is_subset(&host_paths(old))
+}
+
+fn page_sizes(request: &PodRequest) -> BTreeSet<Bytes> {
+    request.disks.iter().filter_map(DataDisk::page_size).collect()
+}
+
+/// A node may not share all of what another pod has.
+fn host_paths(request: &PodRequest) -> BTreeSet<(&str, Access)> {
+    let all = request.containers.iter().flat_map(|container| &container.host_paths);
+    all.map(|path| (path.source.as_str(), path.access)).collect()
 }
 
 fn own(request: &PodRequest) -> Vec<(Option<u32>, Devices<'_>)> {
@@ -174,6 +187,7 @@ fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Rea
         readiness,
         mounts,
         config,
+        host_paths,
         system_disk_size,
     } = new;
     let fields = [
@@ -187,6 +201,7 @@ fn container(old: &ContainerRequest, new: &ContainerRequest) -> Vec<(String, Rea
         ("user", *user != old.user, Reach::Container),
         ("mounts", *mounts != old.mounts, Reach::Container),
         ("config", *config != old.config, Reach::Container),
+        ("host_paths", *host_paths != old.host_paths, Reach::Container),
         ("system_disk_size", *system_disk_size != old.system_disk_size, Reach::Container),
         ("security", *security != old.security, Reach::Container),
         ("lifecycle", *lifecycle != old.lifecycle, Reach::Container),
@@ -251,6 +266,9 @@ mod tests {
         );
         live(|pod| pod.containers[0].args = vec!["x".to_owned()], "containers[web].args:");
         live(|pod| pod.containers[0].config = vec![v1::ConfigFolder::default()], "containers[web].config:");
+        let fuse = v1::HostPath { source: "/dev/fuse".to_owned(), path: "/dev/fuse".to_owned(), access: 0 };
+        let shares = move |pod: &mut v1::PodRequest| pod.containers[0].host_paths = vec![fuse.clone()];
+        check(shares, "", "containers[web].host_paths:");
         live(|pod| pod.containers[0].ulimits.clear(), "containers[web].ulimits:");
     }
 }

@@ -216,7 +216,7 @@ fn a_source_confirmed_dead_is_not_waited_for_and_gives_up_what_it_still_runs() {
         assert_eq!((phase(&drill), home(&drill)), (&Phase::Done, Some(node_name(1))), "{crash:?}");
         assert_eq!(
             drill.state.nodes[&node_name(0)].state(crate::clock::Moment { wall_ms: 0, mono_ms: 0 }),
-            node_ops::NodeState::Dead
+            NodeState::Dead
         );
         // It rebooted offline and has started its pod by its charter. Nothing new goes there before that is gone.
         drill.expect_twins(true);

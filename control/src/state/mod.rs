@@ -38,7 +38,7 @@ pub(crate) use denied::Denied;
 pub(crate) use load::load;
 pub(crate) use migration_ops::Migrate;
 pub(crate) use migration_record::Migration;
-pub(crate) use node_ops::{Greeting, NodeDenied};
+pub(crate) use node_ops::{Greeting, NodeDenied, NodeState};
 pub(crate) use order_record::{OrderRecord, Progress};
 pub(crate) use pod_ops::Evict;
 pub(crate) use pod_record::Pod;
@@ -130,6 +130,8 @@ pub(crate) struct State {
     pub(crate) rollouts: BTreeMap<RolloutName, Rollout>,
     pub(crate) migrations: BTreeMap<PodId, Migration>,
     pub(crate) tenures: Tenures,
+    /// How many orders have ended since this start, by verb and outcome.
+    pub(crate) ended_orders: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) views: Views,
     /// Where the last placement's search ended.
     pub(crate) cursor: usize,
@@ -149,6 +151,7 @@ impl State {
             rollouts: BTreeMap::new(),
             migrations: BTreeMap::new(),
             tenures: Tenures::default(),
+            ended_orders: BTreeMap::new(),
             views: Views::default(),
             cursor: 0,
             last_id: Ulid::nil(),
@@ -178,6 +181,11 @@ impl State {
     /// The orders, oldest first.
     pub(crate) fn orders(&self) -> &BTreeMap<OrderId, OrderRecord> {
         &self.orders
+    }
+
+    /// How many orders have ended since this start, by verb and outcome.
+    pub(crate) fn ended_orders(&self) -> &BTreeMap<(&'static str, &'static str), u64> {
+        &self.ended_orders
     }
 
     /// The rollouts that are remembered, by name.

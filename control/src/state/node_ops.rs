@@ -28,6 +28,11 @@ pub(crate) enum NodeState {
     Dead,
 }
 
+impl NodeState {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Joined, Self::Ready, Self::Silent, Self::Dead];
+}
+
 /// Why a node was not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NodeDenied {

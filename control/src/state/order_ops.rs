@@ -161,7 +161,12 @@ impl Tx<'_> {
             Progress::Waiting { .. } => Told::No,
             Progress::Sent | Progress::Accepted | Progress::Ended { .. } => Told::Yes,
         };
+        let was_open = record.is_open();
         record.progress = Progress::Ended { ending: ending.clone(), at_ms };
+        let ended = (record.verb(), record.state_name());
+        if was_open {
+            *self.unrecorded().ended_orders.entry(ended).or_default() += 1;
+        }
         let releases_copy = match &target {
             Target::Pod(order) => order.verb == PodVerb::Release && self.releases_copy(&order.pod, &node, id),
             Target::Node(_) => false,

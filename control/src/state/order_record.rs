@@ -58,7 +58,16 @@ impl OrderRecord {
         v1::Order::from(&Addressed { node: self.node.clone(), order: self.order.clone() })
     }
 
-    fn state_name(&self) -> &'static str {
+    /// What it asks for, by name.
+    pub(crate) fn verb(&self) -> &'static str {
+        match &self.order.target {
+            Target::Pod(order) => order.verb.name(),
+            Target::Node(order) => order.verb.name(),
+        }
+    }
+
+    /// How far it is, and how it ended, by name.
+    pub(crate) fn state_name(&self) -> &'static str {
         match &self.progress {
             Progress::Waiting { .. } => "waiting",
             Progress::Sent => "sent",

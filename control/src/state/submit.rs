@@ -74,6 +74,7 @@ pub(super) fn spec(
         lifecycle: container.lifecycle.clone(),
         mounts: container.mounts.clone(),
         config: container.config.clone(),
+        host_paths: container.host_paths.clone(),
         system_disk_size: container.system_disk_size,
         limits: container.limits.clone(),
         cpus: parts.get(&container.name).cloned(),

@@ -6,6 +6,7 @@ use crate::facts::Facts;
 use crate::flow::{ChosenPool, NodeCpus};
 use berth_model::{Bytes, CpuBinding, CpuRequest, MilliCpu, NodeName, PodId, PoolName};
 use berth_placement::{NodeView, Readiness, SharedPoolView};
+use berth_proto::shared_from;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Views of all nodes, by name, and which of them are out of date.
@@ -135,6 +136,7 @@ fn view(name: &NodeName, node: &Node, state: &State, now: Moment) -> NodeView {
         mount_points: facts
             .map(|facts| facts.wire.mount_points.iter().cloned().collect())
             .unwrap_or_default(),
+        host_paths: facts.map(|facts| shared_from(&facts.wire)).unwrap_or_default(),
         page_sizes: facts.map(Facts::page_sizes).unwrap_or_default(),
         pods: u32::try_from(node.pods.len() + state.reserved_on(name).count()).unwrap_or(u32::MAX),
         max_pods: state.settings.max_pods_per_node,

@@ -68,8 +68,13 @@ impl Fleet {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let config =
-            Config { state_dir: dir.path().to_owned(), listen: any, enroll_listen: any, ..Config::default() };
+        let config = Config {
+            state_dir: dir.path().to_owned(),
+            listen: any,
+            enroll_listen: any,
+            metrics_listen: None,
+            ..Config::default()
+        };
         std::fs::create_dir(config.pki_dir()).unwrap();
         let domain = "berth.test".parse().unwrap();
         let authority = init_pki(&config.pki_dir(), &domain, &config.server_names, since_epoch()).unwrap();

@@ -83,6 +83,7 @@ fn daemon(folder: &Path, ledger: Ledger, beats: Arc<AtomicU64>, group: &str) -> 
         socket_group: group.to_owned(),
         cni_socket: at("cni.sock"),
         peer_listen: None,
+        metrics_listen: None,
         ..Config::parse("", Path::new("x")).unwrap()
     };
     let daemon = Daemon {

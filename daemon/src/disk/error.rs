@@ -28,6 +28,16 @@ pub enum DiskError {
         /// What it was to shrink to.
         size: Bytes,
     },
+    /// Huge pages that are not there to be set aside.
+    #[error(
+        "{size} in huge pages of {page_size} are not free: the administrator sets them aside (/proc/sys/vm/nr_hugepages)"
+    )]
+    NoHugePages {
+        /// So much is wanted.
+        size: Bytes,
+        /// The size of a page.
+        page_size: Bytes,
+    },
     /// Something else is where the disk should be.
     #[error("{path} is {found}, expected was {expected}")]
     Unexpected {
@@ -134,6 +144,7 @@ impl DiskError {
             Self::QuotaUnsupported { .. }
             | Self::ShrinkBelowUse { .. }
             | Self::Unexpected { .. }
+            | Self::NoHugePages { .. }
             | Self::NoRoom { .. }
             | Self::Nonsense { .. }
             | Self::NotCopied { .. }

@@ -43,6 +43,7 @@ pub use departure::Departure;
 pub use device::DeviceDisk;
 pub use directory::Fault;
 pub use error::DiskError;
+pub use memory::Memory;
 pub use piece::{Attribute, Item, ItemKind, MAX_DEPTH, Modified, PIECE_BYTES, Piece};
 pub use project::{Owner, ProjectId};
 pub use quota::{QuotaSupport, Usage};

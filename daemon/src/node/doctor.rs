@@ -33,6 +33,7 @@ pub enum Check {
     Clock,
     DiskSpace,
     Sockets,
+    HostPaths,
 }
 
 impl Check {
@@ -49,6 +50,7 @@ impl Check {
             Self::Clock => "clock",
             Self::DiskSpace => "disk space",
             Self::Sockets => "sockets",
+            Self::HostPaths => "paths shared with containers",
         }
     }
 }
@@ -135,6 +137,7 @@ pub async fn diagnose(host: &Host, runtime: &ContainerdRuntime, places: &Places)
     findings.extend([cni_configuration(&places.cni_configuration), cni_plugins(places)]);
     findings.extend(places.disks.iter().map(|path| disk_space(path)));
     findings.extend(places.sockets.iter().map(|path| socket(path)));
+    findings.extend(host_paths(host));
     findings
 }
 
@@ -289,6 +292,13 @@ fn socket(path: &Path) -> Finding {
             "systemctl restart berthd; pods keep running",
         ),
     }
+}
+
+fn host_paths(host: &Host) -> Option<Finding> {
+    let withheld = host.shares.withheld();
+    let words: Vec<_> = withheld.iter().map(|(path, why)| format!("{path} {why}")).collect();
+    let remedy = "mend it, or take it out of host_paths: no pod that names it is placed here";
+    (!words.is_empty()).then(|| Finding::warning(Check::HostPaths, words.join("; "), remedy))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::{Host, HostError, boot_id};
 use berth_model::{Bytes, CpuSet};
 use berth_numa::Topology;
-use berth_proto::v1;
+use berth_proto::{shared_to_wire, v1};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the host's administrator says of it.
@@ -43,6 +43,7 @@ impl Host {
             memory_bytes: memory,
             reserved_memory_bytes: declared.reserved_memory.0,
             reserved_cpus: declared.reserved_cpus.to_string(),
+            host_paths: shared_to_wire(&self.shares.there()),
             peer_port: declared.peer_port.map_or(0, u32::from),
             mount_points: self.disks()?.mount_points().map(|(point, _)| point.to_owned()).collect(),
         })

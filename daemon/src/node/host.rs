@@ -1,6 +1,7 @@
 //! Looking at the host, and what admission needs of it.
 
 use super::profiles::profiles;
+use super::shared::Shares;
 use crate::disk::{Disks, QuotaSupport};
 use crate::report::chain;
 use crate::runtime::{CONTAINERD_ROOT, KernelRoots, ROOT_SLICE};
@@ -10,9 +11,10 @@ use berth_numa::{SysfsError, Topology, read_sysfs};
 use berth_plan::{HostView, QuotaView};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the host shows itself; other folders in tests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Host {
     /// The root of the file system.
     pub root: PathBuf,
@@ -22,6 +24,8 @@ pub struct Host {
     pub state: PathBuf,
     /// containerd's own folder, where system disks are.
     pub containerd: PathBuf,
+    /// What its administrator shares with containers.
+    pub shares: Arc<Shares>,
 }
 
 impl Default for Host {
@@ -31,6 +35,7 @@ impl Default for Host {
             kernel: KernelRoots::default(),
             state: "/var/lib/berth".into(),
             containerd: CONTAINERD_ROOT.into(),
+            shares: Arc::default(),
         }
     }
 }
@@ -107,6 +112,7 @@ impl Host {
             swap: controls.has("memory.swap.max"),
             data_disk_quota: quota(Disks::new(&self.state).path()),
             system_disk_quota: quota(&self.containerd),
+            host_paths: self.shares.there(),
             profiles: profiles(&self.root)?,
         })
     }

@@ -9,10 +9,12 @@ mod doctor;
 mod facts;
 mod host;
 mod profiles;
+mod shared;
 mod shutdown;
 
 pub use clock::{boot_id, monotonic_ms};
 pub use doctor::{Check, Finding, Level, Places, diagnose};
 pub use facts::Declared;
 pub use host::{Host, HostError};
+pub use shared::Shares;
 pub use shutdown::{Announced, Hold, ShutdownNotice, watch_shutdown};

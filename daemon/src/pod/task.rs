@@ -6,7 +6,7 @@ use crate::network;
 use crate::reports::Report;
 use crate::runtime::{Runtime, RuntimeError};
 use berth_model::{
-    ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, ProbeAnswer,
+    ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, PodVerb, ProbeAnswer,
 };
 use berth_plan::{
     Effect, Liveness, Observed, ObservedContainer, PodRecord, Shutdown, Step, check, next_step,
@@ -127,7 +127,7 @@ async fn round<R: Runtime>(
     pods: &Arc<Pods<R>>,
     pod: &PodId,
     handle: &Handle,
-    trouble: Option<&str>,
+    mut trouble: Option<&str>,
 ) -> Round {
     let mut rewritten = BTreeSet::new();
     for _ in 0..MAX_STEPS {
@@ -142,14 +142,18 @@ async fn round<R: Runtime>(
             Ok(observed) => observed,
             Err(error) => return ended(unseen(pods, &record, &error)),
         };
-        let step = next_step(&record, &observed);
+        let step = told(next_step(&record, &observed), trouble);
         let look = Arc::new(Look { record, observed, step });
         if !pods.is_draining() {
             pods.health.tend(pods, &look);
         }
         report(pods, &look, trouble).await;
         match turn(pods, &look).await {
-            Turn::Again => note_rewritten(&mut rewritten, &look.step),
+            Turn::Again => {
+                // What went wrong before is overcome.
+                trouble = None;
+                note_rewritten(&mut rewritten, &look.step);
+            }
             Turn::Rest(rest) => {
                 // All that is left to do while the host shuts down is to wait for its end.
                 handle.quiet.send_replace(look.observed.shutdown.is_some() && !is_effect(&look.step));
@@ -159,6 +163,16 @@ async fn round<R: Runtime>(
     }
     error!(%pod, steps = MAX_STEPS, "the pod does not settle");
     Round { rest: Rest::Retry(None), at: None }
+}
+
+/// Time that has run out says what stood in the way, and what came of the last try.
+fn told(mut step: Step, trouble: Option<&str>) -> Step {
+    if let (Step::Refuse { why: Failure::DeadlineExceeded { last, .. } }, Some(trouble)) =
+        (&mut step, trouble)
+    {
+        *last = format!("{last}: {trouble}");
+    }
+    step
 }
 
 fn is_effect(step: &Step) -> bool {
@@ -195,9 +209,8 @@ fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed)
     let charter = record.charter.as_ref().filter(|charter| charter.leaving.is_none())?;
     let runs = |name: &ContainerName| {
         let live = |seen: &&ObservedContainer| seen.name == *name && seen.liveness == Liveness::Live;
-        observed.containers.iter().find(live).is_some_and(|seen| {
-            record.containers.get(name).is_some_and(|known| known.generation == seen.generation)
-        })
+        let is_it = |seen: &ObservedContainer| is_ordered(record, seen);
+        observed.containers.iter().find(live).is_some_and(is_it)
     };
     let previous = charter.previous.as_ref();
     let replaced = |name: &ContainerName| previous.is_some_and(|old| old.replaced.contains_key(name));
@@ -208,6 +221,18 @@ fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed)
     }
     let pool = pods.pool_of(&charter.spec);
     berth_plan::obstacle(&(pods.sight)()?, &charter.spec, pool.as_ref())
+}
+
+/// Whether a container is the one that is to run: an open Upgrade or Restart wants another one.
+fn is_ordered(record: &PodRecord, seen: &ObservedContainer) -> bool {
+    let restarts = record
+        .open
+        .as_ref()
+        .is_some_and(|open| matches!(open.verb, PodVerb::Restart { .. }) && open.failure.is_none());
+    let known = record.containers.get(&seen.name);
+    known.is_some_and(|known| {
+        known.generation == seen.generation && !(restarts && seen.attempt <= known.ordered)
+    })
 }
 
 /// What cannot be seen is reported as unknown, with what was seen last.

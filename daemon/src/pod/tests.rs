@@ -225,10 +225,12 @@ async fn time_that_runs_out_is_a_failure() {
     run.order.deadline_ms = 100;
     rig.give(run).await;
     let outcome = rig.outcome(2).await;
-    assert!(
-        matches!(outcome, Outcome::Failed(Failure::DeadlineExceeded { deadline_ms: 100, .. })),
-        "{outcome:?}"
-    );
+    let Outcome::Failed(Failure::DeadlineExceeded { deadline_ms: 100, last }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let told =
+        last.starts_with("make sandbox, attempt ") && last.ends_with(": RunSandbox: programmed failure");
+    assert!(told, "{last}");
     rig.is_clean();
 }
 

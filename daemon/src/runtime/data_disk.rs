@@ -3,7 +3,7 @@
 use super::RuntimeError;
 use super::error::{chain, permanent, transient};
 use crate::crash_point::Deed;
-use crate::disk::{DeviceDisk, DiskError, Disks, Fault, FoundDisk, Left, MadeOf, Shelf};
+use crate::disk::{DeviceDisk, DiskError, Disks, Fault, FoundDisk, Left, MadeOf, Memory, Shelf};
 use berth_model::{Access, ContainerSpec, DataDisk, DiskLife, DiskName, DiskSource, PodId, PodSpec};
 use berth_plan::DiskState;
 use k8s_cri::v1::{Mount, MountPropagation};
@@ -36,7 +36,9 @@ pub(super) fn look(disks: &Disks, pod: &PodId, spec: Option<&PodSpec>) -> Result
         let fault = match &disk.source {
             DiskSource::Directory { size } => disks.directory_fault(shelf(disk), pod, &disk.name, *size)?,
             DiskSource::Device { .. } => disks.device_fault(pod, &disk.name)?,
-            DiskSource::Memory { size } => disks.memory_fault(pod, &disk.name, *size)?,
+            DiskSource::Memory { size, page_size } => {
+                disks.memory_fault(pod, &disk.name, Memory { size: *size, page_size: *page_size })?
+            }
         };
         let state = match fault {
             None => DiskState::Present,
@@ -63,7 +65,9 @@ pub(super) fn ensure(disks: &Disks, pod: &PodId, spec: &PodSpec) -> Result<(), R
             DiskSource::Device { id, filesystem } => {
                 disks.ensure_device(DeviceDisk { pod, disk: &disk.name, id, filesystem: *filesystem })
             }
-            DiskSource::Memory { size } => disks.ensure_memory(pod, &disk.name, *size),
+            DiskSource::Memory { size, page_size } => {
+                disks.ensure_memory(pod, &disk.name, Memory { size: *size, page_size: *page_size })
+            }
         });
         made.map_err(|error| told(format!("make data disk {} of {pod}", disk.name), &error))
     })

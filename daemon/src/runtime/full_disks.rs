@@ -1,6 +1,7 @@
 //! Disks that are full: a fact for upstream, and for nothing else. The pod meets ENOSPC.
 
 use crate::disk::{DiskError, Disks};
+use berth_model::DiskName;
 use berth_plan::PodRecord;
 use std::path::Path;
 
@@ -17,7 +18,11 @@ pub(super) fn full_disks(
     let Some(spec) = record.charter.as_ref().map(|charter| &charter.spec) else { return Ok(Vec::new()) };
     let mut full = Vec::new();
     if !spec.disks.is_empty() {
-        let data = disks.of_pod(&record.pod)?.into_iter().filter(|disk| disk.usage.is_full());
+        // Huge pages are there to be taken whole.
+        let huge =
+            |name: &DiskName| spec.disks.iter().any(|disk| disk.name == *name && disk.page_size().is_some());
+        let data = disks.of_pod(&record.pod)?.into_iter();
+        let data = data.filter(|disk| disk.usage.is_full() && !huge(&disk.name));
         full.extend(data.map(|disk| format!("data disk {} is full", disk.name)));
     }
     for container in spec.containers.iter().filter(|container| container.system_disk_size.is_some()) {

@@ -20,6 +20,7 @@ mod events;
 pub mod fake;
 mod files;
 mod full_disks;
+mod host_path;
 mod identity;
 mod image;
 mod kernel;

@@ -3,7 +3,7 @@
 //! Every effect that may touch a life or a disk checks its warrant against what containerd has at that moment: the
 //! record is the warrant's pod's, and a charter's warrant names it, and everything inside it, among the dead.
 
-use super::client::Client;
+use super::client::{Client, LOOK_TIMEOUT};
 use super::cni_cache;
 use super::config_files::{ConfigStore, Others, folder_name};
 use super::containerd::{Record, TaskStatus};
@@ -13,6 +13,7 @@ use super::disk::{self, Handover};
 use super::error::{permanent, transient};
 use super::files::{self, PodFiles};
 use super::full_disks::full_disks;
+use super::host_path::{self, Shared};
 use super::identity::{
     Role, Tag, pod_filter, pod_hash, scope_name, scope_path, slice_name, slice_path, slice_path_of,
 };
@@ -41,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
+use tokio::time::timeout;
 
 /// Where containerd keeps everything, snapshots included: its own default, and every distribution's.
 pub const CONTAINERD_ROOT: &str = "/var/lib/containerd";
@@ -454,9 +456,15 @@ impl Runtime for ContainerdRuntime {
         let hosts_file = files.hosts();
         let mut mounts = data_disk::mounts(&self.inner.disks, &ordered.pod, &ordered.spec, spec);
         mounts.extend(self.make_config(ordered, spec, making.attempt).await?);
+        let of_the_host = spec.host_paths.clone();
+        let looked = timeout(LOOK_TIMEOUT, self.blocking(move |_| host_path::shared(&of_the_host))).await;
+        let Shared { mounts: shared, devices } =
+            looked.map_err(|error| transient("look at what the host shares", error))??;
+        mounts.extend(shared);
         // Outer paths first.
         mounts.sort_by(|left, right| left.container_path.cmp(&right.container_path));
-        let config = container_config(ContainerPlan { ordered, spec, making, resources, hosts_file, mounts });
+        let plan = ContainerPlan { ordered, spec, making, resources, hosts_file, mounts, devices };
+        let config = container_config(plan);
         let log_root = &self.inner.paths.logs;
         let around = sandbox_config(SandboxPlan { ordered, attempt: sandbox.attempt, log_root });
         self.client().create_cri_container(sandbox_id, config, around).await

@@ -1,8 +1,9 @@
 use super::*;
 use crate::node::{Readiness, SharedPoolView};
 use berth_model::{
-    AppClass, ContainerRequest, ContainerRole, DiskPolicy, DnsConfig, HugetlbLimit, IoLimit, Lifecycle,
-    Limits, MilliCpu, PodId, RecoveryPolicy, RestartPolicy, Security, Sysctls,
+    Access, AppClass, ContainerRequest, ContainerRole, DataDisk, DiskLife, DiskPolicy, DiskSource, DnsConfig,
+    HostPath, HugetlbLimit, IoLimit, Lifecycle, Limits, MilliCpu, PodId, RecoveryPolicy, RestartPolicy,
+    Security, Sysctls,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ fn node(name: &str) -> NodeView {
         memory_capacity: Bytes(4 << 30),
         memory_requested: Bytes(1 << 30),
         mount_points: BTreeSet::from(["/".to_owned()]),
+        host_paths: BTreeMap::from([("/srv/models".to_owned(), Access::ReadOnly)]),
         page_sizes: BTreeSet::from([Bytes(2 << 20)]),
         pods: 0,
         max_pods: 10,
@@ -68,6 +70,7 @@ fn container(name: &str, exclusive_cpus: Option<u32>) -> ContainerRequest {
         lifecycle: Lifecycle::default(),
         mounts: Vec::new(),
         config: Vec::new(),
+        host_paths: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),
         exclusive_cpus,
@@ -200,7 +203,16 @@ fn devices_of_one_node() {
         |request, _| request.containers[0].limits.io = vec![io("/"), io("/data")],
         "MountPoints: no block device is beneath mount point /data",
     );
+    let shared = |access| HostPath { source: "/srv/models".to_owned(), path: "/models".to_owned(), access };
+    check(|request, _| request.containers[0].host_paths = vec![shared(Access::ReadOnly)], "pool default");
+    check(
+        |request, _| request.containers[0].host_paths = vec![shared(Access::ReadWrite)],
+        "HostPaths: /srv/models is shared by this host for reading only",
+    );
     check(|request, _| request.limits.hugetlb = vec![huge(2 << 20)], "pool default");
+    let memory = DiskSource::Memory { size: Bytes(1 << 30), page_size: Some(Bytes(1 << 30)) };
+    let disk = DataDisk { name: "huge".parse().unwrap(), source: memory, life: DiskLife::Scratch };
+    check(|request, _| request.disks = vec![disk.clone()], "HugePages: the kernel has no huge pages of 1Gi");
     check(
         |request, _| request.limits.hugetlb = vec![huge(1 << 30)],
         "HugePages: the kernel has no huge pages of 1Gi",

@@ -18,7 +18,10 @@ pub fn obstacle(host: &HostView, spec: &PodSpec, pool: Option<&SharedPool>) -> O
         (CpuBinding::Shared { .. }, Some(pool)) => check_pool(host, pool),
         (CpuBinding::Shared { .. }, None) => Ok(()),
     };
-    let there = binding.and_then(|()| check_limits(host, spec)).and_then(|()| check_profiles(host, spec));
+    let there = binding
+        .and_then(|()| check_limits(host, spec))
+        .and_then(|()| check_profiles(host, spec))
+        .and_then(|()| check_host_paths(host, spec));
     there.err().map(|refusal| refusal.to_string())
 }
 
@@ -60,10 +63,13 @@ pub(super) fn check_cpus(host: &HostView, cpus: &CpuSet, mems: &MemSet) -> Resul
     Ok(())
 }
 
-/// Everything that the pod's and its containers' limits name must be there.
+/// Everything that the pod's and its containers' limits name must be there, and huge pages of every size that it is to have.
 pub(super) fn check_limits(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
     let containers = spec.containers.iter().map(|container| &container.limits);
-    std::iter::once(&spec.limits).chain(containers).try_for_each(|limits| check_one(host, limits))
+    std::iter::once(&spec.limits).chain(containers).try_for_each(|limits| check_one(host, limits))?;
+    let missing =
+        spec.disks.iter().filter_map(DataDisk::page_size).find(|size| !host.page_sizes.contains(size));
+    missing.map_or(Ok(()), |size| Err(Refusal::NoSuchPageSize(size)))
 }
 
 /// A profile that an order names must be there.
@@ -87,6 +93,20 @@ pub(super) fn check_profiles(host: &HostView, spec: &PodSpec) -> Result<(), Refu
             }
             (Profile::Localhost(_) | Profile::RuntimeDefault | Profile::Unconfined, _) => Ok(()),
         }
+    })
+}
+
+/// A path of the host that an order names must be shared, and be there.
+pub(super) fn check_host_paths(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
+    spec.containers.iter().try_for_each(|container| {
+        container.host_paths.iter().try_for_each(|path| match path.withheld(&host.host_paths) {
+            None => Ok(()),
+            Some(why) => Err(Refusal::NoSuchHostPath {
+                container: container.name.clone(),
+                path: path.source.clone(),
+                why,
+            }),
+        })
     })
 }
 

@@ -60,6 +60,7 @@ fn run(
     let known = ledger.pods.get(&order.pod);
     check_vacant(known, order)?;
     check_spec(ledger, host, order, spec)?;
+    host::check_host_paths(host, spec)?;
     let kept = known.map(|known| known.kept.clone()).unwrap_or_default();
     let containers = spec
         .containers
@@ -278,6 +279,7 @@ fn upgrade(
     spec: &PodSpec,
 ) -> Result<PodRecord, Refusal> {
     let mut record = revised(ledger, host, order, spec)?;
+    host::check_host_paths(host, spec)?;
     let Some(charter) = &mut record.charter else { return Ok(record) };
     let mut replaced = BTreeMap::new();
     for Difference { field, reach } in differences(&charter.spec, spec) {

@@ -120,6 +120,18 @@ impl Kernel {
         Ok(said.trim().to_owned())
     }
 
+    /// What a script says inside the container, run by the runtime as a process of the container: with its user, its
+    /// capabilities and its filter of system calls. Trimmed, whatever it ends with.
+    ///
+    /// # Errors
+    /// When the guest cannot be asked.
+    pub fn exec(&self, process: &PodProcess, script: &str) -> Result<String> {
+        let id = process.container_id()?;
+        let quoted = script.replace('\'', r"'\''");
+        let exec = format!("ctr -n k8s.io task exec --exec-id case-$$ {id} sh -c '{quoted}'");
+        Ok(self.guest.run(&exec)?.stdout.trim().to_owned())
+    }
+
     /// Runs a script by the shell of a process's own namespaces and cgroup: inside the container.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::runtime::stopping::to_annotations;
 use crate::runtime::{Making, Ordered};
 use berth_model::{Access, ContainerSpec, EnvVar, PrivilegeGain, User};
 use k8s_cri::v1::{
-    ContainerConfig, ContainerMetadata, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
+    ContainerConfig, ContainerMetadata, Device, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, LinuxContainerSecurityContext, Mount,
 };
 use std::path::PathBuf;
@@ -21,8 +21,10 @@ pub(in crate::runtime) struct ContainerPlan<'a> {
     pub(in crate::runtime) resources: LinuxContainerResources,
     /// The pod's own `/etc/hosts`, on the host.
     pub(in crate::runtime) hosts_file: PathBuf,
-    /// Where it sees data disks.
+    /// Data disks, configuration, and what of the host it sees.
     pub(in crate::runtime) mounts: Vec<Mount>,
+    /// Devices of the host that it may open.
+    pub(in crate::runtime) devices: Vec<Device>,
 }
 
 /// What an ordinary container must not see of `/proc` and `/sys`: the list of Docker and Kubernetes.
@@ -44,7 +46,7 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// The configuration.
 pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> ContainerConfig {
-    let ContainerPlan { ordered, spec, making, resources, hosts_file, mounts } = plan;
+    let ContainerPlan { ordered, spec, making, resources, hosts_file, mounts, devices } = plan;
     let Making { attempt, generation, digest } = making;
     let attempt = *attempt;
     let tag = Tag {
@@ -71,6 +73,7 @@ pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> Container
         })
         .chain(mounts)
         .collect(),
+        devices,
         labels: tag.to_labels(),
         annotations: to_annotations(&spec.lifecycle),
         log_path: log_file(&spec.name, attempt),

@@ -314,6 +314,7 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         lifecycle: Lifecycle::default(),
         mounts: Vec::new(),
         config: Vec::new(),
+        host_paths: Vec::new(),
         system_disk_size: None,
         limits: Limits::default(),
         cpus: None,

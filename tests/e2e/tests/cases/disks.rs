@@ -12,6 +12,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "disks.directory.size_bytes",
     "disks.device.id",
     "disks.memory.size_bytes",
+    "disks.memory.page_size_bytes",
     "disks.scratch",
     "containers.mounts.disk",
     "containers.mounts.path",
@@ -25,6 +26,9 @@ const REPORT_LIMIT: Duration = Duration::from_secs(120);
 /// An empty disk of the node, by the host's own means: a file as a device with a partition, which has a stable name.
 const MAKE_DEVICE: &str =
     "truncate -s 64M /var/tmp/case-disk.img && losetup --show -P -f /var/tmp/case-disk.img";
+
+/// Four huge pages, of memory that earlier cases may have left in pieces.
+const MAKE_PAGES: &str = "echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory; echo 4 > /proc/sys/vm/nr_hugepages";
 
 /// Runs a script inside, without the one capability that passes ext4's quotas, which no container has.
 fn inside(kernel: &Kernel, process: &PodProcess, script: &str) -> (i32, String) {
@@ -151,6 +155,34 @@ fn scratch_is_shared_in_the_pod_and_ends_with_it() {
         "/dev/shm:\n\n/spool:\nx"
     );
     discard("case/sharer");
+}
+
+#[test]
+fn huge_pages_are_set_aside_for_a_pod_and_given_back() {
+    let kernel = fleet().kernel(0);
+    let pages = |key: &str| {
+        let said = kernel.guest().run_ok(&format!("sed -n 's/^HugePages_{key}: *//p' /proc/meminfo"));
+        said.expect("read how many there are").trim().parse::<u64>().expect("a number")
+    };
+    kernel.guest().run_ok(MAKE_PAGES).expect("make huge pages");
+    assert_eq!((pages("Total"), pages("Rsvd")), (4, 0));
+    let spec = "disks: [{name: huge, memory: 4Mi, pageSize: 2Mi}]";
+    let manifest = idle_pod("huge", spec, "mounts: [{disk: huge, path: /huge}]");
+    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
+    let process = kernel.process("huge").expect("find the container");
+    assert_eq!((pages("Free"), pages("Rsvd")), (4, 2), "nobody else gets them");
+    let mounted = kernel.inside(&process, "grep ' /huge ' /proc/mounts").expect("look at the mounts").stdout;
+    assert!(mounted.contains(" hugetlbfs ") && mounted.contains("pagesize=2M"), "{mounted}");
+    let taken = kernel.inside(&process, "fallocate -l 4194304 /huge/file").expect("take the pages");
+    assert!(taken.success(), "{taken:?}");
+    assert_eq!((pages("Free"), pages("Rsvd")), (2, 0));
+    let used = kernel.control(&process.cgroup, "hugetlb.2MB.current").expect("read what it uses");
+    assert_eq!(used, "4194304");
+    let more = kernel.inside(&process, "fallocate -l 2097152 /huge/more 2>&1").expect("take one more");
+    assert!(!more.success() && more.stdout.contains("No space left"), "{more:?}");
+    discard("case/huge");
+    assert_eq!((pages("Free"), pages("Rsvd")), (4, 0));
+    kernel.guest().run_ok("echo 0 > /proc/sys/vm/nr_hugepages").expect("give them back");
 }
 
 #[test]

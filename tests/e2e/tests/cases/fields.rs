@@ -3,7 +3,9 @@
 //! The list of fields is the wire's own. Each has a row here, or stands in the `FIELDS` of the module whose cases look
 //! at it; one that has neither fails a test.
 
-use crate::{addresses, boot, config, controls, discard, disks, fleet, idle_pod, migration, probes, roles};
+use crate::{
+    addresses, boot, config, controls, discard, disks, fleet, host_paths, idle_pod, migration, probes, roles,
+};
 use berth_e2e::{Kernel, PodProcess};
 use berth_lab::wait_until;
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
@@ -142,6 +144,7 @@ fn every_field_of_a_pods_spec_has_a_case() {
         config::FIELDS,
         controls::FIELDS,
         disks::FIELDS,
+        host_paths::FIELDS,
         migration::FIELDS,
         probes::FIELDS,
         roles::FIELDS,
@@ -162,19 +165,10 @@ fn look(kernel: &Kernel, process: &PodProcess, look: Look) -> String {
     let said = match look {
         Look::Status(key) => kernel.status(process.pid, key),
         Look::Host(script) => kernel.guest().run_ok(&format!("pid={}; {script}", process.pid)),
-        Look::Inside(script) => inside(kernel, process, script),
+        Look::Inside(script) => kernel.exec(process, script),
         Look::Control(file) => kernel.control(process.pod_cgroup(), file),
     };
     said.unwrap_or_else(|error| panic!("{look:?}: {error:#}")).trim().to_owned()
-}
-
-/// What a script says inside the container, run by the runtime as a process of the container: with its user, its
-/// capabilities and its filter of system calls.
-fn inside(kernel: &Kernel, process: &PodProcess, script: &str) -> anyhow::Result<String> {
-    let id = process.container_id()?;
-    let quoted = script.replace('\'', r"'\''");
-    let exec = format!("ctr -n k8s.io task exec --exec-id case-$$ {id} sh -c '{quoted}'");
-    Ok(kernel.guest().run(&exec)?.stdout)
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use crate::{discard, fleet, idle_pod};
 use std::time::Duration;
 
-/// Writes numbered lines, some tens of KiB a second, and says when it is through.
+/// Writes numbered lines, more than fifty KiB a second, and says when it is through.
 const CHATTY: &str = "command: [sh, -c, \"i=0; while [ $i -lt 9000 ]; do i=$((i+1)); \
      echo line $i of many that say nothing but their number, each some hundred bytes long; \
-     [ $((i % 300)) = 0 ] && sleep 2; done; echo through; trap 'exit 0' TERM; while :; do sleep 1; done\"]";
-/// Sixty seconds of writing, and what an emulated host takes longer.
+     [ $((i % 300)) = 0 ] && sleep 1; done; echo through; trap 'exit 0' TERM; while :; do sleep 1; done\"]";
+/// Thirty seconds of writing, and what an emulated host takes longer.
 const THROUGH_LIMIT: Duration = Duration::from_secs(240);
 /// Of everything that `berthctl logs` says, whether a number is missing or twice.
 const IN_ORDER: &str = "awk '$1 == \"line\" { if (last && $2 != last + 1) { print \"after\", last, \"comes\", $2; \

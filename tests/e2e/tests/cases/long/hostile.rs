@@ -11,6 +11,10 @@ const HANG: Duration = Duration::from_secs(120);
 const SHORT_HANG: Duration = Duration::from_secs(30);
 /// Until an order is carried out once what was in its way is gone.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(240);
+/// A configuration file, bytes, of about the size that a pod may have.
+const LARGE: usize = 120_000;
+/// An empty disk of the node, by the name that udev gives it.
+const SPARE: &str = "/dev/disk/by-id/virtio-spare";
 /// How long nothing may happen while it is.
 const STANDSTILL_S: u32 = 15;
 
@@ -103,6 +107,121 @@ fn without_descriptors_nothing_ends() {
     victim.stands("berthd can open nothing");
     victim.guest(&limit("65536"));
     victim.recovers();
+}
+
+/// A folder of the host that is moved onto a disk of its own, to be filled.
+struct OwnDisk {
+    kernel: Kernel,
+    folder: &'static str,
+    /// Whoever has files open there.
+    daemons: &'static str,
+}
+
+impl OwnDisk {
+    /// The folder with all that is in it, on the host's spare disk.
+    fn make(folder: &'static str, daemons: &'static str) -> Self {
+        let disk = Self { kernel: fleet().kernel(0), folder, daemons };
+        disk.guest(&format!(
+            "systemctl stop {daemons} && mkfs.ext4 -q -F {SPARE} && mount {SPARE} /mnt && cp -a {folder}/. /mnt/ && \
+             umount /mnt && mount {SPARE} {folder} && systemctl start {daemons}"
+        ));
+        disk.await_agent();
+        disk
+    }
+
+    fn guest(&self, script: &str) -> String {
+        self.kernel.guest().run_ok(script).expect(script).trim().to_owned()
+    }
+
+    fn await_agent(&self) {
+        self.kernel
+            .guest()
+            .wait_until("ctr version && berthctl pods", RECOVERY_LIMIT)
+            .expect("the agent answers");
+        fleet().wait_connected(self.kernel.guest()).expect("it is connected");
+    }
+
+    /// To the last block, root's own reserve included.
+    fn fill(&self) {
+        let folder = self.folder;
+        self.guest(&format!(
+            "i=0; for size in 1G 128M 16M 1M 64K 4K; do \
+             while fallocate -l $size {folder}/fill.$i 2>/dev/null; do i=$((i+1)); done; done; \
+             ! dd if=/dev/zero of={folder}/fill.more bs=4k count=1 2>/dev/null"
+        ));
+    }
+
+    fn free(&self) {
+        self.guest(&format!("rm -f {}/fill.*", self.folder));
+    }
+
+    /// What was there before is there again; what was written meanwhile is of pods that are gone.
+    fn give_back(self) {
+        let Self { folder, daemons, .. } = &self;
+        self.guest(&format!(
+            "systemctl stop {daemons}; i=0; until umount {folder}; do i=$((i+1)); [ $i -lt 30 ] || exit 1; sleep 1; done; wipefs -qa {SPARE} && \
+             systemctl start {daemons}"
+        ));
+        self.await_agent();
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_ledger_ends_nothing() {
+    let disk = OwnDisk::make("/var/lib/berth", "berthd");
+    let victim = Victim::run("unwritten");
+    disk.fill();
+    // More than what the ledger's files have room for without growing.
+    let file = fleet().lab().directory().join("large");
+    std::fs::write(&file, "x".repeat(LARGE)).expect("write a large file");
+    let change = format!("main:/etc/case/large={}", file.display());
+    fleet().berth_ok(&["upgrade", &victim.pod(), "--config-file", &change]).expect("order an upgrade");
+    victim.guest(&format!("sleep {STANDSTILL_S}"));
+    victim.stands("the disk under the ledger is full");
+    disk.free();
+    let upgraded = || {
+        let found = victim.kernel.process(victim.name).ok().filter(|found| *found != victim.before);
+        found.map(|process| Ok(victim.kernel.inside(&process, "wc -c < /etc/case/large")?.stdout)).transpose()
+    };
+    let size = wait_until("the pod to be upgraded", RECOVERY_LIMIT, upgraded).expect("it recovers by itself");
+    assert_eq!(size.trim(), LARGE.to_string());
+    victim.order_stop();
+    victim.recovers();
+    disk.give_back();
+}
+
+#[test]
+fn a_full_disk_under_containerd_ends_nothing() {
+    let disk = OwnDisk::make("/var/lib/containerd", "berthd containerd");
+    let victim = Victim::run("unmade");
+    disk.fill();
+    let refused = fleet().berth(&["restart", &victim.pod(), "--wait"]).expect("order a restart");
+    assert!(!refused.success() && refused.stderr.contains("no space left"), "{refused:?}");
+    victim.stands("the disk under containerd is full");
+    disk.free();
+    fleet().berth_ok(&["restart", &victim.pod(), "--wait"]).expect("restart the pod");
+    assert_ne!(victim.kernel.process(victim.name).expect("find the new container"), victim.before);
+    victim.order_stop();
+    victim.recovers();
+    disk.give_back();
+}
+
+#[test]
+fn a_full_disk_under_the_logs_ends_nothing() {
+    let disk = OwnDisk::make("/var/log/berth", "berthd");
+    let victim = Victim::run("unheard");
+    disk.fill();
+    let say = "timeout 60 sh -c 'yes many words that nobody can keep | head -n 20000 > /proc/1/fd/1'";
+    victim.kernel.inside(&victim.before, say).expect("write to the log");
+    victim.stands("the disk under the logs is full");
+    fleet()
+        .berth_ok(&["resize", &victim.pod(), "--pids-max", "77", "--wait"])
+        .expect("orders are carried out");
+    victim.stands("an order was carried out");
+    disk.free();
+    victim.order_stop();
+    victim.recovers();
+    disk.give_back();
 }
 
 #[test]
