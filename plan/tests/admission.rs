@@ -315,7 +315,7 @@ fn a_pod_that_left_is_remembered() {
         Some(OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap()),
         "it replaces the open Run"
     );
-    let observed = Observed::default();
+    let observed = berth_plan::Observed::default();
     let step = Step::EndGrant { order: record.open.as_ref().unwrap().id.clone() };
     let gone = after(&record, &observed, &step, &berth_plan::Effect::Happened).unwrap();
     ledger.pods.insert(pod, conclude(&gone, &Observed::default(), &Step::Settled).unwrap().record);

@@ -226,7 +226,7 @@ impl World {
                 if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
                     let ended = self.containers.get(id).map(|c| (c.name.clone(), c.made_by.clone()));
                     let open = self.record.as_ref().is_some_and(|record| record.open.is_some());
-                    if let Some((name, made_by)) = ended {
+                    for (name, made_by) in ended {
                         match open {
                             true => drop(self.books.owed.insert(name.clone())),
                             false => drop(self.books.owed.remove(&name)),
