@@ -28,7 +28,7 @@ pub use admit::{
     Accepted, Admission, Change, HostView, Known, LedgerView, ProfileView, QuotaView, admit, obstacle,
 };
 pub use check::{Violation, check};
-pub use next::next_step;
+pub use next::{is_ordered, next_step};
 pub use observed::{
     Controls, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox, Shutdown,
     SliceState, TaskState,

@@ -8,6 +8,8 @@ mod run;
 mod shutdown;
 mod stage;
 
+pub use replace::is_ordered;
+
 use crate::{Cover, DiskState, Liveness, Observed, ObservedContainer, PodRecord, Step, Wait};
 use berth_model::{Failure, OrderId, PodVerb, RunState};
 use std::collections::BTreeSet;

@@ -6,11 +6,9 @@ use crate::network;
 use crate::reports::Report;
 use crate::runtime::{Runtime, RuntimeError};
 use berth_model::{
-    ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, PodVerb, ProbeAnswer,
+    ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, ProbeAnswer,
 };
-use berth_plan::{
-    Effect, Liveness, Observed, ObservedContainer, PodRecord, Shutdown, Step, check, next_step,
-};
+use berth_plan::{Effect, Liveness, Observed, PodRecord, Shutdown, Step, check, is_ordered, next_step};
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{Discriminant, discriminant};
@@ -208,9 +206,8 @@ async fn look<R: Runtime>(
 fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed) -> Option<String> {
     let charter = record.charter.as_ref().filter(|charter| charter.leaving.is_none())?;
     let runs = |name: &ContainerName| {
-        let live = |seen: &&ObservedContainer| seen.name == *name && seen.liveness == Liveness::Live;
-        let is_it = |seen: &ObservedContainer| is_ordered(record, seen);
-        observed.containers.iter().find(live).is_some_and(is_it)
+        let mut live = observed.containers.iter().filter(|seen| seen.liveness == Liveness::Live);
+        live.any(|seen| seen.name == *name && is_ordered(record, seen))
     };
     let previous = charter.previous.as_ref();
     let replaced = |name: &ContainerName| previous.is_some_and(|old| old.replaced.contains_key(name));
@@ -221,18 +218,6 @@ fn obstacle<R: Runtime>(pods: &Pods<R>, record: &PodRecord, observed: &Observed)
     }
     let pool = pods.pool_of(&charter.spec);
     berth_plan::obstacle(&(pods.sight)()?, &charter.spec, pool.as_ref())
-}
-
-/// Whether a container is the one that is to run: an open Upgrade or Restart wants another one.
-fn is_ordered(record: &PodRecord, seen: &ObservedContainer) -> bool {
-    let restarts = record
-        .open
-        .as_ref()
-        .is_some_and(|open| matches!(open.verb, PodVerb::Restart { .. }) && open.failure.is_none());
-    let known = record.containers.get(&seen.name);
-    known.is_some_and(|known| {
-        known.generation == seen.generation && !(restarts && seen.attempt <= known.ordered)
-    })
 }
 
 /// What cannot be seen is reported as unknown, with what was seen last.

@@ -4,9 +4,7 @@
 use super::need::Need;
 use super::restart::untold;
 use super::{may_live, wait};
-use crate::{
-    Charter, ContainerRecord, Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait,
-};
+use crate::{Charter, Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait};
 use berth_model::{ContainerName, ContainerRole, ContainerSpec, Failure, PodVerb, RestartPolicy};
 
 /// The container that is ordered: made by the spec in force, and not one that a Restart is to replace. One that may live
@@ -16,16 +14,18 @@ pub(super) fn current<'a>(
     observed: &'a Observed,
     name: &ContainerName,
 ) -> Option<&'a ObservedContainer> {
-    let known = record.containers.get(name)?;
     let named = observed.containers.iter().filter(|container| container.name == *name);
-    let ordered = named.filter(|container| is_ordered(record, known, container));
+    let ordered = named.filter(|container| is_ordered(record, container));
     ordered.max_by_key(|container| (may_live(container), container.attempt))
 }
 
-fn is_ordered(record: &PodRecord, known: &ContainerRecord, container: &ObservedContainer) -> bool {
-    container.incarnation == record.incarnation
-        && container.generation == known.generation
-        && !(restarts(record) && container.attempt <= known.ordered)
+/// Whether a container is made by the spec in force, and not one that an open Restart is to replace.
+pub fn is_ordered(record: &PodRecord, container: &ObservedContainer) -> bool {
+    record.containers.get(&container.name).is_some_and(|known| {
+        container.incarnation == record.incarnation
+            && container.generation == known.generation
+            && !(restarts(record) && container.attempt <= known.ordered)
+    })
 }
 
 fn restarts(record: &PodRecord) -> bool {

@@ -3,7 +3,7 @@
 use crate::{discard, fleet, idle_pod};
 use std::time::Duration;
 
-/// Writes numbered lines, more than fifty KiB a second, and says when it is through.
+/// Writes numbered lines, about thirty KiB a second, and says when it is through.
 const CHATTY: &str = "command: [sh, -c, \"i=0; while [ $i -lt 9000 ]; do i=$((i+1)); \
      echo line $i of many that say nothing but their number, each some hundred bytes long; \
      [ $((i % 300)) = 0 ] && sleep 1; done; echo through; trap 'exit 0' TERM; while :; do sleep 1; done\"]";
