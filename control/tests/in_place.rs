@@ -253,3 +253,25 @@ async fn a_restart_and_a_pod_that_waits_since_a_reboot() {
     platform.start_pod(start).await.unwrap();
     assert!(matches!(pod_order(&node.next_order().await).1, Verb::Start(_)));
 }
+
+#[tokio::test]
+async fn a_platform_may_say_how_long_a_node_tries() {
+    let (_fleet, mut node, mut platform) = running(shared_pod("web")).await;
+    let within = |within_ms, settle_ms| v1::UpgradePodRequest {
+        pod: Some(pod_ref("web")),
+        change: Some(v1::upgrade_pod_request::Change::Patch(image("2"))),
+        settle_ms,
+        within_ms: Some(within_ms),
+        ..v1::UpgradePodRequest::default()
+    };
+    let denied = platform.upgrade_pod(within(999, Some(0))).await;
+    assert_denied(denied, Code::InvalidArgument, "within_ms: 999 is outside 1000 to 86400000, a day");
+    let denied = platform.upgrade_pod(within(5_000, None)).await;
+    assert_denied(
+        denied,
+        Code::InvalidArgument,
+        "within_ms: in 5000 ms nothing is seen to run for settle_ms",
+    );
+    platform.upgrade_pod(within(7_000, None)).await.unwrap();
+    assert_eq!(node.next_order().await.deadline_ms, 7_000);
+}

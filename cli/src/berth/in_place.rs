@@ -38,6 +38,7 @@ Examples:
   berth resize shop/web --memory-max 1Gi --wait
   berth resize shop/web --container web --pids-max 400 --ulimit nofile=4096:8192
   berth resize shop/web --exclusive 4  CPUs of its own; the node's shared pool gives way first
+  berth resize shop/web --memory-max 256Mi --within 20s --wait
   berth resize -f web.yaml --wait";
 
 /// Replace every container of a pod by a new one, in place
@@ -75,6 +76,9 @@ pub(crate) struct Upgrade {
     /// How long a container without a readiness probe must run to count as ready [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub settle: Option<u64>,
+    /// What is not ready by then goes back to what it was [default: run_deadline_ms of berth-control, and the time to settle]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub within: Option<u64>,
     #[command(flatten)]
     pub why: WhyArgs,
     #[command(flatten)]
@@ -89,6 +93,11 @@ pub(crate) struct Resize {
     pub what: WhatArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What does not fit by then goes back to what it was [default: order_deadline_ms of berth-control]
+    ///
+    /// Memory that is in use may yet be given back: until then the node tries again.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub within: Option<u64>,
     #[command(flatten)]
     pub why: WhyArgs,
     #[command(flatten)]
@@ -181,6 +190,7 @@ pub(super) async fn upgrade(session: &Session, upgrade: &Upgrade) -> Result<()> 
             Change::Patch(patch) => Wire::Patch(*patch),
         }),
         settle_ms: upgrade.settle,
+        within_ms: upgrade.within,
         reason: upgrade.why.reason.clone(),
     }));
     let pod = ask(&format!("upgrade pod {id}"), call).await?;
@@ -198,6 +208,7 @@ pub(super) async fn resize(session: &Session, resize: &Resize) -> Result<()> {
             Change::Patch(patch) => Wire::Patch(*patch),
         }),
         reason: resize.why.reason.clone(),
+        within_ms: resize.within,
     }));
     let pod = ask(&format!("resize pod {id}"), call).await?;
     after_order(session, client, &id, pod, resize.wait).await

@@ -70,8 +70,9 @@ impl PlatformService {
             Change::Patch(patch) => patch_wish(patch)?,
         };
         let settle_ms = request.settle_ms.unwrap_or(DEFAULT_SETTLE_MS);
+        let within_ms = request.within_ms;
         let reason = reason(&request.reason, caller)?;
-        self.revise(id, Revise { how: InPlace::Upgrade, wish, settle_ms, reason }).await
+        self.revise(id, Revise { how: InPlace::Upgrade, wish, settle_ms, within_ms, reason }).await
     }
 
     pub(super) async fn resize(
@@ -85,8 +86,9 @@ impl PlatformService {
             Change::Request(whole) => whole_wish(&id, whole)?,
             Change::Patch(patch) => patch_wish(patch)?,
         };
+        let (settle_ms, within_ms) = (DEFAULT_SETTLE_MS, request.within_ms);
         let reason = reason(&request.reason, caller)?;
-        self.revise(id, Revise { how: InPlace::Resize, wish, settle_ms: DEFAULT_SETTLE_MS, reason }).await
+        self.revise(id, Revise { how: InPlace::Resize, wish, settle_ms, within_ms, reason }).await
     }
 
     async fn revise(&self, id: PodId, revise: Revise) -> Result<Response<v1::Pod>, Status> {

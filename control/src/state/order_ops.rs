@@ -51,15 +51,32 @@ impl Tx<'_> {
         verb: PodVerb,
         reason: &str,
     ) -> Option<OrderId> {
-        let settings = self.settings().clone();
-        let deadline_ms = match &verb {
+        let deadline_ms = self.patience_ms(&verb);
+        self.order_pod_within(pod, node, verb, reason, deadline_ms)
+    }
+
+    /// How long a node may take over it, unless the platform says otherwise.
+    pub(super) fn patience_ms(&self, verb: &PodVerb) -> u64 {
+        let settings = self.settings();
+        match verb {
             PodVerb::Run { .. } => settings.run_deadline_ms,
             PodVerb::Upgrade { settle_ms, .. } => settings.run_deadline_ms.saturating_add(*settle_ms),
             PodVerb::Stop { grace_ms }
             | PodVerb::Restart { grace_ms, .. }
             | PodVerb::Evict { grace_ms, .. } => settings.order_deadline_ms.saturating_add(*grace_ms),
             PodVerb::Start | PodVerb::Resize { .. } | PodVerb::Release => settings.order_deadline_ms,
-        };
+        }
+    }
+
+    /// As [`Tx::order_pod`], with another deadline than usual.
+    pub(super) fn order_pod_within(
+        &mut self,
+        pod: &PodId,
+        node: &NodeName,
+        verb: PodVerb,
+        reason: &str,
+        deadline_ms: u64,
+    ) -> Option<OrderId> {
         let after = match &verb {
             // A pod must not have its CPUs before they have left the shared pool, nor be in a pool before that is set.
             PodVerb::Run { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {

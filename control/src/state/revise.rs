@@ -17,11 +17,14 @@ use berth_model::{
 use berth_placement::Search;
 use berth_proto::v1;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// How long a container without a readiness probe must run to count as ready, where a platform does not say.
 pub(crate) const DEFAULT_SETTLE_MS: u64 = 5_000;
 /// The longest that may be asked for: an hour is a typing error, not patience.
 const MAX_SETTLE_MS: u64 = 60 * 60 * 1_000;
+/// What a platform may set a node as its time for a change in place.
+const WITHIN_MS: RangeInclusive<u64> = 1_000..=24 * 60 * 60 * 1_000;
 
 /// A wish to replace a pod's containers by new attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +55,35 @@ pub(crate) struct Revise {
     pub wish: Wish,
     /// How long a container without a readiness probe must run to count as ready. Of an Upgrade.
     pub settle_ms: u64,
+    /// How long the node may take, from when it has the order, before it takes the change back; a second to a day. None:
+    /// as long as the control plane is set to.
+    pub within_ms: Option<u64>,
     /// Why, for people.
     pub reason: String,
+}
+
+impl Revise {
+    /// # Errors
+    /// When a time makes no sense.
+    fn check_times(&self) -> Result<(), Denied> {
+        let Self { settle_ms, within_ms, .. } = self;
+        if *settle_ms > MAX_SETTLE_MS {
+            return Err(Denied::Invalid(format!("settle_ms: {settle_ms} is above {MAX_SETTLE_MS}, an hour")));
+        }
+        let Some(within_ms) = *within_ms else { return Ok(()) };
+        if !WITHIN_MS.contains(&within_ms) {
+            let (least, most) = WITHIN_MS.into_inner();
+            return Err(Denied::Invalid(format!(
+                "within_ms: {within_ms} is outside {least} to {most}, a day"
+            )));
+        }
+        match self.how {
+            InPlace::Upgrade if within_ms <= *settle_ms => Err(Denied::Invalid(format!(
+                "within_ms: in {within_ms} ms nothing is seen to run for settle_ms, which is {settle_ms}"
+            ))),
+            InPlace::Upgrade | InPlace::Resize => Ok(()),
+        }
+    }
 }
 
 impl Pod {
@@ -102,10 +132,7 @@ impl Tx<'_> {
     /// When there is no such pod, it does not run, is being changed already, what differs cannot be changed so, or its
     /// node has no room for it.
     pub(crate) fn revise(&mut self, id: &PodId, revise: &Revise) -> Result<Option<OrderId>, Denied> {
-        if revise.settle_ms > MAX_SETTLE_MS {
-            let why = format!("settle_ms: {} is above {MAX_SETTLE_MS}, an hour", revise.settle_ms);
-            return Err(Denied::Invalid(why));
-        }
+        revise.check_times()?;
         let node = self.node_of(id)?;
         self.check_not_migrating(id)?;
         let pod = self.known_pod(id)?;
@@ -198,7 +225,8 @@ impl Tx<'_> {
         }
         // CPUs that the pod is to have leave the shared pool first; those that it gives up come back once it has.
         self.settle_default_pool(node, &format!("pod {id} is to have other CPUs"));
-        self.order_pod(id, node, verb, &revise.reason);
+        let deadline_ms = revise.within_ms.unwrap_or_else(|| self.patience_ms(&verb));
+        self.order_pod_within(id, node, verb, &revise.reason, deadline_ms);
     }
 
     fn newest_order(&self, id: &PodId) -> Option<OrderId> {

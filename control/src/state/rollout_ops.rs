@@ -352,8 +352,9 @@ impl Tx<'_> {
         let (settle_ms, reason) = (rollout.settle_ms, rollout.reason.clone());
         let wish = self.member_wish(rollout, pod);
         let before = self.pods.get(pod).map(|pod| pod.request.clone());
-        let revised = wish
-            .and_then(|wish| self.revise(pod, &Revise { how: InPlace::Upgrade, wish, settle_ms, reason }));
+        let revised = wish.and_then(|wish| {
+            self.revise(pod, &Revise { how: InPlace::Upgrade, wish, settle_ms, within_ms: None, reason })
+        });
         let seq = self.pods.get(pod).map(|pod| pod.seq).unwrap_or_default();
         if let (Direction::Forward, Some(before), Ok(_)) = (direction, before, &revised)
             && let Some(rollout) = self.touch_rollout(name).rollouts.get_mut(name)

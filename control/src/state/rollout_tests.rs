@@ -183,7 +183,13 @@ fn what_somebody_else_has_changed_since_is_not_undone() {
         let mut other = request(0, 0, DiskPolicy::Rebuild);
         other.containers[0].image = "registry.example/web:3".parse().unwrap();
         let wish = Wish::Whole(Box::new(other));
-        let revise = Revise { how: crate::flow::InPlace::Upgrade, wish, settle_ms: 0, reason: String::new() };
+        let revise = Revise {
+            how: crate::flow::InPlace::Upgrade,
+            wish,
+            settle_ms: 0,
+            within_ms: None,
+            reason: String::new(),
+        };
         tx.revise(&pod_id(0), &revise).unwrap();
     });
     drill.settle();

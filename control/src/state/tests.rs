@@ -282,7 +282,7 @@ impl World {
         }
         wanted.containers[0].image = format!("registry.example/web:{image}").parse().unwrap();
         let wish = Wish::Whole(Box::new(wanted));
-        let revise = Revise { how, wish, settle_ms: 0, reason: String::new() };
+        let revise = Revise { how, wish, settle_ms: 0, within_ms: None, reason: String::new() };
         self.change(|tx| tx.revise(&pod_id(pod), &revise)).map(|_| ())
     }
 
