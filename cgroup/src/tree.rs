@@ -4,7 +4,7 @@
 //! through it fail instead of reaching the newcomer. No path is followed through a symbolic link or out of the root.
 
 use crate::apply::ControlFiles;
-use crate::statistics::Statistics;
+use crate::statistics::{MemoryEvents, Statistics};
 use crate::{DeviceId, Pressure, Resource, parse};
 use berth_model::{CpuSet, MemSet};
 use nix::dir::Dir;
@@ -332,6 +332,15 @@ impl Cgroup {
     pub fn pressure(&self, of: Resource) -> Result<Option<Pressure>, CgroupError> {
         let text = self.read_if_present(of.file())?;
         Ok(text.map(|text| Pressure::parse(&text)))
+    }
+
+    /// What happened at memory limits, in it and below; absent where memory is not controlled.
+    ///
+    /// # Errors
+    /// When the cgroup is gone, or the file exists and cannot be read.
+    pub fn memory_events(&self) -> Result<Option<MemoryEvents>, CgroupError> {
+        let text = self.read_if_present("memory.events")?;
+        Ok(text.map(|text| MemoryEvents::parse(&text)))
     }
 
     /// How much memory is in use in it and below, bytes (`memory.current`); absent where memory is not controlled.

@@ -33,7 +33,7 @@ macro_rules! wire {
 }
 
 wire! {
-    AddressLease, AddressPool, AddressTenure, DeletePoolResponse, Finding, GetCgroupResponse,
+    AddressLease, AddressPool, AddressTenure, DeletePoolResponse, Event, Finding, GetCgroupResponse,
     ListPoolsResponse, LocalDisk, LocalOrder, LocalPod, Migration, NodeFacts, NodeRecord, NodeStatus,
     NodeTopology, OrderRecord, Outcome, Pod,
     PodEvent, PodRequest, PullImageResponse, ReleasePodResponse, Rollout, Tenure,

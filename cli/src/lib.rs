@@ -14,6 +14,7 @@ mod channel;
 mod config;
 mod tls;
 
+mod events;
 mod failure;
 mod json;
 mod output;

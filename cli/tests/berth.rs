@@ -316,6 +316,21 @@ async fn watching() {
 }
 
 #[tokio::test]
+async fn events_are_shown_and_followed() {
+    let bed = Bed::new().await;
+    let all = bed.berth(&["events"]).await;
+    all.check(0, &["2026-11-22T09:33:20.25Z", "node-1", "node-2", "OomKill"], &[]);
+    let one = bed.berth(&["events", "shop/web", "--node", "node-2", "-o", "json"]).await.json();
+    let said: Vec<_> =
+        one.as_array().unwrap().iter().map(|event| (&event["node"], &event["pod"]["name"])).collect();
+    assert_eq!(said, [(&"node-2".into(), &"web".into())], "{one}");
+    let lines = bed.berth(&["events", "-f", "-o", "json"]).await;
+    lines.check(3, &["\"code\":\"OomKill\""], &["watch events: the control plane is going down"]);
+    assert_eq!(lines.stdout.lines().count(), 2, "{lines:#?}");
+    bed.berth(&["events", "shop/web", "-n", "shop"]).await.check(2, &[], &["--namespace"]);
+}
+
+#[tokio::test]
 async fn nodes_pools_orders_and_pulls() {
     let bed = Bed::new().await;
     bed.node("node-2");

@@ -100,6 +100,14 @@ async fn logs() {
 }
 
 #[tokio::test]
+async fn events() {
+    let bed = Bed::new(Level::Ok);
+    bed.berthctl(&["events", "shop/web"]).await.check(0, &["shop/web", "ContainerStarted"], &[]);
+    let cut = bed.berthctl(&["events", "-f"]).await;
+    cut.check(3, &["1970-01-01T00:00:00.001Z  -  -  -  ContainerStarted"], &["watch events: berthd stops"]);
+}
+
+#[tokio::test]
 async fn the_doctor_fails_for_an_error_only() {
     Bed::new(Level::Ok).berthctl(&["doctor"]).await.check(0, &["cgroup driver"], &[]);
     let sick = Bed::new(Level::Error);

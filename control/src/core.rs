@@ -5,6 +5,7 @@
 //! of a change only once it is durable, and the caller of a mere look once all that it may have seen is.
 
 use crate::clock::Clock;
+use crate::events::EventLog;
 use crate::hub::Hub;
 use crate::state::{State, Tx};
 use crate::store::{Batch, StoreStopped, Writer};
@@ -16,6 +17,7 @@ pub(crate) struct Core {
     state: Mutex<State>,
     writer: Writer,
     hub: Arc<Hub>,
+    events: EventLog,
     clock: Arc<dyn Clock>,
 }
 
@@ -28,12 +30,23 @@ impl std::fmt::Debug for Core {
 impl Core {
     /// Puts the parts together.
     pub(crate) fn new(state: State, writer: Writer, clock: Arc<dyn Clock>) -> Self {
-        Self { state: Mutex::new(state), writer, hub: Arc::new(Hub::default()), clock }
+        Self {
+            state: Mutex::new(state),
+            writer,
+            hub: Arc::new(Hub::default()),
+            events: EventLog::default(),
+            clock,
+        }
     }
 
     /// Those who listen.
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// What nodes say that has happened.
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.events
     }
 
     /// The store.

@@ -24,6 +24,19 @@ pub(crate) enum Heard {
     Facts(Box<Facts>),
     /// Nothing of a pod's incarnation is left.
     Gone(PodId, Incarnation),
+    /// Something has happened.
+    Happened(Happened),
+}
+
+/// Some events of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Happened {
+    /// The number of the last one.
+    pub last: u64,
+    /// The oldest first.
+    pub events: Vec<v1::Event>,
+    /// How many before them the node has lost.
+    pub lost: u64,
 }
 
 impl TryFrom<node_message::Message> for Heard {
@@ -41,6 +54,9 @@ impl TryFrom<node_message::Message> for Heard {
             }
             Message::PodStatus(status) => Self::Status(Box::new(status.try_into()?)),
             Message::Facts(facts) => Self::Facts(Box::new(facts.try_into()?)),
+            Message::Events(v1::EventBatch { last, events, lost }) => {
+                Self::Happened(Happened { last, events, lost })
+            }
             Message::PodGone(gone) => Self::Gone(pod_from(gone.pod)?, Incarnation(gone.incarnation)),
         })
     }
@@ -51,7 +67,7 @@ impl Heard {
     pub(crate) fn tell(self, tx: &mut Tx<'_>, node: &NodeName) {
         tx.heartbeat(node);
         match self {
-            Self::Hello(_) | Self::Heartbeat => {}
+            Self::Hello(_) | Self::Heartbeat | Self::Happened(_) => {}
             Self::Accepted(id) => tx.acknowledge(node, &id),
             Self::Ended(id, ending) => tx.end_order(node, &id, &ending),
             Self::Status(status) => tx.pod_status(node, *status),

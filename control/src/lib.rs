@@ -12,6 +12,7 @@ mod config;
 mod core;
 mod enroll;
 mod error;
+mod events;
 mod facts;
 mod flow;
 mod guard;

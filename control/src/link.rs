@@ -8,7 +8,7 @@
 use crate::core::Core;
 use crate::flow::Ending;
 use crate::guard;
-use crate::heard::{Heard, greeting_from};
+use crate::heard::{Happened, Heard, greeting_from};
 use crate::hub::LinkHandle;
 use crate::signer::Signer;
 use crate::state::{NodeCertificate, NodeDenied};
@@ -153,18 +153,19 @@ impl Link {
         }
     }
 
+    /// The next message; none for one that this version does not know, which a newer node may send.
     async fn next(
         &self,
         inbound: &mut Streaming<v1::NodeMessage>,
         patience: Duration,
-    ) -> Result<node_message::Message, End> {
+    ) -> Result<Option<node_message::Message>, End> {
         match tokio::time::timeout(patience, inbound.message()).await {
             Err(_) => Err(End::Told(Status::deadline_exceeded(format!(
                 "nothing was heard for {} ms",
                 patience.as_millis()
             )))),
             Ok(Err(_) | Ok(None)) => Err(End::HungUp),
-            Ok(Ok(Some(message))) => message.message.ok_or_else(|| InvalidMessage::missing("message").into()),
+            Ok(Ok(Some(message))) => Ok(message.message),
         }
     }
 
@@ -175,7 +176,7 @@ impl Link {
 
     /// Hello, Welcome. The link is the node's only one from the moment that its Hello is durable.
     async fn greet(&mut self, inbound: &mut Streaming<v1::NodeMessage>) -> Result<Arc<LinkHandle>, End> {
-        let node_message::Message::Hello(hello) = self.next(inbound, HELLO_TIMEOUT).await? else {
+        let Some(node_message::Message::Hello(hello)) = self.next(inbound, HELLO_TIMEOUT).await? else {
             return Err(End::Told(Status::invalid_argument("the first message must be a hello")));
         };
         if hello.node != self.node.as_str() {
@@ -277,7 +278,15 @@ impl Link {
     async fn read(&self, inbound: &mut Streaming<v1::NodeMessage>) -> End {
         loop {
             // The lease is renewed by any message; a stream that is silent for so long is dead.
-            let heard = async { self.take_in(self.next(inbound, self.lease).await?).await };
+            let heard = async {
+                match self.next(inbound, self.lease).await? {
+                    Some(message) => self.take_in(message).await,
+                    None => {
+                        tracing::warn!(node = %self.node, "{}: said something that this version does not know", self.node);
+                        Ok(())
+                    }
+                }
+            };
             if let Err(end) = heard.await {
                 return end;
             }
@@ -289,12 +298,23 @@ impl Link {
         match Heard::try_from(message)? {
             Heard::Hello(_) => Err(End::Told(Status::invalid_argument("hello is said once"))),
             Heard::Ended(id, ending) => self.take_ending(id, ending).await,
+            Heard::Happened(happened) => self.take_events(happened).await,
             heard @ (Heard::Heartbeat
             | Heard::Accepted(_)
             | Heard::Status(_)
             | Heard::Facts(_)
             | Heard::Gone(..)) => Ok(self.core.act(move |tx| heard.tell(tx, &node)).await?),
         }
+    }
+
+    async fn take_events(&self, Happened { last, events, lost }: Happened) -> Result<(), End> {
+        if lost > 0 {
+            tracing::warn!(node = %self.node, lost, "{}: could not keep {lost} events until they were told", self.node);
+        }
+        let node = self.node.clone();
+        self.core.act(move |tx| tx.heartbeat(&node)).await?;
+        self.core.events().note(&self.node, events);
+        self.send(control_message::Message::EventsSeen(v1::EventsSeen { last })).await
     }
 
     async fn take_ending(&self, id: OrderId, ending: Ending) -> Result<(), End> {

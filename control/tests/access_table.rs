@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 /// Every RPC of `Platform`, and what a platform hears that asks for nothing: whoever hears that was let in.
-const PLATFORM: [(&str, Code); 31] = [
+const PLATFORM: [(&str, Code); 32] = [
     ("SubmitPod", Code::InvalidArgument),
     ("GetPod", Code::InvalidArgument),
     ("ListPods", Code::Ok),
@@ -27,6 +27,7 @@ const PLATFORM: [(&str, Code); 31] = [
     ("UpgradePod", Code::InvalidArgument),
     ("ResizePod", Code::InvalidArgument),
     ("ListOrders", Code::Ok),
+    ("WatchEvents", Code::Ok),
     ("StartRollout", Code::InvalidArgument),
     ("GetRollout", Code::InvalidArgument),
     ("ListRollouts", Code::Ok),

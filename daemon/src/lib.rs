@@ -3,7 +3,7 @@
 //! An order's way through here: [`link`] (stream from upstream) → `berth_plan::admit` → [`ledger`] (durable) → ack →
 //! [`pod`] (one task a pod: observe, `berth_plan::next_step`, one effect, again) → [`runtime`] and [`node`] (the effects).
 //! [`network`] answers the CNI plugin from the ledger, [`api`] answers `berthctl`, [`metrics`] a
-//! monitoring system. [`serve`] puts all of it together.
+//! monitoring system; [`events`] keeps what has happened until upstream has it. [`serve`] puts all of it together.
 //!
 //! What must not happen here: an effect on something live without an [`ledger::OrderWarrant`], which only the ledger
 //! can mint; a choice; a wait for upstream in the way of a pod.
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod crash_point;
 pub mod disk;
+pub mod events;
 pub mod host;
 pub mod join_command;
 pub mod ledger;

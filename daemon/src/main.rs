@@ -3,7 +3,10 @@
 mod cli;
 
 use anyhow::Context;
+use berth_cgroup::CgroupRoot;
+use berthd::clock::epoch_ms;
 use berthd::config::{Config, LogFormat};
+use berthd::events;
 use berthd::host::LocalHost;
 use berthd::ledger::{Boot, Ledger, Moment};
 use berthd::link::{NodeIdentity, PkiFiles};
@@ -85,6 +88,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         busy.map(|record| record.pod.clone()).collect()
     });
     runtime.forget_all_but(&here);
+    let (eyes, ordered) = (runtime.clone(), ledger.clone());
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;
     // Handlers first: a signal from here on ends the daemon in order.
@@ -100,6 +104,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
         shutdowns: node::watch_shutdown(),
     }
     .start()?;
+    let (reports, journal) = (running.reports().clone(), running.reports().journal().clone());
+    tokio::spawn(events::watch_strain(reports, CgroupRoot::system(), epoch_ms()));
+    tokio::spawn(events::watch_strangers(ordered, eyes, journal));
     tracing::info!(pods = running.adopted(), "ready");
     notify(&[NotifyState::Ready]);
     let adopted = running.adopted();

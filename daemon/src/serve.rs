@@ -60,6 +60,7 @@ pub struct Daemon<R, H> {
 pub struct Running<R> {
     pods: Arc<Pods<R>>,
     ledger: Ledger,
+    reports: Arc<Reports>,
     link: LinkState,
     draining: watch::Sender<bool>,
     api: JoinHandle<()>,
@@ -133,7 +134,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         let link = link_config(&config, &ledger).map(|link| Link {
             config: link,
             ledger: ledger.clone(),
-            reports,
+            reports: reports.clone(),
             host,
             orders,
             state: state.clone(),
@@ -142,6 +143,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         Ok(Running {
             pods,
             ledger,
+            reports,
             link: state,
             draining,
             api,
@@ -280,6 +282,11 @@ impl<R: Runtime> Running<R> {
     /// How many pods were taken up.
     pub fn adopted(&self) -> usize {
         self.adopted
+    }
+
+    /// The last looks, and what has happened.
+    pub fn reports(&self) -> &Arc<Reports> {
+        &self.reports
     }
 
     /// How the link is.

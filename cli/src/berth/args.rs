@@ -53,6 +53,12 @@ Examples:
   berth evict shop/web --reason \"node-3 goes out of service\" --wait
   berth evict shop/web --release       gives up address, disks and identity, too";
 
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  berth events                         what is remembered, the oldest first
+  berth events shop/web -f             one pod's, and what comes
+  berth events --node node-1 -f -o json | jq -c 'select(.code == \"OomKill\")'";
+
 const PULL_EXAMPLES: &str = "\
 Examples:
   berth pull node-1 registry.example:5000/library/redis:7 --wait";
@@ -95,6 +101,7 @@ pub(crate) enum Command {
     Pools(Pools),
     DeletePool(DeletePool),
     Orders(Orders),
+    Events(Events),
     Pull(Pull),
     /// Write manual pages and completions, for packages
     #[command(hide = true, subcommand)]
@@ -280,6 +287,23 @@ pub(crate) struct Orders {
     /// Only those for this node
     #[arg(long)]
     pub node: Option<NodeName>,
+}
+
+/// Show what has happened on nodes: starts and ends of containers, OOM kills, pressure, what nobody ordered
+///
+/// The control plane remembers the newest, 256 of each node, since it started. Each line is told once; how things are now
+/// is what berth get shows. With -f and -o json each line is one event.
+#[derive(Debug, Args)]
+#[command(after_long_help = EVENTS_EXAMPLES)]
+pub(crate) struct Events {
+    /// Only of this pod
+    #[arg(value_name = "NAMESPACE/NAME", conflicts_with = "namespace")]
+    pub pod: Option<PodId>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Go on as more happens
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// Order a node to have an image

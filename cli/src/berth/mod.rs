@@ -55,6 +55,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Pools(pools) => show::pools(&session, &pools).await,
         Command::DeletePool(delete) => change::delete_pool(&session, &delete).await,
         Command::Orders(orders) => show::orders(&session, &orders).await,
+        Command::Events(events) => show::events(&session, &events).await,
         Command::Pull(pull) => change::pull(&session, &pull).await,
         Command::Generate(generate) => generate.run(Cli::command()),
     }

@@ -1,7 +1,8 @@
 //! Commands that only look.
 
-use super::args::{FilterArgs, Get, Nodes, Orders, Pools, Watch};
+use super::args::{Events, FilterArgs, Get, Nodes, Orders, Pools, Watch};
 use super::{Session, parse_pod};
+use crate::events;
 use crate::failure::{Failure, Result};
 use crate::output::{Format, now_ms};
 use crate::program::{ask, request};
@@ -100,6 +101,21 @@ pub(super) async fn orders(session: &Session, orders: &Orders) -> Result<()> {
         ask("list orders", client.list_orders(request(v1::ListOrdersRequest { pod, node }))).await?;
     let records = records.orders;
     session.output.list(&records, |style| table::orders(&records, now_ms(), style))
+}
+
+pub(super) async fn events(session: &Session, asked: &Events) -> Result<()> {
+    let mut client = session.client().await?;
+    let call = client.watch_events(v1::WatchEventsRequest {
+        namespace: asked.filter.namespace.clone(),
+        pod: asked.pod.as_ref().map(Into::into),
+        node: asked.filter.node.as_ref().map(ToString::to_string),
+        follow: asked.follow,
+    });
+    let stream = ask("watch events", call).await?;
+    match asked.follow {
+        true => events::follow(session.output, stream).await,
+        false => events::show(session.output, stream).await,
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ Examples:
   berthctl cgroup shop/web             what was ordered and what the kernel has, side by side
   berthctl top                         what pods use, who uses most of the CPUs first
   berthctl logs shop/web -f --tail 20
+  berthctl events -f                   what happens, as it happens
   berthctl doctor                      what is wrong here, and what to do about it
 
 Exit codes:
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     /// Show data disks and system disks, those that are kept included, and what they hold
     Disks,
     Logs(Logs),
+    Events(Events),
     /// Look for what is wrong here, and say what to do about it
     ///
     /// Exits with 1 when a finding is an error.
@@ -125,6 +127,20 @@ pub(crate) struct Leases {
     /// Show who had which address when instead, the newest first; the last 4096 are remembered
     #[arg(long)]
     pub history: bool,
+}
+
+/// Show what has happened on this node since berthd started: starts and ends of containers, OOM kills, pressure
+///
+/// The newest 2048 events are kept; the journal has all of them (journalctl -u berthd). Each is told once: how things are
+/// now is what berthctl pods shows.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Only of this pod
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub pod: Option<PodId>,
+    /// Go on as more happens
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// Show what a container has written to its standard output and error

@@ -4,11 +4,12 @@ mod args;
 pub(crate) mod top;
 
 use crate::channel;
+use crate::events;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, now_ms, write_bytes};
 use crate::program::{self, ask, request};
 use crate::table;
-use args::{Cli, Command, Leases, Logs, Top};
+use args::{Cli, Command, Events, Leases, Logs, Top};
 use berth_model::{OrderId, PodId};
 use berth_proto::v1;
 use clap::CommandFactory;
@@ -49,6 +50,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Leases(leases) => node.leases(&leases).await,
         Command::Disks => node.disks().await,
         Command::Logs(logs) => node.logs(&logs).await,
+        Command::Events(events) => node.events(&events).await,
         Command::Doctor => node.doctor().await,
         Command::Generate(generate) => generate.run(Cli::command()),
     }
@@ -158,6 +160,18 @@ impl Node {
             write_bytes(&chunk.data)?;
         }
         Ok(())
+    }
+
+    async fn events(&mut self, asked: &Events) -> Result<()> {
+        let call = self.client.watch_events(v1::WatchLocalEventsRequest {
+            pod: asked.pod.as_ref().map(Into::into),
+            follow: asked.follow,
+        });
+        let stream = ask("watch events", call).await?;
+        match asked.follow {
+            true => events::follow(self.output, stream).await,
+            false => events::show(self.output, stream).await,
+        }
     }
 
     async fn doctor(&mut self) -> Result<()> {

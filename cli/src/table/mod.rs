@@ -1,5 +1,6 @@
 //! Tables for people: plain columns, no borders, one line a row. Programs read JSON.
 
+mod events;
 mod local;
 mod migration;
 mod platform;
@@ -8,6 +9,7 @@ mod rollout;
 mod tests;
 mod words;
 
+pub(crate) use events::{event_line, events};
 pub(crate) use local::{
     cgroup, disks, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures, top,
     topology,

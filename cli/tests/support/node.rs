@@ -85,6 +85,7 @@ fn order() -> v1::LocalOrder {
 
 #[tonic::async_trait]
 impl Node for Service {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::Event, Status>> + Send>>;
     type ReadLogsStream = Pin<Box<dyn Stream<Item = Result<v1::LogChunk, Status>> + Send>>;
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::NodeStatus>, Status> {
@@ -207,6 +208,16 @@ impl Node for Service {
             ..data.clone()
         };
         Ok(Response::new(v1::ListDisksResponse { disks: vec![data, system] }))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchLocalEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let v1::WatchLocalEventsRequest { pod, follow } = request.into_inner();
+        let event = v1::Event { at_ms: 1, pod, code: "ContainerStarted".to_owned(), ..Default::default() };
+        let end = follow.then(|| Err(Status::unavailable("berthd stops")));
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(event)].into_iter().chain(end)))))
     }
 
     async fn read_logs(

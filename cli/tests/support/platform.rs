@@ -178,6 +178,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl Platform for Service {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<v1::Event, Status>> + Send>>;
     type WatchPodsStream = Pin<Box<dyn Stream<Item = Result<v1::PodEvent, Status>> + Send>>;
 
     async fn submit_pod(&self, request: Request<v1::SubmitPodRequest>) -> Result<Response<v1::Pod>, Status> {
@@ -238,6 +239,28 @@ impl Platform for Service {
         let later = tokio_stream::iter(fates).map(move |fate| service.suffer(&fate));
         let stream = tokio_stream::iter(first).chain(later).chain(tokio_stream::pending());
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let of = |node: &str, code: &str| v1::Event {
+            at_ms: 1_795_340_000_250,
+            node: node.to_owned(),
+            pod: request.pod.clone(),
+            code: code.to_owned(),
+            message: "it is so".to_owned(),
+            ..Default::default()
+        };
+        let all = ["node-1", "node-2"].map(|node| of(node, "OomKill"));
+        let wanted =
+            all.into_iter().filter(|event| request.node.as_ref().is_none_or(|node| *node == event.node));
+        let first: Vec<_> = wanted.map(Ok).collect();
+        // Who follows is cut off in the end.
+        let end = request.follow.then(|| Err(Status::unavailable("the control plane is going down")));
+        Ok(Response::new(Box::pin(tokio_stream::iter(first.into_iter().chain(end)))))
     }
 
     async fn evict_pod(&self, request: Request<v1::EvictPodRequest>) -> Result<Response<v1::Pod>, Status> {

@@ -1,6 +1,7 @@
 //! `Platform`: what platforms and operators drive Berth by. Every RPC parses its request whole, then makes one change.
 
 mod change;
+mod events;
 mod migrations;
 mod pods;
 mod rollouts;
@@ -13,6 +14,7 @@ use crate::store::StoreStopped;
 use berth_model::{CpuSet, NodeName, PoolName};
 use berth_proto::v1;
 use berth_proto::v1::platform_server::Platform;
+use events::EventStream;
 use std::fmt::Display;
 use std::sync::Arc;
 use tokio::sync::watch as signal;
@@ -97,6 +99,7 @@ impl PlatformService {
 #[tonic::async_trait]
 impl Platform for PlatformService {
     type WatchPodsStream = PodStream;
+    type WatchEventsStream = EventStream;
 
     async fn submit_pod(&self, request: Request<v1::SubmitPodRequest>) -> Result<Response<v1::Pod>, Status> {
         guard::platform(&request)?;
@@ -171,6 +174,14 @@ impl Platform for PlatformService {
     ) -> Result<Response<v1::ListOrdersResponse>, Status> {
         guard::platform(&request)?;
         self.orders(request.into_inner()).await
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        guard::platform(&request)?;
+        self.events(request.into_inner())
     }
 
     async fn start_rollout(

@@ -17,6 +17,15 @@ pub(crate) enum Told {
     No,
 }
 
+/// Why an order is given, and how long a node may take over it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within<'a> {
+    /// For people.
+    pub(super) reason: &'a str,
+    /// From its receipt.
+    pub(super) deadline_ms: u64,
+}
+
 impl Tx<'_> {
     fn issue(&mut self, node: &NodeName, order: Order, after: Option<OrderId>) -> OrderId {
         let id = order.id.clone();
@@ -52,7 +61,7 @@ impl Tx<'_> {
         reason: &str,
     ) -> Option<OrderId> {
         let deadline_ms = self.patience_ms(&verb);
-        self.order_pod_within(pod, node, verb, reason, deadline_ms)
+        self.order_pod_within(pod, node, verb, Within { reason, deadline_ms })
     }
 
     /// How long a node may take over it, unless the platform says otherwise.
@@ -74,8 +83,7 @@ impl Tx<'_> {
         pod: &PodId,
         node: &NodeName,
         verb: PodVerb,
-        reason: &str,
-        deadline_ms: u64,
+        within: Within<'_>,
     ) -> Option<OrderId> {
         let after = match &verb {
             // A pod must not have its CPUs before they have left the shared pool, nor be in a pool before that is set.
@@ -111,7 +119,7 @@ impl Tx<'_> {
             seq: record.seq,
             verb,
         });
-        let order = self.order(target, reason, deadline_ms);
+        let order = self.order(target, within.reason, within.deadline_ms);
         Some(self.issue(node, order, after))
     }
 

@@ -1,7 +1,7 @@
 //! Changes of a pod in place: Restart, Upgrade, Resize. All checks come before the first change, and what is spoken
 //! for meanwhile is both what the pod has and what it is to have.
 
-use super::order_ops::Told;
+use super::order_ops::{Told, Within};
 use super::pod_ops::check_grace;
 use super::submit::{ENOUGH_NODES, binding, check, spec};
 use super::{Denied, Pod, Tx};
@@ -226,7 +226,7 @@ impl Tx<'_> {
         // CPUs that the pod is to have leave the shared pool first; those that it gives up come back once it has.
         self.settle_default_pool(node, &format!("pod {id} is to have other CPUs"));
         let deadline_ms = revise.within_ms.unwrap_or_else(|| self.patience_ms(&verb));
-        self.order_pod_within(id, node, verb, &revise.reason, deadline_ms);
+        self.order_pod_within(id, node, verb, Within { reason: &revise.reason, deadline_ms });
     }
 
     fn newest_order(&self, id: &PodId) -> Option<OrderId> {

@@ -272,9 +272,15 @@ impl FakeNode {
             match self.next().await.unwrap() {
                 FromControl::Order(order) => return order,
                 FromControl::OutcomesSeen(seen) => self.seen.extend(seen.order_ids),
+                FromControl::EventsSeen(_) => {}
                 FromControl::Welcome(_) => panic!("a second welcome"),
             }
         }
+    }
+
+    /// Says what only a newer node does.
+    pub async fn say_something_new(&self) {
+        self.outbound.send(v1::NodeMessage { message: None }).await.unwrap();
     }
 
     pub async fn say(&self, message: FromNode) {
@@ -305,6 +311,7 @@ impl FakeNode {
             match self.next().await.unwrap() {
                 FromControl::OutcomesSeen(seen) => self.seen.extend(seen.order_ids),
                 FromControl::Order(order) => self.early.push_back(order),
+                FromControl::EventsSeen(_) => {}
                 FromControl::Welcome(_) => panic!("a second welcome"),
             }
         }

@@ -1,6 +1,7 @@
 //! The local sockets: what `berthctl` shows ([`NodeApi`], looking only), and how both sockets are opened ([`listen`]).
 
 mod disks;
+mod events;
 mod logs;
 mod node;
 mod socket;

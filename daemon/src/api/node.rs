@@ -1,6 +1,7 @@
 //! What `berthctl` shows: from the ledger, the last looks, the link and the host. Nothing here changes anything.
 
 use super::disks;
+use super::events::{self, Asked};
 use super::logs::{Logs, no_pod};
 use crate::host::{Host, Unseen};
 use crate::ledger::{Attachment, AttachmentKey, Book, Ledger, OrderEntry};
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// What the answers are made of.
@@ -189,6 +191,7 @@ fn leases(book: &Book) -> Vec<v1::AddressLease> {
 
 #[tonic::async_trait]
 impl<H: Host> Node for NodeApi<H> {
+    type WatchEventsStream = ReceiverStream<Result<v1::Event, Status>>;
     type ReadLogsStream = Pin<Box<dyn Stream<Item = Result<v1::LogChunk, Status>> + Send>>;
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::NodeStatus>, Status> {
@@ -311,6 +314,17 @@ impl<H: Host> Node for NodeApi<H> {
         let logs = Logs { ledger: &self.ledger, reports: &self.reports, folder: &self.about.log_dir };
         let stream = logs.read(request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchLocalEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let v1::WatchLocalEventsRequest { pod, follow } = request.into_inner();
+        let pod = pod.map(|pod| pod_from(Some(pod))).transpose();
+        let pod = pod.map_err(|error| Status::invalid_argument(error.chain()))?;
+        let events = events::send(self.reports.journal().clone(), Asked { pod, follow });
+        Ok(Response::new(ReceiverStream::new(events)))
     }
 
     async fn diagnose(

@@ -140,6 +140,16 @@ async fn a_daemon_that_has_not_joined_runs_its_pods_and_says_so() {
     assert_eq!(one.seq, 2);
     let orders = node.list_orders(v1::ListLocalOrdersRequest {}).await.unwrap().into_inner().orders;
     assert_eq!(orders.len(), 2);
+    let happened = async || {
+        let asked = v1::WatchLocalEventsRequest { pod: Some((&pod()).into()), follow: false };
+        let mut events = node.clone().watch_events(asked).await.unwrap().into_inner();
+        let mut codes = Vec::new();
+        while let Some(event) = events.message().await.unwrap() {
+            codes.push(event.code);
+        }
+        codes
+    };
+    assert_eq!(happened().await, ["ContainerStarted"]);
     let order =
         node.get_order(v1::GetLocalOrderRequest { id: order_id(2).to_string() }).await.unwrap().into_inner();
     assert!(order.outcome.is_some());

@@ -25,6 +25,8 @@ const QUEUE: usize = 64;
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long upstream may take to say Welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(20);
+/// Events in one message; the next ones wait until upstream has these.
+const EVENTS: usize = 64;
 /// The largest message that is read: a pod of 64 containers with 60 KiB of environment each fits.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// How often the host's facts are compared with what was last told.
@@ -81,6 +83,7 @@ enum Event {
     Heartbeat,
     Pods,
     Ledger,
+    Happened,
     Facts,
     Drain,
 }
@@ -90,6 +93,8 @@ pub(super) struct Session<'a, H, O> {
     up: mpsc::Sender<v1::NodeMessage>,
     down: Streaming<v1::ControlMessage>,
     told: BTreeSet<OrderId>,
+    /// The number of the last event that is on its way.
+    events_told: Option<u64>,
     facts: v1::NodeFacts,
 }
 
@@ -103,7 +108,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         let mut client = NodeLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let opened = timeout(WELCOME_TIMEOUT, client.link(ReceiverStream::new(messages))).await;
         let down = opened.map_err(|_| Ended::NoWelcome)?.map_err(Ended::Status)?.into_inner();
-        Ok(Self { link, up, down, told, facts })
+        Ok(Self { link, up, down, told, events_told: None, facts })
     }
 
     /// Works until the connection ends. `draining` ends it from our side.
@@ -124,6 +129,8 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         let mut ledger = self.link.ledger.changes();
         // What changed while Hello was on its way.
         ledger.mark_changed();
+        let mut happened = self.link.reports.journal().subscribe();
+        happened.mark_changed();
         loop {
             let event = tokio::select! {
                 biased;
@@ -141,6 +148,8 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
                 Ok(()) = ledger.changed() => Event::Ledger,
                 // Cancel-safe: a permit that is not taken stays.
                 () = self.link.reports.changed() => Event::Pods,
+                // Cancel-safe, as the ledger's; the journal lives as long as the reports, which the link holds.
+                Ok(()) = happened.changed() => Event::Happened,
                 // As the heartbeats'.
                 _ = facts.tick() => Event::Facts,
             };
@@ -171,6 +180,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
             Event::Heartbeat => self.send(Up::Heartbeat(v1::Heartbeat {})).await,
             Event::Pods => self.tell_pods().await,
             Event::Ledger => self.tell_outcomes().await,
+            Event::Happened => self.tell_events().await,
             Event::Facts => self.tell_facts().await,
             Event::Drain => Err(Ended::Draining),
         }
@@ -183,6 +193,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
                 let ids = seen.order_ids.iter().filter_map(|id| id.parse().ok()).collect();
                 Ok(self.link.ledger.outcomes_seen(ids, Moment::now()).await?)
             }
+            Some(Down::EventsSeen(seen)) => self.events_seen(seen.last).await,
             Some(Down::Welcome(_)) => {
                 warn!("upstream said Welcome twice");
                 Ok(())
@@ -238,6 +249,30 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         // Confirmed ones are forgotten here, so that this does not grow.
         self.told = unconfirmed;
         Ok(())
+    }
+
+    /// One message of events at a time: while upstream is busy they gather in the journal, which has bounds.
+    async fn tell_events(&mut self) -> Result<(), Ended> {
+        if self.events_told.is_some() {
+            return Ok(());
+        }
+        let batch = self.link.reports.journal().unconfirmed(EVENTS);
+        if batch.events.is_empty() {
+            return Ok(());
+        }
+        self.events_told = Some(batch.last);
+        let events = batch.events.iter().map(Into::into).collect();
+        self.send(Up::Events(v1::EventBatch { last: batch.last, events, lost: batch.lost })).await
+    }
+
+    async fn events_seen(&mut self, last: u64) -> Result<(), Ended> {
+        if self.events_told != Some(last) {
+            warn!(last, "upstream has seen events that it was not told");
+            return Ok(());
+        }
+        self.events_told = None;
+        self.link.reports.journal().confirm(last);
+        self.tell_events().await
     }
 
     async fn tell_facts(&mut self) -> Result<(), Ended> {

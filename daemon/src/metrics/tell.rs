@@ -209,18 +209,10 @@ fn pressure(used: &Used) -> Vec<(Labels, f64)> {
     let row = |(resource, who, line): (&Resource, &str, Option<PressureLine>)| {
         let waited = seconds_of_us(line?.total_us);
         let mut labels = labels(used);
-        labels.extend([("resource", resource_name(*resource).to_owned()), ("tasks", who.to_owned())]);
+        labels.extend([("resource", resource.name().to_owned()), ("tasks", who.to_owned())]);
         Some((labels, waited))
     };
     lines.filter_map(row).collect()
-}
-
-fn resource_name(resource: Resource) -> &'static str {
-    match resource {
-        Resource::Cpu => "cpu",
-        Resource::Memory => "memory",
-        Resource::Io => "io",
-    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,10 @@ impl<R: Runtime> Pods<R> {
             };
             match hint {
                 Some(Hint::Pod(pod)) => self.wake(&pod),
+                Some(Hint::Exited(pod, exit)) => {
+                    self.reports.exited(&pod, &exit);
+                    self.wake(&pod);
+                }
                 Some(Hint::Everything) => self.wake_all(),
                 None => {
                     if let Err(error) = self.ledger.come_round().await {

@@ -1,5 +1,6 @@
 //! Hints that something may have changed. Listing is the truth: a hint says where to list, and losing one costs only
-//! time, since every pod is looked at periodically anyway.
+//! time, since every pod is looked at periodically anyway. That a container has ended is said by its event itself, and is
+//! told upstream before the look that finds out the rest.
 //!
 //! They come from containerd's own events, which every version broadcasts; CRI's are absent in 1.6, and in 1.7 its
 //! subscribers take them from each other.
@@ -20,8 +21,21 @@ use tokio::sync::mpsc;
 pub enum Hint {
     /// At this pod.
     Pod(PodId),
+    /// At this pod, of which a container has just ended.
+    Exited(PodId, Exit),
     /// At every pod: hints may have been lost.
     Everything,
+}
+
+/// The end of a container's first process, as containerd tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The runtime's id of the container.
+    pub id: String,
+    /// Exit code; 128 + n for signal n.
+    pub code: i32,
+    /// When, nanoseconds after the epoch.
+    pub finished_at_ns: u64,
 }
 
 /// Hints that wait to be taken. When there are more, they are replaced by one [`Hint::Everything`].
@@ -63,9 +77,12 @@ impl Listener {
         // Whatever happened while nobody listened.
         self.tell(Hint::Everything);
         while let Some(envelope) = stream.message().await? {
-            let Some(id) = container_id(&envelope) else { continue };
-            if let Some(pod) = self.pod_of(&id).await {
-                self.tell(Hint::Pod(pod));
+            let Some(news) = News::of(&envelope) else { continue };
+            if let Some(pod) = self.pod_of(news.id()).await {
+                self.tell(match news {
+                    News::Changed(_) => Hint::Pod(pod),
+                    News::Exited(exit) => Hint::Exited(pod, exit),
+                });
             }
         }
         Ok(())
@@ -91,20 +108,43 @@ impl Listener {
     }
 }
 
-/// The container that an event is about; none for a process that was executed in one.
-fn container_id(envelope: &Envelope) -> Option<String> {
-    let bytes = envelope.event.as_ref()?.value.as_slice();
-    match envelope.topic.as_str() {
-        "/tasks/start" => Some(TaskStart::decode(bytes).ok()?.container_id),
-        "/tasks/oom" => Some(TaskOom::decode(bytes).ok()?.container_id),
-        "/containers/create" => Some(ContainerCreate::decode(bytes).ok()?.id),
-        "/containers/update" => Some(ContainerUpdate::decode(bytes).ok()?.id),
-        "/tasks/exit" => {
-            let exit = TaskExit::decode(bytes).ok()?;
-            (exit.id == exit.container_id).then_some(exit.container_id)
-        }
-        _ => None,
+/// What an event says of a container.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    /// Something of it is different.
+    Changed(String),
+    /// It has ended.
+    Exited(Exit),
+}
+
+impl News {
+    /// None for what is not about a container, and for a process that was executed in one.
+    fn of(envelope: &Envelope) -> Option<Self> {
+        let bytes = envelope.event.as_ref()?.value.as_slice();
+        Some(match envelope.topic.as_str() {
+            "/tasks/start" => Self::Changed(TaskStart::decode(bytes).ok()?.container_id),
+            "/tasks/oom" => Self::Changed(TaskOom::decode(bytes).ok()?.container_id),
+            "/containers/create" => Self::Changed(ContainerCreate::decode(bytes).ok()?.id),
+            "/containers/update" => Self::Changed(ContainerUpdate::decode(bytes).ok()?.id),
+            "/tasks/exit" => Self::Exited(exit(TaskExit::decode(bytes).ok()?)?),
+            _ => return None,
+        })
     }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Changed(id) | Self::Exited(Exit { id, .. }) => id,
+        }
+    }
+}
+
+fn exit(event: TaskExit) -> Option<Exit> {
+    let at = event.exited_at.unwrap_or_default();
+    let seconds = u64::try_from(at.seconds).unwrap_or(0);
+    let finished_at_ns =
+        seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(at.nanos).unwrap_or(0));
+    let code = i32::try_from(event.exit_status).unwrap_or(i32::MAX);
+    (event.id == event.container_id).then_some(Exit { id: event.container_id, code, finished_at_ns })
 }
 
 #[cfg(test)]
@@ -120,11 +160,17 @@ mod tests {
 
     #[test]
     fn an_exit_counts_only_for_the_first_process() {
-        let exit =
-            |id: &str| TaskExit { container_id: "c".to_owned(), id: id.to_owned(), ..TaskExit::default() };
-        assert_eq!(container_id(&envelope("/tasks/exit", &exit("c"))).as_deref(), Some("c"));
-        assert_eq!(container_id(&envelope("/tasks/exit", &exit("exec-1"))), None);
-        assert_eq!(container_id(&envelope("/images/create", &exit("c"))), None);
+        let exit = |id: &str| TaskExit {
+            container_id: "c".to_owned(),
+            id: id.to_owned(),
+            exit_status: 137,
+            exited_at: Some(prost_types::Timestamp { seconds: 5, nanos: 7 }),
+            ..TaskExit::default()
+        };
+        let expected = Exit { id: "c".to_owned(), code: 137, finished_at_ns: 5_000_000_007 };
+        assert_eq!(News::of(&envelope("/tasks/exit", &exit("c"))), Some(News::Exited(expected)));
+        assert_eq!(News::of(&envelope("/tasks/exit", &exit("exec-1"))), None);
+        assert_eq!(News::of(&envelope("/images/create", &exit("c"))), None);
     }
 
     #[tokio::test]

@@ -196,7 +196,8 @@ fn stream(orders: &[v1::Order]) -> Vec<u8> {
 fn others() -> Vec<u8> {
     let welcome = v1::Welcome { term: 1, heartbeat_ms: 10_000, lease_ms: 40_000 };
     let seen = v1::OutcomesSeen { order_ids: vec![order_id(1).to_string()] };
-    [Down::Welcome(welcome), Down::OutcomesSeen(seen)]
+    let events_seen = v1::EventsSeen { last: 1 };
+    [Down::Welcome(welcome), Down::OutcomesSeen(seen), Down::EventsSeen(events_seen)]
         .into_iter()
         .flat_map(|message| v1::ControlMessage { message: Some(message) }.encode_length_delimited_to_vec())
         .collect()
@@ -217,6 +218,14 @@ pub(super) fn node_messages() -> Vec<Seed> {
     let mut smaller = super::fleet::facts();
     smaller.reserved_cpus = "0-1".to_owned();
     let gone = v1::PodGone { pod: Some((&parsed::<berth_model::PodId>("shop/web")).into()), incarnation: 1 };
+    let event = v1::Event {
+        at_ms: 1,
+        pod: gone.pod.clone(),
+        container: Some("web".to_owned()),
+        code: "ContainerReady".to_owned(),
+        ..v1::Event::default()
+    };
+    let events = v1::EventBatch { last: 1, events: vec![event], lost: 0 };
     vec![
         seed("hello", &[]),
         seed("heartbeat", &[Up::Heartbeat(v1::Heartbeat {})]),
@@ -225,6 +234,7 @@ pub(super) fn node_messages() -> Vec<Seed> {
         seed("status", &[Up::PodStatus((&status()).into())]),
         seed("facts", &[Up::Facts(smaller)]),
         seed("gone", &[answers.clone(), vec![Up::PodGone(gone)]].concat()),
+        seed("events", &[Up::Events(events)]),
         seed("hello-again", &[answers, hello().message.into_iter().collect()].concat()),
     ]
 }

@@ -27,6 +27,11 @@ impl Record {
         &self.0.labels
     }
 
+    /// The image that it names; empty where it names none.
+    pub(in crate::runtime) fn image(&self) -> &str {
+        &self.0.image
+    }
+
     pub(in crate::runtime) fn snapshotter(&self) -> &str {
         &self.0.snapshotter
     }
@@ -53,7 +58,16 @@ impl Record {
 impl Client {
     /// Records that match a filter.
     pub(in crate::runtime) async fn list_records(&self, filter: String) -> Result<Vec<Record>, RuntimeError> {
-        let request = in_namespace(ListContainersRequest { filters: vec![filter] });
+        self.list_by(vec![filter]).await
+    }
+
+    /// All records, whoever made them.
+    pub(in crate::runtime) async fn list_all_records(&self) -> Result<Vec<Record>, RuntimeError> {
+        self.list_by(Vec::new()).await
+    }
+
+    async fn list_by(&self, filters: Vec<String>) -> Result<Vec<Record>, RuntimeError> {
+        let request = in_namespace(ListContainersRequest { filters });
         let answer =
             Attempted::look("list containerd's containers").run(self.containers().list(request)).await?;
         Ok(answer.containers.into_iter().map(Record).collect())

@@ -7,6 +7,7 @@ mod config;
 mod controls;
 mod crashes;
 mod disks;
+mod events;
 mod fields;
 mod host_paths;
 mod in_place;
