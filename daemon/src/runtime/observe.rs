@@ -45,8 +45,15 @@ impl Observer<'_> {
         ordered: Option<&Ordered>,
     ) -> Result<Observed, RuntimeError> {
         let pod = &record.pod;
-        let records = self.client.list_records(pod_filter(pod)).await?;
-        let data = self.data_disks(record).await?;
+        // What an open order may replace is looked for in any case; nobody waits for one answer before asking the next.
+        let images = async {
+            match record.open {
+                Some(_) => self.images(record, &BTreeSet::new()).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let records = self.client.list_records(pod_filter(pod));
+        let (records, data, images) = tokio::try_join!(records, self.data_disks(record), images)?;
         let mut observed = Observed {
             disks: data.states,
             scratch: data.scratch,
@@ -70,7 +77,10 @@ impl Observer<'_> {
                 }
             }
         }
-        observed.images = self.images(record, &running).await?;
+        observed.images = match images {
+            Some(images) => images,
+            None => self.images(record, &running).await?,
+        };
         observed.sandboxes.sort_by_key(|sandbox| (sandbox.incarnation, sandbox.attempt));
         observed.containers.sort_by(|left, right| key(left).cmp(&key(right)));
         observed.now_ms = monotonic_ms();
@@ -125,7 +135,7 @@ impl Observer<'_> {
         Ok(records.iter().filter_map(|found| Tag::from_labels(found.labels())).map(|tag| tag.pod).collect())
     }
 
-    /// What a container runs from is there; all else is looked for.
+    /// What a container of `running` runs from is there; all else is looked for.
     async fn images(
         self,
         record: &PodRecord,
@@ -138,9 +148,7 @@ impl Observer<'_> {
         for spec in &charter.spec.containers {
             let noted = record.containers.get(&spec.name).and_then(|known| known.digest.as_ref());
             let digest = noted.or(spec.digest.as_ref());
-            // An order may replace what runs; nothing else does.
-            let from = digest.filter(|_| record.open.is_none());
-            let from = from.filter(|digest| running.contains(&(spec.name.clone(), (*digest).clone())));
+            let from = digest.filter(|digest| running.contains(&(spec.name.clone(), (*digest).clone())));
             let state = match from {
                 Some(digest) => ImageState::Present { digest: digest.clone() },
                 None => image::look(self.client, &spec.image, digest).await?,
@@ -165,8 +173,8 @@ impl Observer<'_> {
     }
 
     async fn sandbox(self, found: &Record, tag: &Tag) -> Result<ObservedSandbox, RuntimeError> {
-        let ready = self.client.sandbox_ready(found.id()).await?.unwrap_or(false);
-        Ok(answers::sandbox(found, tag, ready, self.task(found.id()).await, &self.cgroup(found)))
+        let (ready, task) = tokio::join!(self.client.sandbox_ready(found.id()), self.task(found.id()));
+        Ok(answers::sandbox(found, tag, ready?.unwrap_or(false), task, &self.cgroup(found)))
     }
 
     async fn container(
@@ -225,9 +233,10 @@ impl Observer<'_> {
     async fn facts(self, found: &Record) -> Result<Facts, RuntimeError> {
         let deadline = Instant::now() + CATCH_UP;
         loop {
+            let (cri, task) = tokio::join!(self.client.cri_status(found.id()), self.task(found.id()));
             let facts = Facts {
-                cri: CriState::of(self.client.cri_status(found.id()).await?.as_ref()),
-                task: self.task(found.id()).await,
+                cri: CriState::of(cri?.as_ref()),
+                task,
                 cgroup: self.cgroup(found),
                 created_at_ns: found.created_at_ns(),
             };
