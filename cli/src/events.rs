@@ -6,12 +6,18 @@ use crate::table;
 use berth_proto::v1;
 use tonic::Streaming;
 
-/// Shows what is remembered; the stream ends with it.
-pub(crate) async fn show(output: Output, mut stream: Streaming<v1::Event>) -> Result<()> {
+/// What is remembered; the stream ends with it.
+pub(crate) async fn all(mut stream: Streaming<v1::Event>) -> Result<Vec<v1::Event>> {
     let mut all = Vec::new();
     while let Some(event) = next(&mut stream).await? {
         all.push(event);
     }
+    Ok(all)
+}
+
+/// Shows what is remembered.
+pub(crate) async fn show(output: Output, stream: Streaming<v1::Event>) -> Result<()> {
+    let all = all(stream).await?;
     output.list(&all, |style| table::events(&all, style))
 }
 

@@ -331,6 +331,21 @@ async fn events_are_shown_and_followed() {
 }
 
 #[tokio::test]
+async fn a_pod_is_described() {
+    let bed = Bed::new().await.with_pod(PodState::Running).await;
+    bed.berth(&["describe", "shop/web"]).await.check(0, &["shop/web", "Running", "Events", "OomKill"], &[]);
+    let all = bed.berth(&["describe", "shop/web", "-o", "json"]).await.json();
+    assert_eq!(
+        (&all["pod"]["state"], &all["events"][0]["code"]),
+        (&"Running".into(), &"OomKill".into()),
+        "{all}"
+    );
+    bed.berth(&["describe", "shop/absent"]).await.check(1, &[], &["shop/absent"]);
+    bed.berth(&["explain", "spec.recovery"]).await.check(0, &["recovery: Offline"], &[]);
+    bed.berth(&["explain", "spec.recover"]).await.check(2, &[], &["recover"]);
+}
+
+#[tokio::test]
 async fn nodes_pools_orders_and_pulls() {
     let bed = Bed::new().await;
     bed.node("node-2");

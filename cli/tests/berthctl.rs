@@ -61,10 +61,12 @@ async fn every_command_has_a_table() {
 #[tokio::test]
 async fn every_command_has_json() {
     let bed = Bed::new(Level::Warning);
-    let cases: [(&[&str], &str, &str); 10] = [
+    let cases: [(&[&str], &str, &str); 12] = [
         (&["status"], "/node", "node-1"),
+        (&["facts"], "/kernel", "6.12.0"),
         (&["pods"], "/0/status/phase", "Degraded"),
         (&["pod", "shop/web"], "/runState", "Running"),
+        (&["why", "shop/web"], "/events/0/code", "ContainerStarted"),
         (&["orders"], "/0/order/id", ORDER),
         (&["order", ORDER], "/order/nodeOrder/pullImage/image", "a.example/b:1"),
         (&["topology"], "/topology/onlineCpus", "0-3"),

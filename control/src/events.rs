@@ -1,43 +1,48 @@
-//! What nodes say that has happened: remembered for a while, and told to whoever follows. Nothing acts on it.
+//! What nodes say that has happened: remembered for a while, and told to whoever asks. Nothing acts on it.
 //!
-//! It is kept in memory only. Each node keeps its events until they are confirmed here, so what is lost with this process is
-//! what it has told its followers already.
+//! It is kept in memory only. A node keeps its events until they are confirmed here; what was confirmed and told to nobody is
+//! lost with this process.
 
+use crate::heard::Happened;
 use berth_model::{NodeName, PodId};
 use berth_proto::v1;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
 /// Events of one node that are remembered: one that never tires pushes out nobody else's.
 const PER_NODE: usize = 256;
 /// Events in all. Beyond it the node with the most loses its oldest.
 const IN_ALL: usize = 32_768;
-/// Events that wait for one follower. One that falls this far behind is ended and begins anew.
-pub(crate) const FOLLOWER_QUEUE: usize = 1_024;
-/// Most followers.
-pub(crate) const MAX_FOLLOWERS: usize = 256;
 /// Longest text of an event; a node says no such thing of itself.
-const TEXT_MAX_BYTES: usize = 2_048;
+const TEXT_MAX_BYTES: usize = 512;
 /// Most details of an event.
-const DETAILS_MAX: usize = 16;
+const DETAILS_MAX: usize = 8;
 
-/// An event as it is told.
-pub(crate) type Told = Arc<v1::Event>;
+/// An event as it is told, by the order in which they came.
+pub(crate) type Told = (u64, Arc<v1::Event>);
 
 /// The events of all nodes.
 #[derive(Debug)]
 pub(crate) struct EventLog {
     inner: Mutex<Inner>,
-    live: broadcast::Sender<Told>,
+    /// How many have come.
+    came: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By the order in which they came.
-    nodes: BTreeMap<NodeName, VecDeque<(u64, Told)>>,
+    nodes: BTreeMap<NodeName, OfNode>,
     came: u64,
     kept: usize,
+}
+
+/// What one node has said.
+#[derive(Debug, Default)]
+struct OfNode {
+    events: VecDeque<Told>,
+    /// The life of its agent, and the number of the last event of that.
+    last: (u64, u64),
 }
 
 /// Which events.
@@ -53,7 +58,7 @@ pub(crate) struct EventFilter {
 
 impl Default for EventLog {
     fn default() -> Self {
-        Self { inner: Mutex::default(), live: broadcast::Sender::new(FOLLOWER_QUEUE) }
+        Self { inner: Mutex::default(), came: watch::Sender::new(0) }
     }
 }
 
@@ -62,49 +67,62 @@ impl EventLog {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers and tells what a node says.
-    pub(crate) fn note(&self, node: &NodeName, events: Vec<v1::Event>) {
+    /// Remembers what a node says, and has not said before.
+    pub(crate) fn note(&self, node: &NodeName, happened: Happened) {
         let mut inner = self.lock();
-        for event in events {
-            let told = Arc::new(sized(node, event));
-            inner.keep(node, Arc::clone(&told));
-            // Without followers nobody wants to know.
-            let _ = self.live.send(told);
+        let count = u64::try_from(happened.events.len()).unwrap_or(u64::MAX);
+        let first = happened.last.saturating_sub(count).saturating_add(1);
+        let life = happened.agent_started_at_ms;
+        for (number, event) in (first..).zip(happened.events) {
+            inner.keep(node, (life, number), event);
         }
+        self.came.send_replace(inner.came);
     }
 
-    /// What is remembered, the oldest first, and all that comes after it; none when there are too many followers.
-    pub(crate) fn follow(&self, filter: &EventFilter) -> Option<(Vec<Told>, broadcast::Receiver<Told>)> {
-        let inner = self.lock();
-        (self.live.receiver_count() < MAX_FOLLOWERS).then(|| (inner.all(filter), self.live.subscribe()))
+    /// What is remembered and came after this one, the oldest first.
+    pub(crate) fn after(&self, came: u64, filter: &EventFilter) -> Vec<Told> {
+        let mut all = self.lock().after(came, filter);
+        all.sort_by_key(|(came, _)| *came);
+        all
     }
 
-    /// What is remembered, the oldest first.
-    pub(crate) fn all(&self, filter: &EventFilter) -> Vec<Told> {
-        self.lock().all(filter)
+    /// Follows how many have come.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.came.subscribe()
     }
 }
 
 impl Inner {
-    fn keep(&mut self, node: &NodeName, event: Told) {
-        self.came += 1;
+    fn keep(&mut self, node: &NodeName, number: (u64, u64), event: v1::Event) {
         let of_node = self.nodes.entry(node.clone()).or_default();
-        of_node.push_back((self.came, event));
+        let (life, _) = number;
+        if of_node.last.0 == life && number <= of_node.last {
+            return;
+        }
+        of_node.last = number;
+        self.came += 1;
+        of_node.events.push_back((self.came, Arc::new(sized(node, number, event))));
         self.kept += 1;
-        if of_node.len() > PER_NODE {
-            of_node.pop_front();
+        if of_node.events.len() > PER_NODE {
+            of_node.events.pop_front();
             self.kept -= 1;
         } else if self.kept > IN_ALL {
-            let most = self.nodes.values_mut().max_by_key(|events| events.len());
-            self.kept -= usize::from(most.and_then(VecDeque::pop_front).is_some());
+            let most = self.nodes.values_mut().max_by_key(|of_node| of_node.events.len());
+            self.kept -= usize::from(most.and_then(|of_node| of_node.events.pop_front()).is_some());
         }
     }
 
-    fn all(&self, filter: &EventFilter) -> Vec<Told> {
-        let of_nodes = self.nodes.values().flatten();
-        let mut all: Vec<_> = of_nodes.filter(|(_, event)| filter.matches(event)).cloned().collect();
-        all.sort_by_key(|(came, _)| *came);
-        all.into_iter().map(|(_, event)| event).collect()
+    fn after(&self, came: u64, filter: &EventFilter) -> Vec<Told> {
+        let newer = |of_node: &OfNode| {
+            let from = of_node.events.partition_point(|(at, _)| *at <= came);
+            of_node
+                .events
+                .range(from..)
+                .filter(|(_, event)| filter.matches(event))
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        self.nodes.values().flat_map(newer).collect()
     }
 }
 
@@ -122,28 +140,28 @@ impl EventFilter {
 }
 
 /// The event as its node may tell it: under its own name, and of a size that can be kept.
-fn sized(node: &NodeName, mut event: v1::Event) -> v1::Event {
-    event.node = node.to_string();
-    let Some(pod) = &mut event.pod else { return short_details(event) };
-    cut(&mut pod.namespace);
-    cut(&mut pod.name);
-    short_details(event)
+fn sized(node: &NodeName, (life, number): (u64, u64), event: v1::Event) -> v1::Event {
+    let v1::Event { at_ms, node: _, pod, container, code, message, details, id: _ } = event;
+    let details = details.into_iter().take(DETAILS_MAX);
+    v1::Event {
+        at_ms,
+        node: node.to_string(),
+        pod: pod.map(|pod| v1::PodRef { namespace: cut(pod.namespace), name: cut(pod.name) }),
+        container: container.map(cut),
+        code: cut(code),
+        message: cut(message),
+        details: details.map(|(key, value)| (cut(key), cut(value))).collect(),
+        id: format!("{node}-{life}-{number}"),
+    }
 }
 
-fn short_details(mut event: v1::Event) -> v1::Event {
-    event.container.iter_mut().chain([&mut event.code, &mut event.message]).for_each(cut);
-    let details = std::mem::take(&mut event.details).into_iter().take(DETAILS_MAX);
-    let short = |(mut key, mut value)| {
-        cut(&mut key);
-        cut(&mut value);
-        (key, value)
-    };
-    event.details = details.map(short).collect();
-    event
-}
-
-fn cut(text: &mut String) {
-    text.truncate(text.floor_char_boundary(TEXT_MAX_BYTES));
+/// No longer than it may be, and in no more memory than that.
+fn cut(text: String) -> String {
+    if text.capacity() <= TEXT_MAX_BYTES {
+        text
+    } else {
+        text[..text.floor_char_boundary(TEXT_MAX_BYTES)].to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -159,31 +177,54 @@ mod tests {
         v1::Event { at_ms, pod: Some((&pod).into()), ..v1::Event::default() }
     }
 
+    /// So many events, the last of which has this number.
+    fn happened(last: u64, events: Vec<v1::Event>) -> Happened {
+        Happened { agent_started_at_ms: 7, last, events, lost: 0 }
+    }
+
     fn times(events: &[Told]) -> Vec<u64> {
-        events.iter().map(|event| event.at_ms).collect()
+        events.iter().map(|(_, event)| event.at_ms).collect()
+    }
+
+    fn all(log: &EventLog) -> Vec<Told> {
+        log.after(0, &EventFilter::default())
     }
 
     #[test]
     fn events_are_remembered_in_the_order_in_which_they_came() {
         let log = EventLog::default();
-        log.note(&node("n2"), vec![event(3, "shop/web"), event(1, "shop/db")]);
-        log.note(&node("n1"), vec![event(2, "test/web")]);
-        let check = |filter: EventFilter, expected: &[u64]| assert_eq!(times(&log.all(&filter)), expected);
+        log.note(&node("n2"), happened(2, vec![event(3, "shop/web"), event(1, "shop/db")]));
+        log.note(&node("n1"), happened(1, vec![event(2, "test/web")]));
+        let check =
+            |filter: EventFilter, expected: &[u64]| assert_eq!(times(&log.after(0, &filter)), expected);
         check(EventFilter::default(), &[3, 1, 2]);
         check(EventFilter { node: Some(node("n2")), ..EventFilter::default() }, &[3, 1]);
         check(EventFilter { namespace: Some("test".to_owned()), ..EventFilter::default() }, &[2]);
         check(EventFilter { pod: Some("shop/db".parse().unwrap()), ..EventFilter::default() }, &[1]);
-        let said: Vec<_> = log.all(&EventFilter::default()).iter().map(|event| event.node.clone()).collect();
-        assert_eq!(said, ["n2", "n2", "n1"]);
+        let ids: Vec<_> = all(&log).iter().map(|(_, event)| event.id.clone()).collect();
+        assert_eq!(ids, ["n2-7-1", "n2-7-2", "n1-7-1"]);
+        assert_eq!(times(&log.after(2, &EventFilter::default())), [2]);
+    }
+
+    #[test]
+    fn what_is_told_again_is_known() {
+        let log = EventLog::default();
+        log.note(&node("n1"), happened(2, vec![event(1, "shop/web"), event(2, "shop/web")]));
+        log.note(&node("n1"), happened(3, vec![event(2, "shop/web"), event(3, "shop/web")]));
+        assert_eq!(times(&all(&log)), [1, 2, 3]);
+        // Another life of the agent counts from the beginning.
+        let again = Happened { agent_started_at_ms: 9, ..happened(1, vec![event(4, "shop/web")]) };
+        log.note(&node("n1"), again);
+        assert_eq!(times(&all(&log)), [1, 2, 3, 4]);
     }
 
     #[test]
     fn a_node_that_never_tires_pushes_out_its_own_only() {
         let log = EventLog::default();
-        log.note(&node("quiet"), vec![event(0, "shop/web")]);
+        log.note(&node("quiet"), happened(1, vec![event(0, "shop/web")]));
         let many = u64::try_from(PER_NODE).unwrap() + 10;
-        log.note(&node("loud"), (1..=many).map(|at_ms| event(at_ms, "shop/web")).collect());
-        let all = times(&log.all(&EventFilter::default()));
+        log.note(&node("loud"), happened(many, (1..=many).map(|at_ms| event(at_ms, "shop/web")).collect()));
+        let all = times(&all(&log));
         assert_eq!((all.len(), all[0], all[1]), (PER_NODE + 1, 0, 11));
     }
 
@@ -191,16 +232,17 @@ mod tests {
     fn all_nodes_together_stay_within_bounds() {
         let log = EventLog::default();
         for number in 0..IN_ALL / PER_NODE + 2 {
-            log.note(&node(&format!("n{number}")), (0..256).map(|at_ms| event(at_ms, "shop/web")).collect());
+            let events = (0..256).map(|at_ms| event(at_ms, "shop/web")).collect();
+            log.note(&node(&format!("n{number}")), happened(256, events));
         }
-        assert_eq!(log.all(&EventFilter::default()).len(), IN_ALL);
+        assert_eq!(all(&log).len(), IN_ALL);
         assert_eq!(log.lock().kept, IN_ALL);
     }
 
     #[test]
     fn a_node_speaks_for_itself_and_not_without_end() {
         let log = EventLog::default();
-        let long = "ü".repeat(TEXT_MAX_BYTES);
+        let long = "ü".repeat(1 << 20);
         let details = (0..40).map(|number| (number.to_string(), long.clone())).collect();
         let claimed = v1::Event {
             node: "another".to_owned(),
@@ -209,26 +251,11 @@ mod tests {
             details,
             ..event(1, "shop/web")
         };
-        log.note(&node("n1"), vec![claimed]);
-        let kept = log.all(&EventFilter::default()).remove(0);
+        log.note(&node("n1"), happened(1, vec![claimed]));
+        let (_, kept) = all(&log).remove(0);
         assert_eq!((kept.node.as_str(), kept.message.len()), ("n1", TEXT_MAX_BYTES));
-        assert!(prost::Message::encoded_len(kept.as_ref()) < 40 * TEXT_MAX_BYTES);
         assert_eq!(kept.details.len(), DETAILS_MAX);
-    }
-
-    #[test]
-    fn a_follower_misses_nothing_and_hears_nothing_twice() {
-        let log = EventLog::default();
-        log.note(&node("n1"), vec![event(1, "shop/web")]);
-        let (before, mut after) = log.follow(&EventFilter::default()).unwrap();
-        log.note(&node("n1"), vec![event(2, "shop/web")]);
-        assert_eq!(times(&before), [1]);
-        assert_eq!(after.try_recv().unwrap().at_ms, 2);
-        assert!(after.try_recv().is_err());
-        let others: Vec<_> =
-            (1..MAX_FOLLOWERS).map(|_| log.follow(&EventFilter::default()).unwrap()).collect();
-        assert!(log.follow(&EventFilter::default()).is_none());
-        drop(others);
-        assert!(log.follow(&EventFilter::default()).is_some());
+        let texts = kept.details.values().chain(&kept.container).chain([&kept.message]);
+        assert!(texts.into_iter().all(|text| text.capacity() <= TEXT_MAX_BYTES));
     }
 }

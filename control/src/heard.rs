@@ -28,10 +28,15 @@ pub(crate) enum Heard {
     Happened(Happened),
 }
 
+/// Most events in one message.
+const MAX_EVENTS: usize = 256;
+
 /// Some events of a node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Happened {
-    /// The number of the last one.
+    /// Which life of the node's agent they are of.
+    pub agent_started_at_ms: u64,
+    /// The number of the last one in that life.
     pub last: u64,
     /// The oldest first.
     pub events: Vec<v1::Event>,
@@ -54,9 +59,7 @@ impl TryFrom<node_message::Message> for Heard {
             }
             Message::PodStatus(status) => Self::Status(Box::new(status.try_into()?)),
             Message::Facts(facts) => Self::Facts(Box::new(facts.try_into()?)),
-            Message::Events(v1::EventBatch { last, events, lost }) => {
-                Self::Happened(Happened { last, events, lost })
-            }
+            Message::Events(batch) => Self::Happened(happened_from(batch)?),
             Message::PodGone(gone) => Self::Gone(pod_from(gone.pod)?, Incarnation(gone.incarnation)),
         })
     }
@@ -86,6 +89,17 @@ pub(crate) fn greeting_from(hello: v1::Hello) -> Result<Greeting, InvalidMessage
         pods: hello.pods.into_iter().map(PodStatus::try_from).collect::<Result<_, _>>()?,
         outcomes: hello.updates.into_iter().map(update_from).collect::<Result<_, _>>()?,
     })
+}
+
+fn happened_from(batch: v1::EventBatch) -> Result<Happened, InvalidMessage> {
+    let v1::EventBatch { last, events, lost, agent_started_at_ms } = batch;
+    if events.len() > MAX_EVENTS {
+        return Err(InvalidMessage::new("events", format!("more than {MAX_EVENTS} in one message")));
+    }
+    for pod in events.iter().filter_map(|event| event.pod.clone()) {
+        pod_from(Some(pod)).map_err(|error| error.within("events"))?;
+    }
+    Ok(Happened { agent_started_at_ms, last, events, lost })
 }
 
 fn answer_from(ack: v1::OrderAck) -> Result<Heard, InvalidMessage> {

@@ -196,6 +196,7 @@ impl Link {
                 term: tx.term(),
                 heartbeat_ms: settings.heartbeat_ms,
                 lease_ms: settings.lease_ms,
+                events: true,
             };
             Ok::<_, NodeDenied>((welcome, strangers))
         });
@@ -307,13 +308,15 @@ impl Link {
         }
     }
 
-    async fn take_events(&self, Happened { last, events, lost }: Happened) -> Result<(), End> {
-        if lost > 0 {
+    async fn take_events(&self, happened: Happened) -> Result<(), End> {
+        if happened.lost > 0 {
+            let lost = happened.lost;
             tracing::warn!(node = %self.node, lost, "{}: could not keep {lost} events until they were told", self.node);
         }
         let node = self.node.clone();
         self.core.act(move |tx| tx.heartbeat(&node)).await?;
-        self.core.events().note(&self.node, events);
+        let last = happened.last;
+        self.core.events().note(&self.node, happened);
         self.send(control_message::Message::EventsSeen(v1::EventsSeen { last })).await
     }
 

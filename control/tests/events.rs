@@ -12,13 +12,21 @@ use tonic::{Code, Streaming};
 fn batch(last: u64, code: &str) -> FromNode {
     let event =
         v1::Event { at_ms: last, pod: Some(pod_ref("web")), code: code.to_owned(), ..v1::Event::default() };
-    FromNode::Events(v1::EventBatch { last, events: vec![event], lost: 0 })
+    FromNode::Events(v1::EventBatch { last, events: vec![event], lost: 0, agent_started_at_ms: 7 })
 }
 
 async fn confirmed(node: &mut FakeNode) -> u64 {
     loop {
         if let FromControl::EventsSeen(seen) = node.next().await.unwrap() {
             return seen.last;
+        }
+    }
+}
+
+async fn confirmed_or_ended(node: &mut FakeNode) -> anyhow::Result<()> {
+    loop {
+        if let FromControl::EventsSeen(_) = node.next().await? {
+            return Ok(());
         }
     }
 }
@@ -50,8 +58,24 @@ async fn platforms_hear_what_happens_on_nodes() {
     node.say(batch(2, "FromTheFuture")).await;
     assert_eq!(confirmed(&mut node).await, 2);
     assert_eq!(said(&mut follower).await.as_deref(), Some("n1 FromTheFuture"));
-    let unheard = tokio::time::timeout(std::time::Duration::from_millis(50), other.message()).await;
-    assert!(unheard.is_err(), "{unheard:?}");
+    // Of the other node that is the first thing that is heard.
+    let (_, second) = fleet.ready_node("n2").await;
+    second.say(batch(1, "ContainerReady")).await;
+    assert_eq!(said(&mut other).await.as_deref(), Some("n2 ContainerReady"));
+    assert_eq!(said(&mut follower).await.as_deref(), Some("n2 ContainerReady"));
+    // What a node tells again, since it has not heard that it was heard, is no second event.
+    node.say(batch(2, "FromTheFuture")).await;
+    assert_eq!(confirmed(&mut node).await, 2);
+    node.say(batch(3, "ContainerExited")).await;
+    assert_eq!(confirmed(&mut node).await, 3);
+    assert_eq!(said(&mut follower).await.as_deref(), Some("n1 ContainerExited"));
+
+    let mut unnamed = batch(4, "ContainerExited");
+    if let FromNode::Events(batch) = &mut unnamed {
+        batch.events[0].pod = Some(v1::PodRef { namespace: "No".to_owned(), name: String::new() });
+    }
+    node.say(unnamed).await;
+    assert!(confirmed_or_ended(&mut node).await.is_err(), "a pod without a name ends the link");
 
     let nameless = v1::WatchEventsRequest { node: Some("No Node".to_owned()), ..ask(false) };
     assert_denied(platform.watch_events(nameless).await.map(drop), Code::InvalidArgument, "node");

@@ -4,7 +4,6 @@ mod cli;
 
 use anyhow::Context;
 use berth_cgroup::CgroupRoot;
-use berthd::clock::epoch_ms;
 use berthd::config::{Config, LogFormat};
 use berthd::events;
 use berthd::host::LocalHost;
@@ -89,6 +88,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     runtime.forget_all_but(&here);
     let (eyes, ordered) = (runtime.clone(), ledger.clone());
+    let strain = events::StrainWatch::begin(CgroupRoot::system());
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;
     // Handlers first: a signal from here on ends the daemon in order.
@@ -105,7 +105,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     .start()?;
     let (reports, journal) = (running.reports().clone(), running.reports().journal().clone());
-    tokio::spawn(events::watch_strain(reports, CgroupRoot::system(), epoch_ms()));
+    tokio::spawn(strain.run(reports));
     tokio::spawn(events::watch_strangers(ordered, eyes, journal));
     tracing::info!(pods = running.adopted(), "ready");
     notify(&[NotifyState::Ready]);

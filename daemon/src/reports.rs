@@ -2,19 +2,21 @@
 //! happened from one state to the next goes to the [`Journal`].
 
 use crate::clock::epoch_ms;
-use crate::events::{Journal, compare};
+use crate::events::{Clock, Journal, Past};
 use crate::runtime::Exit;
-use berth_model::{ContainerPhase, ContainerStatus, Incarnation, PodId, PodStatus};
+use berth_model::{Incarnation, PodId, PodStatus};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Pods as they were last seen, and which of them upstream has not been told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reports {
     inner: Mutex<Inner>,
     changed: Notify,
     journal: Arc<Journal>,
+    /// When the daemon began, milliseconds after the epoch.
+    began_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -25,10 +27,9 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     report: Report,
-    /// How the pod was when it was looked at last, where the report has been ahead of that.
-    looked: Option<Box<PodStatus>>,
     next_step: String,
     told: bool,
+    past: Past,
 }
 
 /// What is said of one pod.
@@ -40,54 +41,65 @@ pub enum Report {
     Gone(PodId, Incarnation),
 }
 
+/// What a report goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// A look at all of the pod.
+    Look,
+    /// What is known already, said between two looks.
+    Passing,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            inner: Mutex::default(),
+            changed: Notify::new(),
+            journal: Arc::default(),
+            began_ms: epoch_ms(),
+        }
+    }
+}
+
 impl Reports {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how a pod is, and what is done next, for people who look at the node.
-    pub fn put(&self, pod: &PodId, report: Report, next_step: String) {
+    pub fn put(&self, pod: &PodId, mut report: Report, sight: Sight, next_step: String) {
         let mut inner = self.lock();
-        if let Some(entry) = inner.pods.get_mut(pod).filter(|entry| entry.report == report) {
-            entry.next_step = next_step;
-            return;
-        }
         let before = inner.pods.remove(pod);
-        // Said in passing, between two looks: what has been ahead still is.
-        let (looked, before) = match before {
-            Some(entry) if entry.looked.is_some() && entry.has_containers_of(&report) => (entry.looked, None),
-            Some(entry) => (None, entry.looked()),
-            None => (None, None),
+        let (mut past, before) = match before {
+            Some(Entry { report, told, past, .. }) => (past, Some((report, told))),
+            None => (Past::default(), None),
         };
-        let happened = match (before, &report) {
-            (Some(before), Report::Status(now)) => compare(&before, now, epoch_ms()),
-            (None, _) | (_, Report::Gone(..)) => Vec::new(),
-        };
-        inner.pods.insert(pod.clone(), Entry { report, looked, next_step, told: false });
+        let mut happened = Vec::new();
+        if let Report::Status(now) = &mut report {
+            past.correct(now);
+            if sight == Sight::Look {
+                happened = past.look(now, Clock { now_ms: epoch_ms(), began_ms: self.began_ms });
+            }
+        }
+        let told = before.is_some_and(|(before, told)| told && before == report);
+        inner.pods.insert(pod.clone(), Entry { report, next_step, told, past });
         drop(inner);
+        if !told {
+            self.changed.notify_one();
+        }
         self.journal.note(happened);
-        self.changed.notify_one();
     }
 
     /// A container has just ended: the next look finds out all that came of it, but upstream need not wait for that.
     pub fn exited(&self, pod: &PodId, exit: &Exit) {
         let mut inner = self.lock();
-        let Some(entry) = inner.pods.get_mut(pod) else { return };
-        let Report::Status(status) = &mut entry.report else { return };
-        let looked = status.clone();
-        let mut containers = status.containers.iter_mut();
-        let ran = |one: &&mut ContainerStatus| matches!(one.phase, ContainerPhase::Running { .. });
-        let ended = containers.find(|one| one.id.as_ref() == Some(&exit.id)).filter(ran);
-        let Some(container) = ended else { return };
-        container.phase = ContainerPhase::Exited {
-            code: exit.code,
-            finished_at_ns: exit.finished_at_ns,
-            reason: "Unknown".to_owned(),
+        let Some(Entry { report: Report::Status(status), told, past, .. }) = inner.pods.get_mut(pod) else {
+            return;
         };
-        entry.looked.get_or_insert(looked);
-        entry.told = false;
-        drop(inner);
-        self.changed.notify_one();
+        if past.end(status, exit) {
+            *told = false;
+            self.changed.notify_one();
+        }
     }
 
     /// What has happened.
@@ -148,22 +160,6 @@ impl Reports {
     }
 }
 
-impl Entry {
-    fn has_containers_of(&self, report: &Report) -> bool {
-        match (&self.report, report) {
-            (Report::Status(one), Report::Status(other)) => one.containers == other.containers,
-            (Report::Status(_) | Report::Gone(..), _) => false,
-        }
-    }
-
-    fn looked(self) -> Option<Box<PodStatus>> {
-        match (self.looked, self.report) {
-            (Some(looked), _) | (None, Report::Status(looked)) => Some(looked),
-            (None, Report::Gone(..)) => None,
-        }
-    }
-}
-
 impl Report {
     fn status(&self) -> Option<PodStatus> {
         match self {
@@ -177,7 +173,7 @@ impl Report {
 mod tests {
     use super::*;
     use crate::testing::pod;
-    use berth_model::{Attempt, Generation, PodPhase};
+    use berth_model::{Attempt, ContainerPhase, ContainerStatus, Generation, PodPhase};
 
     fn running() -> PodStatus {
         let container = ContainerStatus {
@@ -203,14 +199,26 @@ mod tests {
         }
     }
 
-    fn exited(reason: &str) -> ContainerPhase {
-        ContainerPhase::Exited { code: 137, finished_at_ns: 5_000_000, reason: reason.to_owned() }
+    fn put(reports: &Reports, status: PodStatus, sight: Sight) {
+        reports.put(&pod(), Report::Status(Box::new(status)), sight, String::new());
+    }
+
+    #[test]
+    fn what_is_so_still_is_not_told_again() {
+        let reports = Reports::default();
+        put(&reports, running(), Sight::Look);
+        assert_eq!(reports.take().len(), 1);
+        put(&reports, running(), Sight::Look);
+        assert_eq!(reports.take(), []);
+        put(&reports, PodStatus { phase: PodPhase::Degraded, ..running() }, Sight::Passing);
+        put(&reports, running(), Sight::Look);
+        assert_eq!(reports.take().len(), 1, "what it was in between was never told, but it may have been");
     }
 
     #[test]
     fn an_end_is_told_before_it_is_looked_at_and_happens_once() {
         let reports = Reports::default();
-        reports.put(&pod(), Report::Status(Box::new(running())), String::new());
+        put(&reports, running(), Sight::Look);
         reports.take();
         let exit = |id: &str| Exit { id: id.to_owned(), code: 137, finished_at_ns: 5_000_000 };
         reports.exited(&pod(), &exit("another"));
@@ -218,25 +226,22 @@ mod tests {
         reports.exited(&pod(), &exit("c1"));
         let all = reports.take();
         let [Report::Status(told)] = all.as_slice() else { panic!("{all:?}") };
-        assert_eq!(told.containers[0].phase, exited("Unknown"));
-        // Said in passing, before the next look.
-        let passing = PodStatus { phase: PodPhase::Degraded, ..told.as_ref().clone() };
-        reports.put(&pod(), Report::Status(Box::new(passing)), String::new());
-        // That it was killed for want of memory is found by the look; it is one event, with its reason.
-        assert_eq!(reports.journal().after(0, 9).events, []);
-        let mut now = running();
-        now.containers[0].phase = exited("OOMKilled");
-        reports.put(&pod(), Report::Status(Box::new(now)), String::new());
-        let said: Vec<_> =
-            reports.journal().after(0, 9).events.iter().map(|event| event.incident.to_string()).collect();
-        assert_eq!(said, ["attempt 1 has ended with code 137 (OOMKilled)"]);
+        assert!(matches!(told.containers[0].phase, ContainerPhase::Exited { code: 137, .. }));
+        // What has ended is not seen to run by a look that was under way, nor in passing.
+        put(&reports, running(), Sight::Passing);
+        assert_eq!(reports.take(), []);
+        put(&reports, running(), Sight::Look);
+        assert_eq!(reports.take(), []);
+        let happened = reports.journal().after(0, 9).events;
+        let said: Vec<_> = happened.iter().map(|event| event.incident.code()).collect();
+        assert_eq!(said, ["ContainerExited"]);
     }
 
     #[test]
     fn what_is_gone_is_told_even_after_a_new_connection() {
         let reports = Reports::default();
         let gone = Report::Gone(pod(), Incarnation(1));
-        reports.put(&pod(), gone.clone(), String::new());
+        reports.put(&pod(), gone.clone(), Sight::Look, String::new());
         assert_eq!(reports.take_all(), []);
         assert_eq!(reports.take(), [gone]);
         assert_eq!(reports.take(), []);

@@ -3,7 +3,7 @@
 //! [`Daemon::start`] takes what main has opened and begins; [`Daemon::run`] lasts until it is told to end; then what
 //! is in the middle of a step finishes it, and containers are left alone.
 
-use crate::api::{About, Listener, NodeApi, SocketError, Who, listen};
+use crate::api::{About, Listener, NodeApi, Readers, SocketError, Who, listen};
 use crate::clock::epoch_ms;
 use crate::config::Config;
 use crate::disk::Disks;
@@ -232,6 +232,7 @@ fn api<H: Host>(
             reserved_cpus: config.reserved_cpus.clone(),
             started_at_ms: epoch_ms(),
         },
+        readers: Readers::default(),
     }
 }
 

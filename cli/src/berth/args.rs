@@ -11,9 +11,11 @@ use std::path::PathBuf;
 const AFTER_HELP: &str = "\
 Examples:
   berth apply --example > web.yaml     a complete manifest, every field explained
+  berth explain spec.recovery          one field of it
   berth apply -f web.yaml --wait       submit it and wait until it runs
   berth get                            all pods
   berth get shop/web                   one pod: containers, controls, open orders
+  berth describe shop/web              that, its last orders, and what has happened to it
   berth get -o json | jq -r '.[] | select(.state == \"Failed\") | .message'
   berth evict shop/web --wait          off its node; identity and address stay
   berth release shop/web               give up address, disks and identity
@@ -83,6 +85,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Apply(Apply),
     Get(Get),
+    Describe(super::describe::Describe),
+    Explain(super::explain::Explain),
     Watch(Watch),
     Evict(Evict),
     Release(Release),
@@ -291,8 +295,8 @@ pub(crate) struct Orders {
 
 /// Show what has happened on nodes: starts and ends of containers, OOM kills, pressure, what nobody ordered
 ///
-/// The control plane remembers the newest, 256 of each node, since it started. Each line is told once; how things are now
-/// is what berth get shows. With -f and -o json each line is one event.
+/// The control plane remembers the newest, 256 of each node, since it started. How things are now is what berth get shows.
+/// With -f and -o json each line is one event; what is read again after a break has the same id.
 #[derive(Debug, Args)]
 #[command(after_long_help = EVENTS_EXAMPLES)]
 pub(crate) struct Events {

@@ -3,6 +3,8 @@
 mod apply;
 mod args;
 mod change;
+mod describe;
+mod explain;
 mod in_place;
 mod migrate;
 mod node;
@@ -39,6 +41,8 @@ async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Apply(apply) => apply::apply(&session, &apply).await,
         Command::Get(get) => show::get(&session, &get).await,
+        Command::Describe(describe) => describe::describe(&session, &describe).await,
+        Command::Explain(explain) => explain::explain(&explain),
         Command::Watch(watch) => show::watch(&session, &watch).await,
         Command::Evict(evict) => change::evict(&session, &evict).await,
         Command::Release(release) => change::release(&session, &release).await,

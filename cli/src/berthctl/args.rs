@@ -10,6 +10,8 @@ const AFTER_HELP: &str = "\
 Examples:
   berthctl status                      the link to the control plane, the host, the certificate
   berthctl pods                        pods, and what berthd would do next with each
+  berthctl facts                       what the host is and has, as upstream is told
+  berthctl why shop/web                what it waits for, and what is not as it was ordered
   berthctl cgroup shop/web             what was ordered and what the kernel has, side by side
   berthctl top                         what pods use, who uses most of the CPUs first
   berthctl logs shop/web -f --tail 20
@@ -56,10 +58,15 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show the link to the control plane, the host and the certificate
     Status,
+    /// Show what this node tells the control plane of its host
+    Facts,
     /// Show pods, and what berthd would do next with each
     Pods,
     /// Show all that this node knows of a pod
     Pod(OnePod),
+    /// Show what a pod waits for, and what is not as it was ordered: its next step, controls that differ, its orders, what has
+    /// happened to it, and what is wrong with the host
+    Why(OnePod),
     /// Show open orders and recent outcomes
     Orders,
     /// Show one order

@@ -2,6 +2,7 @@
 
 mod args;
 pub(crate) mod top;
+mod why;
 
 use crate::channel;
 use crate::events;
@@ -22,6 +23,7 @@ use tonic::transport::Channel;
 use top::{Look, Use};
 use v1::finding::Level;
 use v1::node_client::NodeClient;
+use why::Why;
 
 /// Largest answer: five hundred pods with all their controls.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -40,8 +42,10 @@ async fn run(cli: Cli) -> Result<()> {
     let mut node = Node { client, output: Output::new(cli.output) };
     match cli.command {
         Command::Status => node.status().await,
+        Command::Facts => node.facts().await,
         Command::Pods => node.pods().await,
         Command::Pod(one) => node.pod(&one.pod).await,
+        Command::Why(one) => node.why(&one.pod).await,
         Command::Orders => node.orders().await,
         Command::Order(one) => node.order(&one.id).await,
         Command::Topology => node.topology().await,
@@ -67,6 +71,15 @@ impl Node {
         self.output.message(&status, |style| table::status(&status, now_ms(), style))
     }
 
+    async fn facts(&mut self) -> Result<()> {
+        let status = ask("get status", self.client.get_status(request(v1::GetStatusRequest {}))).await?;
+        let facts = status.facts.ok_or_else(|| {
+            Failure::refused("Unseen", "the host cannot be looked at")
+                .remedy("berthctl doctor says what is wrong")
+        })?;
+        self.output.message(&facts, |style| table::node_facts(&facts, style))
+    }
+
     async fn pods(&mut self) -> Result<()> {
         let pods = ask("list pods", self.client.list_pods(request(v1::ListLocalPodsRequest {}))).await?.pods;
         self.output.list(&pods, |style| table::local_pods(&pods, style))
@@ -76,6 +89,18 @@ impl Node {
         let call = self.client.get_pod(request(v1::GetLocalPodRequest { pod: Some(id.into()) }));
         let pod = ask(&format!("get pod {id}"), call).await?;
         self.output.message(&pod, |style| table::local_pod(&pod, style))
+    }
+
+    async fn why(&mut self, id: &PodId) -> Result<()> {
+        let call = self.client.get_pod(request(v1::GetLocalPodRequest { pod: Some(id.into()) }));
+        let pod = ask(&format!("get pod {id}"), call).await?;
+        let call = self.client.list_orders(request(v1::ListLocalOrdersRequest {}));
+        let orders = ask("list orders", call).await?.orders;
+        let question = v1::WatchLocalEventsRequest { pod: Some(id.into()), follow: false };
+        let happened = events::all(ask("watch events", self.client.watch_events(question)).await?).await?;
+        let findings = ask("diagnose", self.client.diagnose(request(v1::DiagnoseRequest {}))).await?.findings;
+        let why = Why::new(pod, orders, happened, findings);
+        self.output.value(&why.to_json(), |style| why.text(style))
     }
 
     async fn orders(&mut self) -> Result<()> {

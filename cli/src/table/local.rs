@@ -34,6 +34,21 @@ pub(super) fn facts(facts: &v1::NodeFacts, style: Style) -> String {
     )
 }
 
+/// What a node tells upstream of its host.
+pub(crate) fn node_facts(host: &v1::NodeFacts, style: Style) -> String {
+    facts(host, style) + &parts(host, style)
+}
+
+/// Of what there are several on a host.
+pub(super) fn parts(facts: &v1::NodeFacts, style: Style) -> String {
+    let mut labels: Vec<_> = facts.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.sort();
+    let topology = facts.topology.as_ref().map(|topology| memory_nodes(topology, style));
+    section("Labels", &labels.join("\n"))
+        + &section("Memory nodes", &topology.unwrap_or_default())
+        + &section("Devices", &devices(facts, style))
+}
+
 /// What the host shares with containers.
 fn host_paths(facts: &v1::NodeFacts) -> String {
     let shared = berth_proto::shared_from(facts);
@@ -44,7 +59,33 @@ fn host_paths(facts: &v1::NodeFacts) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn memory_nodes(topology: &v1::Topology, style: Style) -> String {
+/// What there is on its bus; nothing where there is none.
+fn devices(facts: &v1::NodeFacts, style: Style) -> String {
+    use v1::device::Class;
+    let row = |device: &v1::Device| {
+        let class = match device.class() {
+            Class::Gpu => "GPU",
+            Class::Nvme => "NVMe",
+            Class::Nic => "NIC",
+            Class::Unspecified => "unknown",
+        };
+        [
+            class.into(),
+            device.address.as_str().into(),
+            format!("{:04x}:{:04x}", device.vendor, device.device).into(),
+            device.memory_node.map(|node| node.to_string()).unwrap_or_default().into(),
+            device.driver.as_str().into(),
+            device.names.join(", ").into(),
+        ]
+    };
+    if facts.devices.is_empty() {
+        return String::new();
+    }
+    let header = ["DEVICE", "ADDRESS", "ID", "NODE", "DRIVER", "NAMES"];
+    columns(header, facts.devices.iter().map(row).collect(), style)
+}
+
+fn memory_nodes(topology: &v1::Topology, style: Style) -> String {
     let row = |node: &v1::MemoryNode| {
         let distances: Vec<_> = node.distances.iter().map(ToString::to_string).collect();
         let huge = |pages: &v1::HugePages| {
@@ -238,6 +279,29 @@ pub(super) fn controls(applied: &v1::Applied, style: Style) -> String {
     };
     let rows: Vec<_> = applied.controls.iter().map(row).collect();
     if rows.is_empty() { String::new() } else { columns(["CONTROL", "ORDERED", "KERNEL", ""], rows, style) }
+}
+
+/// What the kernel says of a control, or why it does not.
+pub(crate) fn found(control: &v1::Control) -> String {
+    use v1::control::Read;
+    match &control.read {
+        Some(Read::Text(text)) => text.clone(),
+        Some(Read::Unreadable(why)) => format!("unreadable: {why}"),
+        None => String::new(),
+    }
+}
+
+/// Controls that are not as they were ordered, with whose they are.
+pub(crate) fn differing(controls: &[(String, v1::Control)], style: Style) -> String {
+    let row = |(of, control): &(String, v1::Control)| {
+        [
+            of.as_str().into(),
+            control.file.as_str().into(),
+            control.ordered.as_str().into(),
+            found(control).into(),
+        ]
+    };
+    columns(["OF", "CONTROL", "ORDERED", "KERNEL"], controls.iter().map(row).collect(), style)
 }
 
 /// A pod's cgroups: ordered and kernel side by side, then statistics.

@@ -11,8 +11,8 @@ mod words;
 
 pub(crate) use events::{event_line, events};
 pub(crate) use local::{
-    cgroup, disks, findings, leases, local_order, local_orders, local_pod, local_pods, status, tenures, top,
-    topology,
+    cgroup, differing, disks, findings, found, leases, local_order, local_orders, local_pod, local_pods,
+    node_facts, status, tenures, top, topology,
 };
 pub(crate) use migration::{migration_line, migrations, pool_history};
 pub(crate) use platform::{Width, node, nodes, orders, pod, pod_event, pods, pools};
@@ -109,6 +109,11 @@ fn finish(table: &Table) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A heading and a table of these below it, indented; nothing where there are none.
+pub(crate) fn part<T>(title: &str, items: &[T], table: impl FnOnce(&[T]) -> String) -> String {
+    if items.is_empty() { String::new() } else { section(title, &table(items)) }
 }
 
 /// A heading and what is below it, indented; nothing where nothing is below it.

@@ -228,8 +228,6 @@ pub(crate) fn nodes(nodes: &[v1::NodeRecord], now_ms: u64, style: Style) -> Stri
 /// One node, all that is known of it.
 pub(crate) fn node(node: &v1::NodeRecord, now_ms: u64, style: Style) -> String {
     let facts = node.facts.clone().unwrap_or_default();
-    let mut labels: Vec<_> = facts.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    labels.sort();
     let heartbeat = match node.last_heartbeat_at_ms {
         0 => "never".to_owned(),
         at => format!("{} ago", age(at, now_ms)),
@@ -271,11 +269,8 @@ pub(crate) fn node(node: &v1::NodeRecord, now_ms: u64, style: Style) -> String {
     if node.facts.is_some() {
         text.push_str(&section("Host", &super::local::facts(&facts, style)));
     }
-    text.push_str(&section("Labels", &labels.join("\n")));
     text.push_str(&section("Shared CPUs", &shared));
-    if let Some(topology) = &facts.topology {
-        text.push_str(&section("Memory nodes", &super::local::memory_nodes(topology, style)));
-    }
+    text.push_str(&super::local::parts(&facts, style));
     text
 }
 

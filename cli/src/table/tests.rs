@@ -172,6 +172,15 @@ fn host() -> v1::NodeFacts {
         mount_points: vec!["/".to_owned(), "/data".to_owned()],
         host_paths: [("/srv/models".to_owned(), v1::Access::ReadOnly.into())].into(),
         peer_port: 7445,
+        devices: vec![v1::Device {
+            address: "0000:3b:00.0".to_owned(),
+            class: v1::device::Class::Gpu.into(),
+            vendor: 0x10de,
+            device: 0x20b5,
+            memory_node: Some(1),
+            driver: "nvidia".to_owned(),
+            names: vec!["/dev/dri/renderD128".to_owned()],
+        }],
     }
 }
 

@@ -89,8 +89,14 @@ impl Node for Service {
     type ReadLogsStream = Pin<Box<dyn Stream<Item = Result<v1::LogChunk, Status>> + Send>>;
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::NodeStatus>, Status> {
-        let status =
-            v1::NodeStatus { node: "node-1".to_owned(), connected: true, pods: 1, ..Default::default() };
+        let facts = v1::NodeFacts { kernel: "6.12.0".to_owned(), ..Default::default() };
+        let status = v1::NodeStatus {
+            node: "node-1".to_owned(),
+            connected: true,
+            pods: 1,
+            facts: Some(facts),
+            ..Default::default()
+        };
         Ok(Response::new(status))
     }
 

@@ -1,19 +1,30 @@
-//! `WatchEvents`: what is remembered, then, if asked for, what comes. A follower that falls behind is told so and ended.
+//! `WatchEvents`: what is remembered, then, if asked for, what comes.
 
 use super::{PlatformService, invalid, optional_node, pods};
-use crate::events::{EventFilter, EventLog, FOLLOWER_QUEUE, MAX_FOLLOWERS, Told};
+use crate::core::Core;
+use crate::events::EventFilter;
 use berth_model::NodeName;
 use berth_proto::v1;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, watch};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
-/// What a follower gets.
+/// What a reader gets.
 pub(crate) type EventStream = ReceiverStream<Result<v1::Event, Status>>;
 
-/// Events that wait to be sent on one stream, beside those that wait in the log.
+/// Most readers at once: each looks for what is new among the events of all nodes.
+const READERS: usize = 64;
+/// Events that wait to be sent on one stream. The others wait in the log, which forgets the oldest.
 const STREAM_QUEUE: usize = 64;
+/// Between two looks at what has come.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Places for readers.
+pub(super) fn places() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(READERS))
+}
 
 fn filter(request: v1::WatchEventsRequest) -> Result<EventFilter, Status> {
     if let Some(Err(error)) = request.namespace.as_ref().map(|text| NodeName::new(text.as_str())) {
@@ -27,77 +38,67 @@ impl PlatformService {
     pub(super) fn events(&self, request: v1::WatchEventsRequest) -> Result<Response<EventStream>, Status> {
         let follow = request.follow;
         let filter = filter(request)?;
+        let place = Arc::clone(&self.readers).try_acquire_owned();
+        let place = place.map_err(|_| {
+            Status::resource_exhausted(format!("{READERS} are reading events, which is the most"))
+        })?;
         let (sender, stream) = mpsc::channel(STREAM_QUEUE);
-        let feed = Feed { sender, filter, draining: self.draining.clone() };
-        let log: &EventLog = self.core.events();
-        if follow {
-            let (first, live) = log.follow(&feed.filter).ok_or_else(|| {
-                let text = format!("there are {MAX_FOLLOWERS} followers of events, which is the most");
-                Status::resource_exhausted(text)
-            })?;
-            tokio::spawn(feed.follow(first, live));
-        } else {
-            let all = log.all(&feed.filter);
-            tokio::spawn(async move { feed.send(all).await });
-        }
+        let (core, draining) = (Arc::clone(&self.core), self.draining.clone());
+        tokio::spawn(async move {
+            let feed = Feed { core, sender, filter, told: 0 };
+            feed.run(follow, draining).await;
+            drop(place);
+        });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
 /// One stream of events.
 struct Feed {
+    core: Arc<Core>,
     sender: mpsc::Sender<Result<v1::Event, Status>>,
     filter: EventFilter,
-    draining: watch::Receiver<bool>,
+    /// Up to which they were sent.
+    told: u64,
 }
 
 impl Feed {
-    /// Whether the other side still reads.
-    async fn send(&self, events: Vec<Told>) -> bool {
-        for event in events {
-            if self.sender.send(Ok(Arc::unwrap_or_clone(event))).await.is_err() {
-                return false;
-            }
+    async fn run(mut self, follow: bool, mut draining: watch::Receiver<bool>) {
+        let sender = self.sender.clone();
+        let going_down = tokio::select! {
+            // Cancel-safe: what was not sent is not wanted any more.
+            () = self.feed(follow) => false,
+            // Cancel-safe: only looks.
+            _ = draining.wait_for(|draining| *draining) => true,
+        };
+        if going_down {
+            // Who does not read will find out by itself.
+            let _ = sender.try_send(Err(Status::unavailable("the control plane is going down; ask again")));
         }
-        true
     }
 
-    async fn follow(mut self, first: Vec<Told>, mut live: broadcast::Receiver<Told>) {
-        if !self.send(first).await {
-            return;
-        }
+    /// Ends when nobody reads, or all that there was has been sent and no more is wanted.
+    async fn feed(&mut self, follow: bool) {
+        let mut came = self.core.events().subscribe();
         loop {
-            let next = tokio::select! {
-                // Cancel-safe: an event that is not taken stays.
-                next = live.recv() => Some(next),
-                // Cancel-safe: both only look.
-                () = self.sender.closed() => return,
-                _ = self.draining.wait_for(|draining| *draining) => None,
-            };
-            let Some(next) = next else {
-                return self.end(Status::unavailable("the control plane is going down; ask again")).await;
-            };
-            match next {
-                Ok(event) if !self.filter.matches(&event) => {}
-                Ok(event) => {
-                    if !self.send(vec![event]).await {
-                        return;
-                    }
+            // Before the look: what comes after it is a change.
+            came.mark_unchanged();
+            for (at, event) in self.core.events().after(self.told, &self.filter) {
+                if self.sender.send(Ok(Arc::unwrap_or_clone(event))).await.is_err() {
+                    return;
                 }
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    let text = format!(
-                        "this follower is more than {FOLLOWER_QUEUE} events behind: ask again, and read faster"
-                    );
-                    return self.end(Status::resource_exhausted(text)).await;
-                }
-                // The log lives as long as the process.
-                Err(broadcast::error::RecvError::Closed) => return,
+                self.told = at;
             }
+            if !follow {
+                return;
+            }
+            tokio::select! {
+                // Cancel-safe: a number that was not seen stays unseen. The log lives as long as the process.
+                _ = came.changed() => {}
+                // Cancel-safe: only looks.
+                () = self.sender.closed() => return,
+            }
+            tokio::time::sleep(PACE).await;
         }
-    }
-
-    async fn end(self, status: Status) {
-        // Who does not read will find out by itself.
-        let _ = self.sender.send(Err(status)).await;
     }
 }

@@ -17,7 +17,7 @@ use berth_proto::v1::platform_server::Platform;
 use events::EventStream;
 use std::fmt::Display;
 use std::sync::Arc;
-use tokio::sync::watch as signal;
+use tokio::sync::{Semaphore, watch as signal};
 use tonic::{Request, Response, Status};
 use watch::PodStream;
 
@@ -29,6 +29,8 @@ const MAX_REASON_BYTES: usize = 1_024;
 pub(crate) struct PlatformService {
     core: Arc<Core>,
     draining: signal::Receiver<bool>,
+    /// Places for those who read events.
+    readers: Arc<Semaphore>,
 }
 
 fn invalid(field: &str, error: impl Display) -> Status {
@@ -71,7 +73,7 @@ fn reason(text: &str, caller: &impl Display) -> Result<String, Status> {
 impl PlatformService {
     /// Serves until `draining` says true.
     pub(crate) fn new(core: Arc<Core>, draining: signal::Receiver<bool>) -> Self {
-        Self { core, draining }
+        Self { core, draining, readers: events::places() }
     }
 
     async fn look<R: Send + 'static>(&self, look: impl FnOnce(&mut Tx<'_>) -> R) -> Result<R, Status> {

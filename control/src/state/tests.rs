@@ -37,6 +37,7 @@ pub(super) fn facts() -> Facts {
         reserved_cpus: "0".to_owned(),
         addresses: vec!["192.0.2.1".to_owned()],
         peer_port: 7445,
+        devices: Vec::new(),
         ..v1::NodeFacts::default()
     };
     wire.try_into().unwrap()

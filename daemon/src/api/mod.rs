@@ -9,5 +9,5 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use node::{About, NodeApi};
+pub use node::{About, NodeApi, Readers};
 pub use socket::{Admitted, Listener, SocketError, Who, listen};

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -35,6 +36,18 @@ pub struct NodeApi<H> {
     pub cgroups: CgroupRoot,
     /// What does not change while the daemon runs.
     pub about: About,
+    /// Places for those who read events.
+    pub readers: Readers,
+}
+
+/// Places for those who read events.
+#[derive(Debug)]
+pub struct Readers(Arc<Semaphore>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(events::places())
+    }
 }
 
 /// What does not change while the daemon runs.
@@ -323,7 +336,7 @@ impl<H: Host> Node for NodeApi<H> {
         let v1::WatchLocalEventsRequest { pod, follow } = request.into_inner();
         let pod = pod.map(|pod| pod_from(Some(pod))).transpose();
         let pod = pod.map_err(|error| Status::invalid_argument(error.chain()))?;
-        let events = events::send(self.reports.journal().clone(), Asked { pod, follow });
+        let events = events::send(self.reports.journal().clone(), &self.readers.0, Asked { pod, follow })?;
         Ok(Response::new(ReceiverStream::new(events)))
     }
 

@@ -77,6 +77,11 @@ pub enum Incident {
         /// The image that it was made from; empty where it does not say.
         image: String,
     },
+    /// The runtime has many of them.
+    MoreUnknownContainers {
+        /// How many beside those that are named.
+        containers: usize,
+    },
 }
 
 impl Incident {
@@ -92,10 +97,12 @@ impl Incident {
             Self::PressureHigh { .. } => "PressureHigh",
             Self::PressureOver { .. } => "PressureOver",
             Self::UnknownContainer { .. } => "UnknownContainer",
+            Self::MoreUnknownContainers { .. } => "MoreUnknownContainers",
         }
     }
 
-    fn details(&self) -> Vec<(&'static str, String)> {
+    /// What programs need of it, by names.
+    pub fn details(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Started { attempt } => vec![("attempt", attempt.0.to_string())],
             Self::Exited { attempt, code, reason } => vec![
@@ -114,6 +121,7 @@ impl Incident {
                 vec![("resource", resource.name().to_owned()), ("share", percent(*share_permyriad))]
             }
             Self::UnknownContainer { id, image } => vec![("id", id.clone()), ("image", image.clone())],
+            Self::MoreUnknownContainers { containers } => vec![("containers", containers.to_string())],
         }
     }
 }
@@ -152,6 +160,12 @@ impl fmt::Display for Incident {
                 resource.name(),
                 percent(*share_permyriad)
             ),
+            Self::MoreUnknownContainers { containers } => {
+                write!(
+                    f,
+                    "the runtime has {containers} more containers that nobody ordered; they are left alone"
+                )
+            }
             Self::UnknownContainer { id, image } => {
                 write!(
                     f,
@@ -168,6 +182,7 @@ impl From<&Event> for v1::Event {
         Self {
             at_ms: event.at_ms,
             node: String::new(),
+            id: String::new(),
             pod: event.pod.as_ref().map(Into::into),
             container: event.container.as_ref().map(ToString::to_string),
             code: event.incident.code().to_owned(),

@@ -1,6 +1,7 @@
 //! What has happened lately, in order, and how much of it upstream has.
 
 use super::Event;
+use crate::clock::epoch_ms;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ pub struct Journal {
     inner: Mutex<Inner>,
     /// The newest event's number.
     newest: watch::Sender<u64>,
+    began_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ pub struct Batch {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { inner: Mutex::default(), newest: watch::Sender::new(0) }
+        Self { inner: Mutex::default(), newest: watch::Sender::new(0), began_ms: epoch_ms() }
     }
 }
 
@@ -82,6 +84,11 @@ impl Journal {
         inner.confirmed = inner.confirmed.max(number.min(inner.newest));
     }
 
+    /// When it began, milliseconds after the epoch: numbers of another journal are other events.
+    pub fn began_ms(&self) -> u64 {
+        self.began_ms
+    }
+
     /// Follows the newest event's number.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
@@ -109,7 +116,8 @@ fn log(event: &Event) {
         (None, _) => String::new(),
     };
     let (pod, container) = (pod.as_ref().map(display), container.as_ref().map(display));
-    info!(pod, container, code, "{of}{incident}");
+    let details = incident.details();
+    info!(pod, container, code, ?details, "{of}{incident}");
 }
 
 #[cfg(test)]

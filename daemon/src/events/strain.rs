@@ -4,8 +4,9 @@
 use super::{Event, Incident};
 use crate::clock::epoch_ms;
 use crate::reports::Reports;
-use berth_cgroup::{CgroupError, CgroupPath, CgroupRoot, InvalidPath, Resource};
-use berth_model::{ContainerName, ContainerPhase, Incarnation, PodId, PodStatus};
+use crate::runtime::ROOT_SLICE;
+use berth_cgroup::{Cgroup, CgroupError, CgroupPath, CgroupRoot, InvalidPath, Resource};
+use berth_model::{ContainerName, Incarnation, PodId, PodStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -41,16 +42,20 @@ struct Counted {
 struct PodCounted {
     pod: PodId,
     incarnation: Incarnation,
-    /// One of its containers has run since before the daemon began: what is counted may be of before.
-    older: bool,
-    whole: Counted,
-    /// Kills in each container, by its cgroup: another attempt has another one.
-    kills: BTreeMap<String, (ContainerName, u64)>,
+    /// Its slice, and what is counted of it; none where it cannot be read now.
+    whole: Option<(String, Counted)>,
+    /// Its containers, by their cgroups, and the kills in each where they could be read: another attempt has another one.
+    containers: BTreeMap<String, (ContainerName, Option<u64>)>,
 }
+
+/// Kills by cgroup.
+type Kills = BTreeMap<String, u64>;
 
 /// What was counted before.
 #[derive(Debug, Default)]
 struct Strains {
+    /// Kills that there had been when the daemon began: they were told then, or nobody looked.
+    at_first: Kills,
     host: BTreeSet<Resource>,
     pods: BTreeMap<PodId, Known>,
 }
@@ -59,74 +64,74 @@ struct Strains {
 struct Known {
     incarnation: Incarnation,
     oom_kills: u64,
-    kills: BTreeMap<String, u64>,
+    kills: Kills,
     high: BTreeSet<Resource>,
 }
 
+/// To which pod, to which container, and what.
+type News = (Option<PodId>, Option<ContainerName>, Incident);
+
 impl Strains {
-    /// What is news, and remembers what was counted. Pods that are not counted any more are forgotten.
-    fn news(
-        &mut self,
-        host: &Counted,
-        pods: &[PodCounted],
-    ) -> Vec<(Option<PodId>, Option<ContainerName>, Incident)> {
+    /// What is news, and remembers what was counted. Pods that are not there any more are forgotten.
+    fn news(&mut self, host: &Counted, pods: &[PodCounted]) -> Vec<News> {
         let mut news = Vec::new();
         news.extend(turns(&mut self.host, host).into_iter().map(|incident| (None, None, incident)));
         self.pods.retain(|id, _| pods.iter().any(|counted| counted.pod == *id));
         for counted in pods {
             let known =
                 self.pods.remove(&counted.pod).filter(|known| known.incarnation == counted.incarnation);
-            let mut known = known.unwrap_or_else(|| Known::first(counted));
-            news.extend(
-                known
-                    .news(counted)
-                    .into_iter()
-                    .map(|(container, incident)| (Some(counted.pod.clone()), container, incident)),
-            );
+            let mut known = known.unwrap_or_else(|| self.first(counted));
+            let told = known.news(counted, &self.at_first).into_iter();
+            news.extend(told.map(|(container, incident)| (Some(counted.pod.clone()), container, incident)));
             self.pods.insert(counted.pod.clone(), known);
         }
         news
     }
+
+    fn first(&self, counted: &PodCounted) -> Known {
+        let slice = counted.whole.as_ref().map(|(slice, _)| slice);
+        let oom_kills = slice.and_then(|slice| self.at_first.get(slice)).copied().unwrap_or(0);
+        Known { incarnation: counted.incarnation, oom_kills, kills: Kills::new(), high: BTreeSet::new() }
+    }
 }
 
 impl Known {
-    /// Before the first look at a pod nothing was counted, unless it is older than the daemon.
-    fn first(counted: &PodCounted) -> Self {
-        let kills = counted.kills.iter().map(|(cgroup, (_, kills))| (cgroup.clone(), *kills));
-        Self {
-            incarnation: counted.incarnation,
-            oom_kills: if counted.older { counted.whole.oom_kills.unwrap_or(0) } else { 0 },
-            kills: if counted.older { kills.collect() } else { BTreeMap::new() },
-            high: BTreeSet::new(),
-        }
-    }
-
-    fn news(&mut self, counted: &PodCounted) -> Vec<(Option<ContainerName>, Incident)> {
-        let mut news = self.kills(counted);
-        news.extend(turns(&mut self.high, &counted.whole).into_iter().map(|incident| (None, incident)));
+    fn news(&mut self, counted: &PodCounted, at_first: &Kills) -> Vec<(Option<ContainerName>, Incident)> {
+        let Some((_, whole)) = &counted.whole else { return Vec::new() };
+        let mut news = self.kills(counted, whole.oom_kills, at_first);
+        news.extend(turns(&mut self.high, whole).into_iter().map(|incident| (None, incident)));
         news
     }
 
     /// Kills in containers by their names; those in containers that have gone by now are the pod's.
-    fn kills(&mut self, counted: &PodCounted) -> Vec<(Option<ContainerName>, Incident)> {
+    fn kills(
+        &mut self,
+        counted: &PodCounted,
+        whole: Option<u64>,
+        at_first: &Kills,
+    ) -> Vec<(Option<ContainerName>, Incident)> {
         let mut news = Vec::new();
         let mut told = 0;
-        for (cgroup, (name, kills)) in &counted.kills {
-            let fresh = kills.saturating_sub(self.kills.get(cgroup).copied().unwrap_or(0));
+        for (cgroup, (name, kills)) in &counted.containers {
+            let Some(kills) = *kills else { continue };
+            let before = self.kills.get(cgroup).or_else(|| at_first.get(cgroup)).copied().unwrap_or(0);
+            let fresh = kills.saturating_sub(before);
             if fresh > 0 {
                 told += fresh;
                 news.push((Some(name.clone()), Incident::OomKill { processes: fresh }));
             }
+            self.kills.insert(cgroup.clone(), kills);
         }
+        self.kills.retain(|cgroup, _| counted.containers.contains_key(cgroup));
+        let whole = whole.unwrap_or(0);
         // A slice that was made anew counts from the beginning.
-        let whole = counted.whole.oom_kills.unwrap_or(0);
-        let since = if whole < self.oom_kills { whole } else { whole - self.oom_kills };
-        let rest = since.saturating_sub(told);
+        let before = if whole < self.oom_kills { 0 } else { self.oom_kills };
+        // The containers are counted a moment later than the slice: what was told of them already is in the next count.
+        let rest = whole.saturating_sub(before.saturating_add(told));
         if rest > 0 {
             news.push((None, Incident::OomKill { processes: rest }));
         }
-        self.oom_kills = whole;
-        self.kills = counted.kills.iter().map(|(cgroup, (_, kills))| (cgroup.clone(), *kills)).collect();
+        self.oom_kills = whole.max(before.saturating_add(told));
         news
     }
 }
@@ -154,61 +159,93 @@ enum Uncounted {
     Cgroup(#[from] CgroupError),
 }
 
-/// Looks now and then, for ever, and notes what is news.
-pub async fn watch_strain(reports: Arc<Reports>, cgroups: CgroupRoot, began_ms: u64) -> Infallible {
-    let mut strains = Strains::default();
-    let mut ticks = interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let (seen, cgroups) = (reports.statuses(), cgroups.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            let pods: Vec<_> = seen.iter().filter_map(|pod| count_pod(&cgroups, pod, began_ms)).collect();
-            (count(&cgroups, "/").unwrap_or_default(), pods)
-        });
-        // It ends early only with the daemon.
-        let Ok((host, pods)) = looked.await else { continue };
-        let event = |(pod, container, incident)| Event { at_ms: epoch_ms(), pod, container, incident };
-        reports.journal().note(strains.news(&host, &pods).into_iter().map(event).collect());
+/// Looks at what the kernel counts.
+#[derive(Debug)]
+pub struct StrainWatch {
+    cgroups: CgroupRoot,
+    strains: Strains,
+}
+
+impl StrainWatch {
+    /// Notes what there has been so far. To be done before any pod is taken up.
+    pub fn begin(cgroups: CgroupRoot) -> Self {
+        let strains = Strains { at_first: kills_beneath(&cgroups, ROOT_SLICE), ..Strains::default() };
+        Self { cgroups, strains }
+    }
+
+    /// Looks now and then, for ever, and notes what is news.
+    pub async fn run(mut self, reports: Arc<Reports>) -> Infallible {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (seen, cgroups) = (reports.statuses(), self.cgroups.clone());
+            let looked = tokio::task::spawn_blocking(move || {
+                let pods: Vec<_> = seen.iter().map(|pod| count_pod(&cgroups, pod)).collect();
+                (count(&cgroups, "/"), pods)
+            });
+            // It ends early only with the daemon.
+            let Ok((host, pods)) = looked.await else { continue };
+            let event = |(pod, container, incident)| Event { at_ms: epoch_ms(), pod, container, incident };
+            reports.journal().note(self.strains.news(&host, &pods).into_iter().map(event).collect());
+        }
     }
 }
 
-fn count_pod(cgroups: &CgroupRoot, status: &PodStatus, began_ms: u64) -> Option<PodCounted> {
-    let whole = count(cgroups, &status.applied.as_ref()?.cgroup)?;
-    let mut kills = BTreeMap::new();
-    // Most pods have lost nobody; the others' containers are looked at one by one.
-    for container in status.containers.iter().filter(|_| whole.oom_kills.is_some_and(|kills| kills > 0)) {
-        let Some(applied) = &container.applied else { continue };
-        let Some(here) = kills_of(cgroups, &applied.cgroup) else { continue };
-        kills.insert(applied.cgroup.clone(), (container.name.clone(), here));
+/// Of every slice of a pod, and of every container in it.
+fn kills_beneath(cgroups: &CgroupRoot, path: &str) -> Kills {
+    let mut found = Kills::new();
+    let mut folders = vec![format!("/{path}")];
+    while let Some(folder) = folders.pop() {
+        found.extend(kills_of(cgroups, &folder).map(|kills| (folder.clone(), kills)));
+        // Below a container's own it is the container's business.
+        if folder.matches('/').count() > 2 {
+            continue;
+        }
+        let opened = told(&folder, open(cgroups, &folder));
+        let children = opened.and_then(|cgroup| cgroup.children().ok()).unwrap_or_default();
+        folders.extend(children.iter().map(|child| format!("{folder}/{child}")));
     }
-    let older = |phase: &ContainerPhase| matches!(phase, ContainerPhase::Running { started_at_ns, .. } if started_at_ns / 1_000_000 < began_ms);
-    Some(PodCounted {
+    found
+}
+
+fn count_pod(cgroups: &CgroupRoot, status: &PodStatus) -> PodCounted {
+    let slice = status.applied.as_ref().map(|applied| applied.cgroup.clone());
+    let whole = slice.filter(|slice| open(cgroups, slice).is_ok());
+    let whole = whole.map(|slice| (slice.clone(), count(cgroups, &slice)));
+    // Most pods have lost nobody; the others' containers are looked at one by one.
+    let lost = whole.as_ref().is_some_and(|(_, counted)| counted.oom_kills.is_some_and(|kills| kills > 0));
+    let containers = status.containers.iter().filter_map(|container| {
+        let cgroup = container.applied.as_ref()?.cgroup.clone();
+        let kills = if lost { kills_of(cgroups, &cgroup) } else { None };
+        Some((cgroup, (container.name.clone(), kills)))
+    });
+    PodCounted {
         pod: status.pod.clone(),
         incarnation: status.incarnation,
-        older: status.containers.iter().any(|container| older(&container.phase)),
         whole,
-        kills,
-    })
+        containers: containers.collect(),
+    }
+}
+
+fn open(cgroups: &CgroupRoot, path: &str) -> Result<Cgroup, Uncounted> {
+    Ok(cgroups.open(&path.parse::<CgroupPath>()?)?)
 }
 
 fn kills_of(cgroups: &CgroupRoot, path: &str) -> Option<u64> {
-    let read = || Ok::<_, Uncounted>(cgroups.open(&path.parse::<CgroupPath>()?)?.memory_events()?);
-    told(path, read())??.oom_kill
+    told(path, open(cgroups, path).and_then(|cgroup| Ok(cgroup.memory_events()?)))??.oom_kill
 }
 
-fn count(cgroups: &CgroupRoot, path: &str) -> Option<Counted> {
-    let read = || {
-        let cgroup = cgroups.open(&path.parse::<CgroupPath>()?)?;
-        let mut waited_permyriad = BTreeMap::new();
-        for resource in Resource::ALL {
-            let some = cgroup.pressure(resource)?.and_then(|pressure| pressure.some);
-            waited_permyriad.extend(some.map(|line| (resource, line.avg60_permyriad)));
-        }
-        let oom_kills = cgroup.memory_events()?.and_then(|events| events.oom_kill);
-        Ok::<_, Uncounted>(Counted { oom_kills, waited_permyriad })
+/// A file that cannot be read costs its own number only.
+fn count(cgroups: &CgroupRoot, path: &str) -> Counted {
+    let pressure = |resource: Resource| {
+        let read = open(cgroups, path).and_then(|cgroup| Ok(cgroup.pressure(resource)?));
+        Some((resource, told(path, read)??.some?.avg60_permyriad))
     };
-    told(path, read())
+    Counted {
+        oom_kills: kills_of(cgroups, path),
+        waited_permyriad: Resource::ALL.into_iter().filter_map(pressure).collect(),
+    }
 }
 
 fn told<T>(path: &str, read: Result<T, Uncounted>) -> Option<T> {
@@ -220,16 +257,16 @@ mod tests {
     use super::*;
     use crate::testing::pod;
 
-    fn counted(oom_kills: u64, containers: &[(&str, &str, u64)], older: bool) -> PodCounted {
-        let kills = containers.iter().map(|(cgroup, name, kills)| {
+    fn counted(oom_kills: u64, containers: &[(&str, &str, Option<u64>)]) -> PodCounted {
+        let containers = containers.iter().map(|(cgroup, name, kills)| {
             ((*cgroup).to_owned(), (name.parse::<ContainerName>().unwrap(), *kills))
         });
+        let whole = Counted { oom_kills: Some(oom_kills), waited_permyriad: BTreeMap::new() };
         PodCounted {
             pod: pod(),
             incarnation: Incarnation(1),
-            older,
-            whole: Counted { oom_kills: Some(oom_kills), waited_permyriad: BTreeMap::new() },
-            kills: kills.collect(),
+            whole: Some(("slice".to_owned(), whole)),
+            containers: containers.collect(),
         }
     }
 
@@ -245,23 +282,32 @@ mod tests {
     #[test]
     fn kills_are_told_once_and_by_container_where_that_is_known() {
         let mut strains = Strains::default();
-        check(&mut strains, &counted(0, &[], false), &[]);
-        check(&mut strains, &counted(2, &[("a", "web", 2)], false), &["web 2"]);
-        check(&mut strains, &counted(2, &[("a", "web", 2)], false), &[]);
+        check(&mut strains, &counted(0, &[("a", "web", None)]), &[]);
+        check(&mut strains, &counted(2, &[("a", "web", Some(2))]), &["web 2"]);
+        check(&mut strains, &counted(2, &[("a", "web", Some(2))]), &[]);
         // One more in a container whose successor runs by now, and one in that.
-        check(&mut strains, &counted(4, &[("b", "web", 1)], false), &["web 1", "pod 1"]);
+        check(&mut strains, &counted(4, &[("b", "web", Some(1))]), &["web 1", "pod 1"]);
+        // One between the count of the slice and that of the container.
+        check(&mut strains, &counted(4, &[("b", "web", Some(2))]), &["web 1"]);
+        check(&mut strains, &counted(5, &[("b", "web", Some(2))]), &[]);
+        // What cannot be read for a while is not counted anew.
+        check(&mut strains, &counted(5, &[("b", "web", None)]), &[]);
+        let unreadable = PodCounted { whole: None, ..counted(0, &[("b", "web", None)]) };
+        check(&mut strains, &unreadable, &[]);
+        check(&mut strains, &counted(5, &[("b", "web", Some(2))]), &[]);
         // The slice was made anew.
-        check(&mut strains, &counted(1, &[], false), &["pod 1"]);
+        check(&mut strains, &counted(1, &[]), &["pod 1"]);
     }
 
     #[test]
     fn what_happened_before_the_daemon_began_is_no_news() {
-        let mut strains = Strains::default();
-        check(&mut strains, &counted(3, &[("a", "web", 3)], true), &[]);
-        check(&mut strains, &counted(4, &[("a", "web", 4)], true), &["web 1"]);
+        let at_first = Kills::from([("slice".to_owned(), 3), ("a".to_owned(), 3)]);
+        let mut strains = Strains { at_first, ..Strains::default() };
+        check(&mut strains, &counted(3, &[("a", "web", Some(3))]), &[]);
+        check(&mut strains, &counted(4, &[("a", "web", Some(4))]), &["web 1"]);
         // A pod that has come since then has lost them since then.
         let mut strains = Strains::default();
-        check(&mut strains, &counted(3, &[("a", "web", 3)], false), &["web 3"]);
+        check(&mut strains, &counted(3, &[("a", "web", Some(3))]), &["web 3"]);
     }
 
     #[test]

@@ -11,18 +11,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::debug;
+use tracing::warn;
 
-/// Between two looks.
+/// Between two looks. Whoever comes is told at the second.
 const LOOK: Duration = Duration::from_secs(30);
+/// Strangers that are named at one look; of more there is one event with their number.
+const NAMED: usize = 16;
 
-/// Looks now and then, for ever, and notes what was not there before.
+/// Looks now and then, for ever, and notes who was not there before.
 pub async fn watch_strangers(
     ledger: Ledger,
     runtime: ContainerdRuntime,
     journal: Arc<Journal>,
 ) -> Infallible {
-    let mut known = BTreeSet::new();
+    let mut seen = Strangers::default();
+    let mut failed = false;
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -30,36 +33,61 @@ pub async fn watch_strangers(
         let listed = match runtime.list_all().await {
             Ok(listed) => listed,
             Err(error) => {
-                debug!(%error, "the runtime does not list what it has");
+                // Once: a runtime that is away is told of by others, too.
+                if !std::mem::replace(&mut failed, true) {
+                    warn!(%error, "the runtime does not list what it has: what nobody ordered is not told");
+                }
                 continue;
             }
         };
+        failed = false;
         // After the list: a pod is in the ledger before anything of it is made.
         let ordered: BTreeSet<_> = ledger.read(|book| {
             let here = book.pods.values().filter(|record| is_busy(record));
             here.map(|record| (record.pod.clone(), record.incarnation)).collect()
         });
-        journal.note(news(&mut known, listed, &ordered));
+        journal.note(seen.news(listed, &ordered, epoch_ms()));
     }
 }
 
-/// Strangers that were not known, and remembers all of them.
-fn news(
-    known: &mut BTreeSet<String>,
-    listed: Vec<Listed>,
-    ordered: &BTreeSet<(PodId, Incarnation)>,
-) -> Vec<Event> {
-    let is_ours = |listed: &Listed| listed.of.as_ref().is_some_and(|of| ordered.contains(of));
-    let strangers: Vec<_> = listed.into_iter().filter(|listed| !is_ours(listed)).collect();
-    let before = std::mem::replace(known, strangers.iter().map(|listed| listed.id.clone()).collect());
-    let fresh = strangers.into_iter().filter(|listed| !before.contains(&listed.id));
-    let event = |Listed { id, image, of }| Event {
-        at_ms: epoch_ms(),
-        pod: of.map(|(pod, _)| pod),
-        container: None,
-        incident: Incident::UnknownContainer { id, image },
-    };
-    fresh.map(event).collect()
+/// Strangers of the last look.
+#[derive(Debug, Default)]
+struct Strangers {
+    /// Seen once: a pod that leaves is out of the ledger before it is out of a list that was under way.
+    once: BTreeSet<String>,
+    told: BTreeSet<String>,
+}
+
+impl Strangers {
+    /// Strangers that have been seen twice and were not told of, and remembers all of them.
+    fn news(
+        &mut self,
+        listed: Vec<Listed>,
+        ordered: &BTreeSet<(PodId, Incarnation)>,
+        at_ms: u64,
+    ) -> Vec<Event> {
+        let is_ours = |listed: &Listed| listed.of.as_ref().is_some_and(|of| ordered.contains(of));
+        let strangers: Vec<_> = listed.into_iter().filter(|listed| !is_ours(listed)).collect();
+        let here: BTreeSet<String> = strangers.iter().map(|listed| listed.id.clone()).collect();
+        self.told.retain(|id| here.contains(id));
+        let before = std::mem::replace(&mut self.once, here);
+        let mut fresh =
+            strangers.into_iter().filter(|one| before.contains(&one.id) && !self.told.contains(&one.id));
+        let named: Vec<Listed> = fresh.by_ref().take(NAMED).collect();
+        let more: BTreeSet<String> = fresh.map(|listed| listed.id).collect();
+        self.told.extend(named.iter().map(|listed| listed.id.clone()).chain(more.iter().cloned()));
+        let event = |pod, incident| Event { at_ms, pod, container: None, incident };
+        let mut news: Vec<_> = named
+            .into_iter()
+            .map(|Listed { id, image, of }| {
+                event(of.map(|(pod, _)| pod), Incident::UnknownContainer { id, image })
+            })
+            .collect();
+        if !more.is_empty() {
+            news.push(event(None, Incident::MoreUnknownContainers { containers: more.len() }));
+        }
+        news
+    }
 }
 
 #[cfg(test)]
@@ -75,23 +103,46 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_stranger_is_told_when_it_comes() {
+    fn check(strangers: &mut Strangers, all: Vec<Listed>, expected: &[&str]) {
         let ordered = BTreeSet::from([(pod(), Incarnation(2))]);
-        let mut known = BTreeSet::new();
-        let mut check = |all: Vec<Listed>, expected: &[&str]| {
-            let events = news(&mut known, all, &ordered);
-            let ids = events.iter().map(|event| match &event.incident {
-                Incident::UnknownContainer { id, .. } => id.as_str(),
-                other => panic!("{other}"),
-            });
-            assert_eq!(ids.collect::<Vec<_>>(), expected);
-        };
-        let ours = || listed("ours", Some(2));
-        check(vec![ours()], &[]);
-        check(vec![ours(), listed("foreign", None), listed("left", Some(1))], &["foreign", "left"]);
-        check(vec![ours(), listed("foreign", None)], &[]);
-        check(vec![ours()], &[]);
-        check(vec![listed("foreign", None)], &["foreign"]);
+        let events = strangers.news(all, &ordered, 1);
+        let said = events.iter().map(|event| match &event.incident {
+            Incident::UnknownContainer { id, .. } => id.clone(),
+            Incident::MoreUnknownContainers { containers } => format!("and {containers}"),
+            other => panic!("{other}"),
+        });
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_stranger_is_told_once_it_stays() {
+        let mut known = Strangers::default();
+        let (ours, foreign) = (|| listed("ours", Some(2)), || listed("foreign", None));
+        check(&mut known, vec![ours()], &[]);
+        // A pod that has just left is still in the list.
+        check(&mut known, vec![ours(), foreign(), listed("left", Some(1))], &[]);
+        check(&mut known, vec![ours(), foreign()], &["foreign"]);
+        check(&mut known, vec![ours(), foreign()], &[]);
+        check(&mut known, vec![ours()], &[]);
+        check(&mut known, vec![foreign()], &[]);
+        check(&mut known, vec![foreign()], &["foreign"]);
+    }
+
+    #[test]
+    fn many_strangers_are_a_few_events() {
+        let mut known = Strangers::default();
+        let all = || (0..100).map(|number| listed(&format!("{number:02}"), None)).collect::<Vec<_>>();
+        check(&mut known, all(), &[]);
+        let events = known.news(all(), &BTreeSet::new(), 1);
+        assert_eq!(
+            (events.len(), events.last().map(|event| event.incident.to_string())),
+            (
+                NAMED + 1,
+                Some(
+                    "the runtime has 84 more containers that nobody ordered; they are left alone".to_owned()
+                )
+            )
+        );
+        check(&mut known, all(), &[]);
     }
 }

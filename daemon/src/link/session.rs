@@ -88,13 +88,22 @@ enum Event {
     Drain,
 }
 
+/// How far telling events is.
+enum Telling {
+    /// Upstream does not want any.
+    Unwanted,
+    /// All that upstream was told it has confirmed.
+    Idle,
+    /// Those up to this number are on their way.
+    UnderWay(u64),
+}
+
 pub(super) struct Session<'a, H, O> {
     link: &'a Link<H, O>,
     up: mpsc::Sender<v1::NodeMessage>,
     down: Streaming<v1::ControlMessage>,
     told: BTreeSet<OrderId>,
-    /// The number of the last event that is on its way.
-    events_told: Option<u64>,
+    events: Telling,
     facts: v1::NodeFacts,
 }
 
@@ -108,7 +117,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         let mut client = NodeLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let opened = timeout(WELCOME_TIMEOUT, client.link(ReceiverStream::new(messages))).await;
         let down = opened.map_err(|_| Ended::NoWelcome)?.map_err(Ended::Status)?.into_inner();
-        Ok(Self { link, up, down, told, events_told: None, facts })
+        Ok(Self { link, up, down, told, events: Telling::Unwanted, facts })
     }
 
     /// Works until the connection ends. `draining` ends it from our side.
@@ -122,6 +131,9 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         // Hello says nothing of pods that have gone.
         if let Err(ended) = self.tell_pods().await {
             return ended;
+        }
+        if welcome.events {
+            self.events = Telling::Idle;
         }
         let heartbeat_ms = welcome.heartbeat_ms.clamp(*HEARTBEAT_MS.start(), *HEARTBEAT_MS.end());
         let mut heartbeats = every(Duration::from_millis(heartbeat_ms));
@@ -253,24 +265,27 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
 
     /// One message of events at a time: while upstream is busy they gather in the journal, which has bounds.
     async fn tell_events(&mut self) -> Result<(), Ended> {
-        if self.events_told.is_some() {
+        let journal = self.link.reports.journal();
+        let batch = journal.unconfirmed(EVENTS);
+        if !matches!(self.events, Telling::Idle) || batch.events.is_empty() {
             return Ok(());
         }
-        let batch = self.link.reports.journal().unconfirmed(EVENTS);
-        if batch.events.is_empty() {
-            return Ok(());
-        }
-        self.events_told = Some(batch.last);
-        let events = batch.events.iter().map(Into::into).collect();
-        self.send(Up::Events(v1::EventBatch { last: batch.last, events, lost: batch.lost })).await
+        self.events = Telling::UnderWay(batch.last);
+        let events = v1::EventBatch {
+            last: batch.last,
+            events: batch.events.iter().map(Into::into).collect(),
+            lost: batch.lost,
+            agent_started_at_ms: journal.began_ms(),
+        };
+        self.send(Up::Events(events)).await
     }
 
     async fn events_seen(&mut self, last: u64) -> Result<(), Ended> {
-        if self.events_told != Some(last) {
+        if !matches!(self.events, Telling::UnderWay(told) if told == last) {
             warn!(last, "upstream has seen events that it was not told");
             return Ok(());
         }
-        self.events_told = None;
+        self.events = Telling::Idle;
         self.link.reports.journal().confirm(last);
         self.tell_events().await
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ledger::{Ledger, Moment};
 use crate::report::chain;
-use crate::reports::{Report, Reports};
+use crate::reports::{Report, Reports, Sight};
 use crate::testing::{FakeHost, PATIENCE, node, open, order_id, pod, pool_order, run_order, wait_for};
 use berth_access::{Authority, Credentials, Holds, Usage};
 use berth_model::{NodeName, Order, Outcome, PodPhase, PodStatus};
@@ -145,7 +145,7 @@ async fn control_that(
     term: u64,
 ) -> (String, mpsc::Receiver<Connection>) {
     let (connections, receiver) = mpsc::channel(16);
-    let welcome = v1::Welcome { term, heartbeat_ms: 100, lease_ms: 1_000 };
+    let welcome = v1::Welcome { term, heartbeat_ms: 100, lease_ms: 1_000, events: true };
     let tls = tls(authority, name, holds).client_ca_root(Certificate::from_pem(authority.certificate_pem()));
     let service = NodeLinkServer::new(FakeControl { connections, welcome, renews });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -245,7 +245,7 @@ async fn orders_outcomes_and_states_go_their_way() {
     connection.send(Down::Order((&pool_order(1, 1, "0")).into())).await;
     assert!(matches!(connection.ack(1).await, v1::order_ack::Answer::Already(_)));
 
-    rig.reports.put(&pod(), Report::Status(Box::new(status())), String::new());
+    rig.reports.put(&pod(), Report::Status(Box::new(status())), Sight::Look, String::new());
     connection.next("a status", |message| matches!(message, Up::PodStatus(_)).then_some(())).await;
 }
 
@@ -275,7 +275,7 @@ async fn a_new_connection_begins_with_all_that_is_unconfirmed() {
     connection.send(Down::Order((&pool_order(1, 1, "0")).into())).await;
     connection.ack(1).await;
     rig.ledger.finish(order_id(1), Outcome::Done, Moment::now()).await.unwrap();
-    rig.reports.put(&pod(), Report::Status(Box::new(status())), String::new());
+    rig.reports.put(&pod(), Report::Status(Box::new(status())), Sight::Look, String::new());
     drop(connection);
     let (connection, hello) = connected(&mut connections).await;
     assert_eq!((hello.term, hello.updates.len(), hello.pods.len()), (1, 1, 1));

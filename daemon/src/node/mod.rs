@@ -5,6 +5,7 @@
 //! person wants to know when something does not work.
 
 mod clock;
+mod devices;
 mod doctor;
 mod facts;
 mod host;

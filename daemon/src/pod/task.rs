@@ -3,7 +3,7 @@
 use super::{Handle, Pods, effect};
 use crate::ledger::{LedgerError, Look, Moment, Standing};
 use crate::network;
-use crate::reports::Report;
+use crate::reports::{Report, Sight};
 use crate::runtime::{Runtime, RuntimeError};
 use berth_model::{
     ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, ProbeAnswer,
@@ -241,7 +241,7 @@ fn unseen<R: Runtime>(pods: &Pods<R>, record: &PodRecord, error: &RuntimeError) 
         open_order: record.open.as_ref().map(|open| open.id.clone()),
         ..last
     };
-    pods.reports.put(&record.pod, Report::Status(Box::new(status)), String::new());
+    pods.reports.put(&record.pod, Report::Status(Box::new(status)), Sight::Passing, String::new());
     Rest::Retry(None)
 }
 
@@ -252,7 +252,8 @@ async fn report<R: Runtime>(pods: &Pods<R>, look: &Look, trouble: Option<&str>) 
         None => Report::Gone(record.pod.clone(), record.incarnation),
         Some(_) => {
             if let Some(status) = in_passing(pods, look).filter(|_| trouble.is_none()) {
-                pods.reports.put(&record.pod, Report::Status(Box::new(status)), look.step.describe());
+                let report = Report::Status(Box::new(status));
+                pods.reports.put(&record.pod, report, Sight::Passing, look.step.describe());
                 return;
             }
             let ordered = pods.ordered(record);
@@ -270,7 +271,7 @@ async fn report<R: Runtime>(pods: &Pods<R>, look: &Look, trouble: Option<&str>) 
             Report::Status(Box::new(status))
         }
     };
-    pods.reports.put(&record.pod, report, look.step.describe());
+    pods.reports.put(&record.pod, report, Sight::Look, look.step.describe());
 }
 
 /// On the way from step to step only what the pod does now is told; all of it is looked at again where it rests. None where

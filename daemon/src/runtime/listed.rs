@@ -22,8 +22,7 @@ impl ContainerdRuntime {
     /// # Errors
     /// When the runtime does not answer.
     pub async fn list_all(&self) -> Result<Vec<Listed>, RuntimeError> {
-        let records = self.client().list_all_records().await?;
-        Ok(records.iter().map(listed).collect())
+        self.client().of_every_record(listed).await
     }
 }
 

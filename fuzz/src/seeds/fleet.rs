@@ -82,6 +82,7 @@ pub(super) fn facts() -> v1::NodeFacts {
         reserved_cpus: "0".to_owned(),
         addresses: vec!["192.0.2.1".to_owned()],
         peer_port: 7445,
+        devices: Vec::new(),
         host_paths: [("/srv/models".to_owned(), v1::Access::ReadOnly.into())].into(),
         mount_points: vec!["/".to_owned(), "/data".to_owned()],
         ..v1::NodeFacts::default()

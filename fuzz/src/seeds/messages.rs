@@ -194,7 +194,7 @@ fn stream(orders: &[v1::Order]) -> Vec<u8> {
 }
 
 fn others() -> Vec<u8> {
-    let welcome = v1::Welcome { term: 1, heartbeat_ms: 10_000, lease_ms: 40_000 };
+    let welcome = v1::Welcome { term: 1, heartbeat_ms: 10_000, lease_ms: 40_000, events: true };
     let seen = v1::OutcomesSeen { order_ids: vec![order_id(1).to_string()] };
     let events_seen = v1::EventsSeen { last: 1 };
     [Down::Welcome(welcome), Down::OutcomesSeen(seen), Down::EventsSeen(events_seen)]
@@ -225,7 +225,7 @@ pub(super) fn node_messages() -> Vec<Seed> {
         code: "ContainerReady".to_owned(),
         ..v1::Event::default()
     };
-    let events = v1::EventBatch { last: 1, events: vec![event], lost: 0 };
+    let events = v1::EventBatch { last: 1, events: vec![event], lost: 0, agent_started_at_ms: 1 };
     vec![
         seed("hello", &[]),
         seed("heartbeat", &[Up::Heartbeat(v1::Heartbeat {})]),

@@ -9,6 +9,7 @@ use containerd_client::services::v1::{
 };
 use prost_types::{Any, FieldMask, Timestamp};
 use serde_json::Value;
+use tonic::Response;
 
 /// A container as containerd itself has it: sandboxes' own (pause) too.
 #[derive(Debug, Clone)]
@@ -58,19 +59,28 @@ impl Record {
 impl Client {
     /// Records that match a filter.
     pub(in crate::runtime) async fn list_records(&self, filter: String) -> Result<Vec<Record>, RuntimeError> {
-        self.list_by(vec![filter]).await
-    }
-
-    /// All records, whoever made them.
-    pub(in crate::runtime) async fn list_all_records(&self) -> Result<Vec<Record>, RuntimeError> {
-        self.list_by(Vec::new()).await
-    }
-
-    async fn list_by(&self, filters: Vec<String>) -> Result<Vec<Record>, RuntimeError> {
-        let request = in_namespace(ListContainersRequest { filters });
+        let request = in_namespace(ListContainersRequest { filters: vec![filter] });
         let answer =
             Attempted::look("list containerd's containers").run(self.containers().list(request)).await?;
         Ok(answer.containers.into_iter().map(Record).collect())
+    }
+
+    /// What is wanted of every record, whoever made it. They come one by one: all of them with their specifications are more
+    /// than one answer holds.
+    pub(in crate::runtime) async fn of_every_record<T>(
+        &self,
+        wanted: impl Fn(&Record) -> T,
+    ) -> Result<Vec<T>, RuntimeError> {
+        let request = in_namespace(ListContainersRequest::default());
+        let all = async {
+            let mut stream = self.containers().list_stream(request).await?.into_inner();
+            let mut found = Vec::new();
+            while let Some(message) = stream.message().await? {
+                found.extend(message.container.map(|container| wanted(&Record(container))));
+            }
+            Ok(Response::new(found))
+        };
+        Attempted::look("list all of containerd's containers").run(all).await
     }
 
     /// One record, if there is one.

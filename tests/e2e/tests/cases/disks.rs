@@ -11,6 +11,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "disks.name",
     "disks.directory.size_bytes",
     "disks.device.id",
+    "disks.device.filesystem",
     "disks.memory.size_bytes",
     "disks.memory.page_size_bytes",
     "disks.scratch",
@@ -25,7 +26,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(30);
 const REPORT_LIMIT: Duration = Duration::from_secs(120);
 /// An empty disk of the node, by the host's own means: a file as a device with a partition, which has a stable name.
 const MAKE_DEVICE: &str =
-    "truncate -s 64M /var/tmp/case-disk.img && losetup --show -P -f /var/tmp/case-disk.img";
+    "truncate -s 512M /var/tmp/case-disk.img && losetup --show -P -f /var/tmp/case-disk.img";
 
 /// Four huge pages, of memory that earlier cases may have left in pieces.
 const MAKE_PAGES: &str = "echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory; echo 4 > /proc/sys/vm/nr_hugepages";
@@ -223,7 +224,7 @@ fn a_device_is_formatted_once_and_a_foreign_one_never() {
         guest.run_ok(&format!("mkdir -p /dev/disk/by-id && ln -sfn {device} {id}")).expect("name the device");
     };
     link(guest);
-    let spec = format!("node: node-1\ndisks: [{{name: raw, device: {{id: {id}}}}}]");
+    let spec = format!("node: node-1\ndisks: [{{name: raw, device: {{id: {id}, filesystem: xfs}}}}]");
     let manifest = idle_pod("device", &spec, "mounts: [{disk: raw, path: /raw}]");
 
     guest.run_ok(&format!("mkfs.ext4 -q {device}")).expect("make a foreign file system");
@@ -247,9 +248,13 @@ fn a_device_is_formatted_once_and_a_foreign_one_never() {
     let process = kernel.process("device").expect("find the container");
     assert_eq!(inside(&kernel, &process, "cat /raw/file").1.trim(), "kept");
     assert_eq!(guest.run_ok(&uuid).expect("look at the device"), first, "it was formatted once");
-    let mounted =
-        guest.run_ok("findmnt -no OPTIONS /var/lib/berth/disks/devices/case.device/raw").expect("look");
-    assert!(mounted.contains("nodev") && mounted.contains("nosuid"), "{mounted}");
+    let mounted = guest
+        .run_ok("findmnt -no FSTYPE,OPTIONS /var/lib/berth/disks/devices/case.device/raw")
+        .expect("look");
+    assert!(
+        mounted.starts_with("xfs ") && mounted.contains("nodev") && mounted.contains("nosuid"),
+        "{mounted}"
+    );
 
     discard("case/device");
     assert_ne!(guest.run("findmnt /var/lib/berth/disks/devices/case.device/raw").expect("look").status, 0);

@@ -5,19 +5,25 @@ use berth_lab::wait_until;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Until what has happened is told: the kernel's counts are read every 15 s, the runtime's list every 30 s.
-const TOLD_LIMIT: Duration = Duration::from_secs(60);
+/// Until what has happened is told: the kernel's counts are read every 15 s, the runtime's list every 30 s, and who is in
+/// it twice is told.
+const TOLD_LIMIT: Duration = Duration::from_secs(120);
 /// A container that nobody ordered.
 const STRANGER: &str = "case-stranger";
 
-/// Waits for an event of this code upstream, and returns it.
-fn told(pod: Option<&str>, code: &str) -> Value {
+/// Waits for an event of this code upstream, the first or a later one, and returns it.
+fn told_again(pod: Option<&str>, code: &str, before: usize) -> Value {
     let arguments: Vec<_> = ["events"].into_iter().chain(pod).collect();
     let look = || {
         let all = fleet().berth_json(&arguments)?;
-        Ok(all.as_array().and_then(|all| all.iter().rev().find(|event| event["code"] == code).cloned()))
+        let mut of_code = all.as_array().into_iter().flatten().filter(|event| event["code"] == code);
+        Ok(of_code.nth(before).cloned())
     };
     wait_until(&format!("the event {code}"), TOLD_LIMIT, look).expect("it is told")
+}
+
+fn told(pod: Option<&str>, code: &str) -> Value {
+    told_again(pod, code, 0)
 }
 
 #[test]
@@ -26,7 +32,7 @@ fn what_happens_is_told_upstream() {
     let guest = kernel.guest();
     // First: the list is looked at the most seldom. It is made, and never started.
     let image = berth_e2e::image("busybox");
-    let pod = idle_pod("eventful", "restart: Never", "limits: {memory: {max: 16Mi}, cpuWeight: 50}");
+    let pod = idle_pod("eventful", "", "limits: {memory: {max: 16Mi}, cpuWeight: 50}");
     fleet().apply(&pod, &["--wait"]).expect("run the pod");
     guest.run_ok(&format!("ctr -n k8s.io container create {image} {STRANGER}")).expect("make a container");
     let process = kernel.process("eventful").expect("find the container");
@@ -48,6 +54,13 @@ fn what_happens_is_told_upstream() {
     guest.run_ok(&format!("kill -KILL {}", process.pid)).expect("kill the container");
     let ended = told(Some("case/eventful"), "ContainerExited");
     assert_eq!((&ended["details"]["code"], &ended["details"]["attempt"]), (&"137".into(), &"1".into()));
+    // It is started again by its charter, and then by an order.
+    let again = told_again(Some("case/eventful"), "ContainerStarted", 1);
+    assert_eq!(again["details"]["attempt"], "2", "{again}");
+    fleet().berth_ok(&["restart", "case/eventful", "--wait"]).expect("restart the pod");
+    let replaced = told_again(Some("case/eventful"), "ContainerExited", 1);
+    assert_eq!(replaced["details"]["attempt"], "2", "{replaced}");
+    told_again(Some("case/eventful"), "ContainerStarted", 2);
 
     let stranger = told(None, "UnknownContainer");
     assert_eq!(
@@ -57,13 +70,16 @@ fn what_happens_is_told_upstream() {
     );
     // It is left alone.
     guest.run_ok(&format!("ctr -n k8s.io container rm {STRANGER}")).expect("the stranger is there still");
-    // Each of them once, on the node as upstream.
+    // As often as it has happened, on the node and upstream.
     let local = guest.run_ok("berthctl events case/eventful -o json").expect("berthctl events");
-    let local: Vec<Value> = serde_json::from_str(&local).expect("it is JSON");
-    let codes: Vec<_> = local.iter().filter_map(|event| event["code"].as_str()).collect();
-    let count = |code: &str| codes.iter().filter(|told| **told == code).count();
-    for code in ["ContainerStarted", "OomKill", "ControlDrift", "ContainerExited"] {
-        assert_eq!(count(code), 1, "{code}: {codes:?}");
+    let local: Value = serde_json::from_str(&local).expect("it is JSON");
+    let upstream = fleet().berth_json(&["events", "case/eventful"]).expect("berth events");
+    for all in [local, upstream] {
+        let codes: Vec<_> =
+            all.as_array().into_iter().flatten().filter_map(|event| event["code"].as_str()).collect();
+        let count = |code: &str| codes.iter().filter(|told| **told == code).count();
+        let counts = ["ContainerStarted", "ContainerExited", "OomKill", "ControlDrift"].map(count);
+        assert_eq!(counts, [3, 2, 1, 1], "{codes:?}");
     }
     discard("case/eventful");
 }

@@ -8,6 +8,7 @@ mod controls;
 mod crashes;
 mod disks;
 mod events;
+mod facts;
 mod fields;
 mod host_paths;
 mod in_place;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 /// The fields of a pod's spec that these cases see.
 pub(crate) const FIELDS: &[&str] = &[
+    "containers.readiness.timeout_ms",
     "containers.readiness.http.port",
     "containers.readiness.http.path",
     "containers.readiness.tcp.port",
@@ -32,7 +33,7 @@ fn await_readiness(pod: &str, ready: bool, why: &str) {
 
 fn run(name: &str, probe: &str) -> (Kernel, PodProcess) {
     let kernel = fleet().kernel(0);
-    let probe = format!("readiness: {{{probe}, periodMs: 500}}");
+    let probe = format!("readiness: {{{probe}, periodMs: 500, timeoutMs: 3000}}");
     fleet().apply(&idle_pod(name, "", &probe), &["--wait"]).expect("run the pod");
     let process = kernel.process(name).expect("find the container");
     (kernel, process)
@@ -54,6 +55,8 @@ fn http_and_whether_a_connection_is_taken() {
     await_readiness("case/web", true, "");
     kernel.inside(&process, "mv /www/ready /www/gone").expect("serve it no more");
     await_readiness("case/web", false, "status 404");
+    kernel.inside(&process, "killall -STOP httpd").expect("answer no more");
+    await_readiness("case/web", false, "no answer within 3000 ms");
     discard_untouched(&kernel, "web", &process);
 
     let (kernel, process) = run("port", "tcp: {port: 8080}");
