@@ -349,36 +349,3 @@ async fn a_pod_has_one_address_of_each_family_or_none_is_assigned() {
     let held: Vec<_> = pools.assignments.iter().map(|one| one.address.as_str()).collect();
     assert_eq!(held, ["10.88.0.10", "2001:db8::10"], "nothing was assigned to who was refused");
 }
-
-#[tokio::test]
-async fn a_containers_memory_is_where_its_cpus_are() {
-    let fleet = Fleet::start().await;
-    let (_, mut node) = fleet.ready_node("n1").await;
-    let mut platform = fleet.platform().await;
-    // CPUs 1 and 2 are on different memory nodes. The first container has one of them for itself, the other what is left.
-    let check = async |platform: &mut PlatformClient<Channel>,
-                       node: &mut FakeNode,
-                       mems: Option<&str>,
-                       expected: [&str; 2]| {
-        let exact = v1::ExactCpuRequest { cpus: "1-2".to_owned(), mems: mems.map(str::to_owned) };
-        let mut request = exclusive_pod("web", 2);
-        request.cpu = Some(v1::CpuRequest { request: Some(v1::cpu_request::Request::Exact(exact)) });
-        let side = v1::ContainerRequest { name: "side".to_owned(), ..request.containers[0].clone() };
-        request.containers[0].exclusive_cpus = Some(1);
-        request.containers.push(side);
-        let pod = submit(platform, request).await.unwrap();
-        let own = |one: &v1::ContainerSpec| {
-            format!("{} {}", one.cpus.as_deref().unwrap_or("-"), one.mems.as_deref().unwrap_or("-"))
-        };
-        let said: Vec<_> = pod.spec.as_ref().unwrap().containers.iter().map(own).collect();
-        assert_eq!(said, expected);
-        evict(platform, "web", true).await.unwrap();
-        while platform.get_pod(v1::GetPodRequest { pod: Some(pod_ref("web")) }).await.is_ok() {
-            let order = node.next_order().await;
-            node.done(&order).await;
-        }
-    };
-    check(&mut platform, &mut node, None, ["1 0", "2 1"]).await;
-    // Where the pod was given other memory, each has all of it.
-    check(&mut platform, &mut node, Some("1"), ["1 -", "2 -"]).await;
-}

@@ -1,7 +1,7 @@
 //! Migrations: begun and aborted.
 
 use super::migration_record::Migration;
-use super::submit::{ENOUGH_NODES, spec};
+use super::submit::{ENOUGH_NODES, binding, spec};
 use super::{Denied, Tx};
 use crate::flow::PodState;
 use crate::flow::luggage::{Packed, pack};
@@ -134,7 +134,7 @@ impl Tx<'_> {
         let placed = placed.map_err(|unplaced| {
             Denied::Exhausted(format!("pod {} fits no other node: {unplaced}", request.pod))
         })?;
-        let (cpu, parts) = self.bind(&placed.node, placed.cpu);
+        let (cpu, parts) = binding(placed.cpu);
         Ok((placed.node, spec(request, cpu, &parts)))
     }
 

@@ -3,7 +3,7 @@
 
 use super::order_ops::{Told, Within};
 use super::pod_ops::check_grace;
-use super::submit::{ENOUGH_NODES, Part, Parts, check, spec};
+use super::submit::{ENOUGH_NODES, binding, check, spec};
 use super::{Denied, Pod, Tx};
 use crate::flow::patch;
 use crate::flow::{Ending, InPlace, PodState, check_in_place, needs_placement};
@@ -11,11 +11,12 @@ use crate::place::{Staying, Topologies};
 use crate::state::pod_record::Revision;
 use crate::state::{OrderRecord, Progress};
 use berth_model::{
-    ContainerSpec, CpuBinding, DiskPolicy, NodeName, OrderId, PodId, PodOrder, PodRequest, PodSpec, PodVerb,
-    Target,
+    ContainerName, CpuBinding, CpuSet, DiskPolicy, NodeName, OrderId, PodId, PodOrder, PodRequest, PodSpec,
+    PodVerb, Target,
 };
 use berth_placement::Search;
 use berth_proto::v1;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// How long a container without a readiness probe must run to count as ready, where a platform does not say.
@@ -178,7 +179,7 @@ impl Tx<'_> {
         node: &NodeName,
         request: &PodRequest,
         old: &PodSpec,
-    ) -> Result<(CpuBinding, Parts), Denied> {
+    ) -> Result<(CpuBinding, BTreeMap<ContainerName, CpuSet>), Denied> {
         let view = self.view_without(node, &request.pod, self.now());
         let view = view.ok_or_else(|| Denied::NotFound(format!("there is no node {node}")))?;
         let has = match &old.cpu {
@@ -192,7 +193,7 @@ impl Tx<'_> {
         let placed = placed.map_err(|unplaced| {
             Denied::Exhausted(format!("pod {} does not fit its node any more: {unplaced}", request.pod))
         })?;
-        Ok(self.bind(node, placed.cpu))
+        Ok(binding(placed.cpu))
     }
 
     /// Nothing of what differs reaches the node: it is so at once.
@@ -301,11 +302,9 @@ impl Tx<'_> {
     }
 }
 
-fn parts(spec: &PodSpec) -> Parts {
-    let part = |container: &ContainerSpec| {
-        Some((container.name.clone(), Part { cpus: container.cpus.clone()?, mems: container.mems.clone() }))
-    };
-    spec.containers.iter().filter_map(part).collect()
+fn parts(spec: &PodSpec) -> BTreeMap<ContainerName, CpuSet> {
+    let containers = spec.containers.iter();
+    containers.filter_map(|container| Some((container.name.clone(), container.cpus.clone()?))).collect()
 }
 
 fn not_now(id: &PodId, state: PodState) -> Denied {

@@ -6,9 +6,8 @@ use crate::flow::{PodState, Presence, Standing};
 use crate::place::Topologies;
 use berth_model::{
     ContainerName, ContainerSpec, CpuBinding, CpuRequest, CpuSet, Disk, DiskPolicy, Generation, Incarnation,
-    MemSet, NodeName, PodId, PodRequest, PodSpec, PodVerb, Seq,
+    NodeName, PodId, PodRequest, PodSpec, PodVerb, Seq,
 };
-use berth_numa::nodes_of;
 use berth_placement::{CpuPlacement, Placement, Search};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -53,22 +52,14 @@ pub(crate) fn check(request: &PodRequest) -> Result<(), Denied> {
     }
     // What a spec can say wrong a request can too; where it runs is not known yet and does not matter here.
     let binding = CpuBinding::Shared { pool: super::view::default_pool() };
-    spec(request, binding, &Parts::new()).validate().map_err(|error| invalid(crate::error::chain(&error)))
+    spec(request, binding, &BTreeMap::new()).validate().map_err(|error| invalid(crate::error::chain(&error)))
 }
 
-/// What containers with CPUs of their own have.
-pub(super) type Parts = BTreeMap<ContainerName, Part>;
-
-/// A container's part of what is its pod's alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
-    /// Its CPUs.
-    pub cpus: CpuSet,
-    /// Its memory nodes; none where it has all of the pod's.
-    pub mems: Option<MemSet>,
-}
-
-pub(super) fn spec(request: &PodRequest, cpu: CpuBinding, parts: &Parts) -> PodSpec {
+pub(super) fn spec(
+    request: &PodRequest,
+    cpu: CpuBinding,
+    parts: &BTreeMap<ContainerName, CpuSet>,
+) -> PodSpec {
     let container = |container: &berth_model::ContainerRequest| ContainerSpec {
         name: container.name.clone(),
         role: container.role,
@@ -86,8 +77,8 @@ pub(super) fn spec(request: &PodRequest, cpu: CpuBinding, parts: &Parts) -> PodS
         host_paths: container.host_paths.clone(),
         system_disk_size: container.system_disk_size,
         limits: container.limits.clone(),
-        cpus: parts.get(&container.name).map(|part| part.cpus.clone()),
-        mems: parts.get(&container.name).and_then(|part| part.mems.clone()),
+        cpus: parts.get(&container.name).cloned(),
+        mems: None,
         ulimits: container.ulimits.clone(),
         readiness: container.readiness.clone(),
     };
@@ -111,6 +102,16 @@ pub(super) fn spec(request: &PodRequest, cpu: CpuBinding, parts: &Parts) -> PodS
     }
 }
 
+/// A pod's CPUs, and each container's part of them.
+pub(super) fn binding(cpu: CpuPlacement) -> (CpuBinding, BTreeMap<ContainerName, CpuSet>) {
+    match cpu {
+        CpuPlacement::Shared { pool } => (CpuBinding::Shared { pool }, BTreeMap::new()),
+        CpuPlacement::Exclusive { cpus, mems, containers } => {
+            (CpuBinding::Exclusive { cpus, mems }, containers)
+        }
+    }
+}
+
 /// What a submission comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -119,25 +120,6 @@ enum Verdict {
 }
 
 impl Tx<'_> {
-    /// A pod's CPUs, and each container's part of them. A part has the memory nodes of its CPUs, if memory follows the CPUs in
-    /// the whole; where the pod was given others (by order, or for want of memory), each part keeps all of them.
-    pub(super) fn bind(&self, node: &NodeName, cpu: CpuPlacement) -> (CpuBinding, Parts) {
-        let (cpus, mems, containers) = match cpu {
-            CpuPlacement::Shared { pool } => return (CpuBinding::Shared { pool }, Parts::new()),
-            CpuPlacement::Exclusive { cpus, mems, containers } => (cpus, mems, containers),
-        };
-        let facts = self.nodes().get(node).and_then(|node| node.facts.as_ref());
-        let topology = facts.map(|facts| &facts.topology);
-        let own = |cpus: &CpuSet| nodes_of(topology?, cpus).ok();
-        let follows = own(&cpus).is_some_and(|own| own == mems);
-        let part = |(name, cpus): (ContainerName, CpuSet)| {
-            let own = own(&cpus).filter(|own| follows && !own.is_empty() && *own != mems);
-            (name, Part { cpus, mems: own })
-        };
-        let parts = containers.into_iter().map(part).collect();
-        (CpuBinding::Exclusive { cpus, mems }, parts)
-    }
-
     /// Validates, places and orders a pod. Submitting what is there already changes nothing.
     ///
     /// # Errors
@@ -151,7 +133,7 @@ impl Tx<'_> {
         }
         self.check_names(&request)?;
         let (placement, disk) = self.place(&request, seed)?;
-        let (cpu, parts) = self.bind(&placement.node, placement.cpu);
+        let (cpu, parts) = binding(placement.cpu);
         let mut spec = spec(&request, cpu, &parts);
         spec.validate().map_err(|error| Denied::Invalid(crate::error::chain(&error)))?;
         spec.addresses = self.assign_addresses(&request)?;

@@ -27,7 +27,6 @@ pub(crate) const FIELDS: &[&str] = &[
     "limits.hugetlb.page_size_bytes",
     "limits.hugetlb.max_bytes",
     "containers.cpus",
-    "containers.mems",
     "containers.limits.cpu_weight",
     "containers.limits.cpu_max.quota_us",
     "containers.limits.cpu_max.period_us",
@@ -164,41 +163,6 @@ fn every_control_is_what_was_ordered_and_stays_so() {
     check(&kernel, process.pod_cgroup(), &pod, "after daemon-reload");
     check(&kernel, &process.cgroup, &container, "after daemon-reload");
     discard("case/controls");
-}
-
-#[test]
-fn a_containers_memory_is_where_its_own_cpus_are() {
-    let kernel = fleet().kernel(0);
-    // CPU 1 is on memory node 0, CPU 2 on memory node 1.
-    let container = |name: &str, more: &str| {
-        format!(
-            "  - name: {name}\n    image: {}\n    command: [sh, -c, \"trap 'exit 0' TERM; while :; do sleep 1; done\"]\n    \
-             env: [{{name: CASE, value: {name}}}]\n{more}",
-            berth_e2e::image("busybox")
-        )
-    };
-    let manifest = format!(
-        "kind: Pod\nmetadata: {{namespace: case, name: nodes}}\nspec:\n  addressPool: pods\n  stopGrace: 2s\n  \
-         cpu: {{exact: \"1-2\"}}\n  containers:\n{}{}",
-        container("near", "    exclusiveCpus: 1\n"),
-        container("rest", "")
-    );
-    fleet().apply(&manifest, &["--wait"]).expect("run the pod");
-    let spec = fleet().pod("case/nodes").expect("get the pod")["spec"].clone();
-    for (index, name) in ["near", "rest"].into_iter().enumerate() {
-        let process = kernel.process(name).expect("find the container");
-        let status = |key| kernel.status(process.pid, key).expect("read the status");
-        let ordered = &spec["containers"][index];
-        let (cpus, mems) = (status("Cpus_allowed_list"), status("Mems_allowed_list"));
-        assert_eq!(
-            (ordered["cpus"].as_str(), ordered["mems"].as_str()),
-            (Some(&*cpus), Some(&*mems)),
-            "{ordered}"
-        );
-        let own = if cpus == "1" { "0" } else { "1" };
-        assert_eq!(mems, own, "the memory of CPU {cpus}");
-    }
-    discard("case/nodes");
 }
 
 fn check_limits_of_process(kernel: &Kernel, process: &PodProcess) {
