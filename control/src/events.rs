@@ -14,6 +14,8 @@ use tokio::sync::watch;
 const PER_NODE: usize = 256;
 /// Events in all. Beyond it the node with the most loses its oldest.
 const IN_ALL: usize = 32_768;
+/// Events that one look at the log gives.
+const MOST: usize = 512;
 /// Longest text of an event; a node says no such thing of itself.
 const TEXT_MAX_BYTES: usize = 512;
 /// Most details of an event.
@@ -35,6 +37,19 @@ struct Inner {
     nodes: BTreeMap<NodeName, OfNode>,
     came: u64,
     kept: usize,
+    /// The newest that is not remembered any more.
+    forgotten: u64,
+}
+
+/// What came after some event.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    /// The oldest first, at most [`MOST`].
+    pub events: Vec<Told>,
+    /// Up to which has been looked.
+    pub looked: u64,
+    /// Whether some of what came after it is not remembered any more.
+    pub lost: bool,
 }
 
 /// What one node has said.
@@ -79,11 +94,19 @@ impl EventLog {
         self.came.send_replace(inner.came);
     }
 
-    /// What is remembered and came after this one, the oldest first.
-    pub(crate) fn after(&self, came: u64, filter: &EventFilter) -> Vec<Told> {
-        let mut all = self.lock().after(came, filter);
-        all.sort_by_key(|(came, _)| *came);
-        all
+    /// What is remembered and came after this one.
+    pub(crate) fn after(&self, came: u64, filter: &EventFilter) -> Fresh {
+        let (mut events, looked, forgotten) = {
+            let inner = self.lock();
+            (inner.after(came, filter), inner.came, inner.forgotten)
+        };
+        events.sort_by_key(|(came, _)| *came);
+        let looked = match events.get(MOST) {
+            Some(_) => events[MOST - 1].0,
+            None => looked,
+        };
+        events.truncate(MOST);
+        Fresh { events, looked, lost: forgotten > came }
     }
 
     /// Follows how many have come.
@@ -96,19 +119,22 @@ impl Inner {
     fn keep(&mut self, node: &NodeName, number: (u64, u64), event: v1::Event) {
         let of_node = self.nodes.entry(node.clone()).or_default();
         let (life, _) = number;
-        if of_node.last.0 == life && number <= of_node.last {
+        // An agent that does not say which life it is in may be in another one.
+        if life != 0 && of_node.last.0 == life && number <= of_node.last {
             return;
         }
         of_node.last = number;
         self.came += 1;
         of_node.events.push_back((self.came, Arc::new(sized(node, number, event))));
         self.kept += 1;
-        if of_node.events.len() > PER_NODE {
-            of_node.events.pop_front();
+        let full = match of_node.events.len() > PER_NODE {
+            true => Some(of_node),
+            false if self.kept > IN_ALL => self.nodes.values_mut().max_by_key(|of_node| of_node.events.len()),
+            false => None,
+        };
+        if let Some((came, _)) = full.and_then(|of_node| of_node.events.pop_front()) {
             self.kept -= 1;
-        } else if self.kept > IN_ALL {
-            let most = self.nodes.values_mut().max_by_key(|of_node| of_node.events.len());
-            self.kept -= usize::from(most.and_then(|of_node| of_node.events.pop_front()).is_some());
+            self.forgotten = self.forgotten.max(came);
         }
     }
 
@@ -187,7 +213,16 @@ mod tests {
     }
 
     fn all(log: &EventLog) -> Vec<Told> {
-        log.after(0, &EventFilter::default())
+        let mut all = Vec::new();
+        let mut looked = 0;
+        loop {
+            let fresh = log.after(looked, &EventFilter::default());
+            looked = fresh.looked;
+            if fresh.events.is_empty() {
+                return all;
+            }
+            all.extend(fresh.events);
+        }
     }
 
     #[test]
@@ -195,15 +230,16 @@ mod tests {
         let log = EventLog::default();
         log.note(&node("n2"), happened(2, vec![event(3, "shop/web"), event(1, "shop/db")]));
         log.note(&node("n1"), happened(1, vec![event(2, "test/web")]));
-        let check =
-            |filter: EventFilter, expected: &[u64]| assert_eq!(times(&log.after(0, &filter)), expected);
+        let check = |filter: EventFilter, expected: &[u64]| {
+            assert_eq!(times(&log.after(0, &filter).events), expected);
+        };
         check(EventFilter::default(), &[3, 1, 2]);
         check(EventFilter { node: Some(node("n2")), ..EventFilter::default() }, &[3, 1]);
         check(EventFilter { namespace: Some("test".to_owned()), ..EventFilter::default() }, &[2]);
         check(EventFilter { pod: Some("shop/db".parse().unwrap()), ..EventFilter::default() }, &[1]);
         let ids: Vec<_> = all(&log).iter().map(|(_, event)| event.id.clone()).collect();
         assert_eq!(ids, ["n2-7-1", "n2-7-2", "n1-7-1"]);
-        assert_eq!(times(&log.after(2, &EventFilter::default())), [2]);
+        assert_eq!(times(&log.after(2, &EventFilter::default()).events), [2]);
     }
 
     #[test]
@@ -226,6 +262,9 @@ mod tests {
         log.note(&node("loud"), happened(many, (1..=many).map(|at_ms| event(at_ms, "shop/web")).collect()));
         let all = times(&all(&log));
         assert_eq!((all.len(), all[0], all[1]), (PER_NODE + 1, 0, 11));
+        // Who has read up to the tenth that was pushed out has missed nothing, and who has not has.
+        let lost = |came| log.after(came, &EventFilter::default()).lost;
+        assert_eq!((lost(10), lost(11)), (true, false));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Most memory nodes and cores that are believed: the largest machines have a tenth of that.
 const MAX_TOPOLOGY_PARTS: usize = 16_384;
 
-/// Most devices that are believed.
-const MAX_DEVICES: usize = 1_024;
+/// Most devices that are remembered: a node tells fewer.
+const MAX_DEVICES: usize = 256;
 
 /// The facts of a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,10 +30,8 @@ fn cpus(list: &str, field: &str) -> Result<CpuSet, InvalidMessage> {
 impl TryFrom<v1::NodeFacts> for Facts {
     type Error = InvalidMessage;
 
-    fn try_from(wire: v1::NodeFacts) -> Result<Self, InvalidMessage> {
-        if wire.devices.len() > MAX_DEVICES {
-            return Err(InvalidMessage::new("devices", format!("more than {MAX_DEVICES}")));
-        }
+    fn try_from(mut wire: v1::NodeFacts) -> Result<Self, InvalidMessage> {
+        wire.devices.truncate(MAX_DEVICES);
         let topology = wire.topology.as_ref().ok_or_else(|| InvalidMessage::missing("topology"))?;
         Ok(Self {
             topology: topology_from(topology)?,

@@ -50,11 +50,11 @@ fn found(field: &str) -> Result<String> {
     })?;
     let mut block = Block { lines: document, indent: 0 };
     let mut path = Vec::new();
-    for name in names {
+    while let Some(name) = names.next() {
         block = match block.field(name) {
             Some(below) => below,
             // Told on one line with what it is in: {max: 256Mi}.
-            None if block.is_on_one_line(name) => break,
+            None if block.is_on_one_line(name) && names.peek().is_none() => break,
             None => return Err(block.unknown(name, &path)),
         };
         path.push(name);
@@ -89,7 +89,13 @@ impl<'a> Block<'a> {
     }
 
     fn is_on_one_line(&self, name: &str) -> bool {
-        self.lines.iter().any(|line| line.contains(&format!("{name}: ")))
+        let own = self.lines.iter().find(|line| !line.trim_start().starts_with('#'));
+        own.is_some_and(|line| {
+            let code = line.split(" #").next().unwrap_or_default();
+            let braces = code.find('{').map_or("", |at| &code[at..]);
+            let mut words = braces.split(|c: char| !(c.is_ascii_alphanumeric() || c == ':'));
+            words.any(|word| word.strip_suffix(':') == Some(name))
+        })
     }
 
     fn unknown(&self, name: &str, path: &[&str]) -> Failure {
@@ -174,6 +180,9 @@ mod tests {
             parts.iter().for_each(|part| assert!(failure.contains(part), "{field}: {failure}"));
         };
         check("spec.imagee", &["spec has no field", "imagee", "recovery"]);
+        check("spec.ize", &["spec has no field", "ize"]);
+        check("spec.max", &["spec has no field", "max"]);
+        check("spec.cpu.exclusive.nonsense", &["has no field"]);
         check("spec.containers.disks", &["spec.containers has no field", "hostPaths"]);
         check("Volume.spec", &["is no kind", "AddressPool"]);
     }

@@ -18,6 +18,8 @@ pub(crate) type EventStream = ReceiverStream<Result<v1::Event, Status>>;
 const READERS: usize = 64;
 /// Events that wait to be sent on one stream. The others wait in the log, which forgets the oldest.
 const STREAM_QUEUE: usize = 64;
+/// A reader that takes nothing for so long is given up.
+const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at what has come.
 const PACE: Duration = Duration::from_millis(200);
 
@@ -83,11 +85,21 @@ impl Feed {
         loop {
             // Before the look: what comes after it is a change.
             came.mark_unchanged();
-            for (at, event) in self.core.events().after(self.told, &self.filter) {
-                if self.sender.send(Ok(Arc::unwrap_or_clone(event))).await.is_err() {
+            let fresh = self.core.events().after(self.told, &self.filter);
+            // What was forgotten before it began is nobody's loss.
+            if fresh.lost && self.told > 0 {
+                let text = "events were forgotten before they were read: ask again, and read faster";
+                return self.send(Err(Status::data_loss(text))).await.unwrap_or_default();
+            }
+            let more = !fresh.events.is_empty();
+            for (_, event) in fresh.events {
+                if self.send(Ok(Arc::unwrap_or_clone(event))).await.is_none() {
                     return;
                 }
-                self.told = at;
+            }
+            self.told = fresh.looked;
+            if more {
+                continue;
             }
             if !follow {
                 return;
@@ -100,5 +112,10 @@ impl Feed {
             }
             tokio::time::sleep(PACE).await;
         }
+    }
+
+    /// None when nobody takes it in time.
+    async fn send(&self, event: Result<v1::Event, Status>) -> Option<()> {
+        tokio::time::timeout(SEND_TIMEOUT, self.sender.send(event)).await.ok()?.ok()
     }
 }

@@ -39,19 +39,27 @@ impl Past {
     pub(crate) fn end(&mut self, status: &mut PodStatus, exit: &Exit) -> bool {
         let is_it = |one: &&mut ContainerStatus| one.id.as_ref() == Some(&exit.id);
         let Some(container) = status.containers.iter_mut().find(is_it) else { return false };
-        if !matches!(container.phase, ContainerPhase::Running { .. } | ContainerPhase::Unknown) {
-            return false;
+        match container.phase {
+            ContainerPhase::Running { .. } | ContainerPhase::Unknown => {
+                self.ended.insert(exit.id.clone(), exit.clone());
+                correct(container, exit);
+                true
+            }
+            // Nobody has seen it run yet: the look that does finds its end here.
+            ContainerPhase::Created => {
+                self.ended.insert(exit.id.clone(), exit.clone());
+                false
+            }
+            ContainerPhase::Absent | ContainerPhase::Exited { .. } => false,
         }
-        self.ended.insert(exit.id.clone(), exit.clone());
-        correct(container, exit);
-        true
     }
 
     /// What has ended does not run, whatever a look that was under way meanwhile has seen.
     pub(crate) fn correct(&self, status: &mut PodStatus) {
         for container in &mut status.containers {
             let exit = container.id.as_ref().and_then(|id| self.ended.get(id));
-            if let Some(exit) = exit.filter(|_| !matches!(container.phase, ContainerPhase::Exited { .. })) {
+            let runs = matches!(container.phase, ContainerPhase::Running { .. } | ContainerPhase::Unknown);
+            if let Some(exit) = exit.filter(|_| runs) {
                 correct(container, exit);
             }
         }
@@ -109,9 +117,11 @@ impl Past {
             let exit = self.ended.get(id)?;
             let (code, reason) = (exit.code, UNSAID.to_owned());
             let incident = Incident::Exited { attempt: *attempt, code, reason };
-            Some((at_ms(exit.finished_at_ns, clock.now_ms), Some(name.clone()), incident))
+            Some((id.clone(), (at_ms(exit.finished_at_ns, clock.now_ms), Some(name.clone()), incident)))
         });
-        told.collect()
+        let (ids, told): (Vec<_>, Vec<_>) = told.unzip();
+        self.over.extend(ids);
+        told
     }
 
     fn of_container(
@@ -163,12 +173,21 @@ impl Past {
         }
     }
 
+    /// A container that runs may be hidden by a successor that is made already: it is forgotten once that has started.
     fn forget_all_but(&mut self, now: &PodStatus) {
-        let here: BTreeSet<_> = now.containers.iter().filter_map(|one| one.id.as_deref()).collect();
-        self.started.retain(|id, _| here.contains(id.as_str()));
-        self.over.retain(|id| here.contains(id.as_str()));
-        self.ended.retain(|id, _| here.contains(id.as_str()));
-        self.ready.retain(|id, _| here.contains(id.as_str()));
+        let mut here: BTreeSet<_> = now.containers.iter().filter_map(|one| one.id.clone()).collect();
+        let is_followed = |name: &ContainerName, attempt: Attempt| {
+            self.started.values().any(|(other, later)| other == name && *later > attempt)
+        };
+        let hidden = self.started.iter().filter(|(id, (name, attempt))| {
+            let wanted = now.containers.iter().any(|one| one.name == *name);
+            wanted && !self.over.contains(*id) && !is_followed(name, *attempt)
+        });
+        here.extend(hidden.map(|(id, _)| id.clone()).collect::<Vec<_>>());
+        self.started.retain(|id, _| here.contains(id));
+        self.over.retain(|id| here.contains(id));
+        self.ended.retain(|id, _| here.contains(id));
+        self.ready.retain(|id, _| here.contains(id));
     }
 }
 
@@ -298,6 +317,9 @@ mod tests {
         let unknown = || one(ContainerPhase::Unknown);
         check(&[ran(), unknown(), ran(), unknown(), over()], &[ended]);
         check(&[created(), unknown(), ran()], &[started]);
+        // A successor that is made already hides it for a while.
+        let successor = || container(2, ContainerPhase::Created);
+        check(&[created(), ran(), successor(), ran(), over()], &[started, ended]);
     }
 
     fn exit(id: &str) -> Exit {
@@ -322,6 +344,14 @@ mod tests {
         let mut late = status(container(1, running(7)));
         past.correct(&mut late);
         assert_eq!(late.containers[0].phase, told.phase);
+        // Nor may it be news again by a look that sees it before its end was known: it had only been made.
+        let mut young = Past::default();
+        let mut made = status(container(1, ContainerPhase::Created));
+        young.look(&made, CLOCK);
+        assert!(!young.end(&mut made, &exit("web-1")));
+        let mut ran = status(container(1, running(7)));
+        young.correct(&mut ran);
+        assert!(matches!(ran.containers[0].phase, ContainerPhase::Exited { code: 137, .. }));
         // That it was killed for want of memory is found by the next one.
         let found = status(container(1, exited("OOMKilled")));
         assert_eq!(

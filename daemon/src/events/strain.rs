@@ -45,8 +45,11 @@ struct PodCounted {
     /// Its slice, and what is counted of it; none where it cannot be read now.
     whole: Option<(String, Counted)>,
     /// Its containers, by their cgroups, and the kills in each where they could be read: another attempt has another one.
-    containers: BTreeMap<String, (ContainerName, Option<u64>)>,
+    containers: Containers,
 }
+
+/// Containers by their cgroups.
+type Containers = BTreeMap<String, (ContainerName, Option<u64>)>;
 
 /// Kills by cgroup.
 type Kills = BTreeMap<String, u64>;
@@ -78,27 +81,32 @@ impl Strains {
         news.extend(turns(&mut self.host, host).into_iter().map(|incident| (None, None, incident)));
         self.pods.retain(|id, _| pods.iter().any(|counted| counted.pod == *id));
         for counted in pods {
-            let known =
-                self.pods.remove(&counted.pod).filter(|known| known.incarnation == counted.incarnation);
-            let mut known = known.unwrap_or_else(|| self.first(counted));
-            let told = known.news(counted, &self.at_first).into_iter();
+            let Some((slice, whole)) = &counted.whole else { continue };
+            let known = self.pods.remove(&counted.pod);
+            let known = known.filter(|known| known.incarnation == counted.incarnation);
+            let mut known = known.unwrap_or_else(|| Known {
+                incarnation: counted.incarnation,
+                // Once: the same slice may be made anew.
+                oom_kills: self.at_first.remove(slice).unwrap_or(0),
+                kills: Kills::new(),
+                high: BTreeSet::new(),
+            });
+            let told = known.news(whole, &counted.containers, &mut self.at_first).into_iter();
             news.extend(told.map(|(container, incident)| (Some(counted.pod.clone()), container, incident)));
             self.pods.insert(counted.pod.clone(), known);
         }
         news
     }
-
-    fn first(&self, counted: &PodCounted) -> Known {
-        let slice = counted.whole.as_ref().map(|(slice, _)| slice);
-        let oom_kills = slice.and_then(|slice| self.at_first.get(slice)).copied().unwrap_or(0);
-        Known { incarnation: counted.incarnation, oom_kills, kills: Kills::new(), high: BTreeSet::new() }
-    }
 }
 
 impl Known {
-    fn news(&mut self, counted: &PodCounted, at_first: &Kills) -> Vec<(Option<ContainerName>, Incident)> {
-        let Some((_, whole)) = &counted.whole else { return Vec::new() };
-        let mut news = self.kills(counted, whole.oom_kills, at_first);
+    fn news(
+        &mut self,
+        whole: &Counted,
+        containers: &Containers,
+        at_first: &mut Kills,
+    ) -> Vec<(Option<ContainerName>, Incident)> {
+        let mut news = self.kills(whole.oom_kills, containers, at_first);
         news.extend(turns(&mut self.high, whole).into_iter().map(|incident| (None, incident)));
         news
     }
@@ -106,23 +114,22 @@ impl Known {
     /// Kills in containers by their names; those in containers that have gone by now are the pod's.
     fn kills(
         &mut self,
-        counted: &PodCounted,
         whole: Option<u64>,
-        at_first: &Kills,
+        containers: &Containers,
+        at_first: &mut Kills,
     ) -> Vec<(Option<ContainerName>, Incident)> {
         let mut news = Vec::new();
         let mut told = 0;
-        for (cgroup, (name, kills)) in &counted.containers {
+        for (cgroup, (name, kills)) in containers {
             let Some(kills) = *kills else { continue };
-            let before = self.kills.get(cgroup).or_else(|| at_first.get(cgroup)).copied().unwrap_or(0);
-            let fresh = kills.saturating_sub(before);
+            let before = self.kills.insert(cgroup.clone(), kills).or_else(|| at_first.remove(cgroup));
+            let fresh = kills.saturating_sub(before.unwrap_or(0));
             if fresh > 0 {
                 told += fresh;
                 news.push((Some(name.clone()), Incident::OomKill { processes: fresh }));
             }
-            self.kills.insert(cgroup.clone(), kills);
         }
-        self.kills.retain(|cgroup, _| counted.containers.contains_key(cgroup));
+        self.kills.retain(|cgroup, _| containers.contains_key(cgroup));
         let whole = whole.unwrap_or(0);
         // A slice that was made anew counts from the beginning.
         let before = if whole < self.oom_kills { 0 } else { self.oom_kills };
@@ -192,14 +199,14 @@ impl StrainWatch {
     }
 }
 
-/// Of every slice of a pod, and of every container in it.
+/// Of every slice of a pod, and of every container in it, by their paths as reports have them.
 fn kills_beneath(cgroups: &CgroupRoot, path: &str) -> Kills {
     let mut found = Kills::new();
-    let mut folders = vec![format!("/{path}")];
+    let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
         found.extend(kills_of(cgroups, &folder).map(|kills| (folder.clone(), kills)));
         // Below a container's own it is the container's business.
-        if folder.matches('/').count() > 2 {
+        if folder.matches('/').count() > 1 {
             continue;
         }
         let opened = told(&folder, open(cgroups, &folder));
@@ -300,11 +307,39 @@ mod tests {
     }
 
     #[test]
+    fn what_there_was_is_known_by_the_paths_that_reports_have() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("cgroup.controllers"), "memory\n").unwrap();
+        let make = |path: &str, kills: u64| {
+            let folder = root.path().join(path);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("memory.events"), format!("oom 0\noom_kill {kills}\n")).unwrap();
+        };
+        let (slice, scope) =
+            ("berth.slice/berth-1.slice", "berth.slice/berth-1.slice/cri-containerd-1.scope");
+        make("berth.slice", 3);
+        make(slice, 3);
+        make(scope, 2);
+        make(&format!("{scope}/its-own"), 2);
+        let cgroups = CgroupRoot::new(root.path());
+        let expected =
+            [("berth.slice", 3), (slice, 3), (scope, 2)].map(|(path, kills)| (path.to_owned(), kills));
+        assert_eq!(kills_beneath(&cgroups, ROOT_SLICE), Kills::from(expected));
+        let path: CgroupPath = format!("/{scope}").parse().unwrap();
+        assert_eq!(path.as_str(), scope, "as a cgroup is reported");
+    }
+
+    #[test]
     fn what_happened_before_the_daemon_began_is_no_news() {
         let at_first = Kills::from([("slice".to_owned(), 3), ("a".to_owned(), 3)]);
         let mut strains = Strains { at_first, ..Strains::default() };
         check(&mut strains, &counted(3, &[("a", "web", Some(3))]), &[]);
         check(&mut strains, &counted(4, &[("a", "web", Some(4))]), &["web 1"]);
+        // While nothing can be counted, nothing is known.
+        let at_first = Kills::from([("slice".to_owned(), 3)]);
+        let mut strains = Strains { at_first, ..Strains::default() };
+        check(&mut strains, &PodCounted { whole: None, ..counted(0, &[]) }, &[]);
+        check(&mut strains, &counted(3, &[]), &[]);
         // A pod that has come since then has lost them since then.
         let mut strains = Strains::default();
         check(&mut strains, &counted(3, &[("a", "web", Some(3))]), &["web 3"]);

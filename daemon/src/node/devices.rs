@@ -3,32 +3,30 @@
 
 use berth_proto::v1;
 use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use v1::device::Class;
 
 /// The folders below a device's own in which the kernel lists what programs call it, and what comes before the name.
 const NAMES: [(&str, &str); 3] = [("net", ""), ("nvme", "/dev/"), ("drm", "/dev/dri/")];
 
-/// All of them, by address. A host without PCI has none.
-///
-/// # Errors
-/// When sysfs cannot be read; what cannot be read of one device is left out of it.
-pub(super) fn devices(sys: &Path) -> io::Result<Vec<v1::Device>> {
-    let folder = match fs::read_dir(sys.join("bus/pci/devices")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut found = Vec::new();
-    for entry in folder {
-        found.extend(device(&entry?.path()));
-    }
+/// Most devices that are told: the lowest addresses. The largest hosts have a tenth of that.
+const MOST: usize = 256;
+
+/// All of them, by address. A host without PCI has none. What cannot be read is left out: a device that is just being taken
+/// away is no reason to tell nothing of the host.
+pub(super) fn devices(sys: &Path) -> Vec<v1::Device> {
+    let all = folders(&sys.join("bus/pci/devices"), |_| true);
+    let mut found: Vec<_> = all.filter_map(|folder| device(&folder)).collect();
     found.sort_by(|one: &v1::Device, other| one.address.cmp(&other.address));
-    Ok(found)
+    found.truncate(MOST);
+    found
 }
 
-/// None for what is of no class that anybody places pods by.
+/// None for what is of no class that anybody places pods by, and for virtual functions, which are parts of a device.
 fn device(folder: &Path) -> Option<v1::Device> {
+    if folder.join("physfn").exists() {
+        return None;
+    }
     let class = class(number(folder, "class")?)?;
     let driver = fs::read_link(folder.join("driver")).ok();
     let driver = driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
@@ -71,13 +69,9 @@ fn names(folder: &Path) -> Vec<String> {
     {
         for (kind, before) in NAMES {
             for named in folders(&below.join(kind), |_| true) {
-                let controller = named.file_name().map(|name| name.to_string_lossy().into_owned());
-                let Some(controller) = controller else { continue };
-                let disks =
-                    folders(&named, |name| kind == "nvme" && name.starts_with(&format!("{controller}n")));
-                let disks = disks.filter_map(|disk| Some(disk.file_name()?.to_string_lossy().into_owned()));
-                names.extend(disks.map(|disk| format!("{before}{disk}")));
-                names.push(format!("{before}{controller}"));
+                let disks = folders(&named, |name| kind == "nvme" && name.starts_with("nvme"));
+                let all = disks.chain([named.clone()]).filter_map(|path| disk(path.file_name()?.to_str()?));
+                names.extend(all.map(|name| format!("{before}{name}")));
             }
         }
     }
@@ -85,10 +79,23 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn folders(folder: &Path, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = std::path::PathBuf> {
+/// The disk of an NVMe controller by its own name: where several controllers share it, its folder is named after one path to
+/// it (`nvme0c1n2` for `nvme0n2`).
+fn disk(name: &str) -> Option<String> {
+    let Some((subsystem, path)) = name.strip_prefix("nvme").and_then(|rest| rest.split_once('c')) else {
+        return Some(name.to_owned());
+    };
+    let (_, number) = path.split_once('n')?;
+    Some(format!("nvme{subsystem}n{number}"))
+}
+
+fn folders(folder: &Path, wanted: impl Fn(&str) -> bool) -> std::vec::IntoIter<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let paths: Vec<_> = entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).collect();
-    paths.into_iter().map(|entry| entry.path())
+    let found: Vec<_> = entries
+        .filter(|entry| wanted(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect();
+    found.into_iter()
 }
 
 #[cfg(test)]
@@ -97,7 +104,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     /// Makes a device; answers its folder.
-    fn make(sys: &Path, address: &str, class: &str, numa_node: &str) -> std::path::PathBuf {
+    fn make(sys: &Path, address: &str, class: &str, numa_node: &str) -> PathBuf {
         let folder = sys.join("bus/pci/devices").join(address);
         fs::create_dir_all(&folder).unwrap();
         let files = [("class", class), ("vendor", "0x10de"), ("device", "0x20b5"), ("numa_node", numa_node)];
@@ -117,10 +124,15 @@ mod tests {
         let adapter = make(sys.path(), "0000:00:03.0", "0x020000", "0");
         fs::create_dir_all(adapter.join("virtio0/net/eth0")).unwrap();
         make(sys.path(), "0000:00:1f.3", "0x0c0500", "0");
+        let shared = make(sys.path(), "0000:02:00.0", "0x010802", "0");
+        fs::create_dir_all(shared.join("nvme/nvme1/nvme1c1n1")).unwrap();
+        let function = make(sys.path(), "0000:3c:00.1", "0x020000", "0");
+        symlink("../0000:3c:00.0", function.join("physfn")).unwrap();
+        fs::create_dir_all(sys.path().join("bus/pci/devices/0000:3c:00.0")).unwrap();
         let broken = make(sys.path(), "0000:00:04.0", "0x020000", "0");
         fs::remove_file(broken.join("vendor")).unwrap();
 
-        let found = devices(sys.path()).unwrap();
+        let found = devices(sys.path());
         let told = |device: &v1::Device| {
             let node = device.memory_node.map_or("-".to_owned(), |node| node.to_string());
             format!(
@@ -136,15 +148,16 @@ mod tests {
             [
                 "0000:00:03.0 Nic 0 \"\" eth0",
                 "0000:01:00.0 Nvme - \"\" /dev/nvme0 /dev/nvme0n1",
+                "0000:02:00.0 Nvme 0 \"\" /dev/nvme1 /dev/nvme1n1",
                 "0000:3b:00.0 Gpu 1 \"nvidia\" /dev/dri/renderD128",
             ]
         );
-        assert_eq!((found[2].vendor, found[2].device), (0x10de, 0x20b5));
+        assert_eq!((found[3].vendor, found[3].device), (0x10de, 0x20b5));
     }
 
     #[test]
     fn a_host_without_pci_has_none() {
         let sys = tempfile::tempdir().unwrap();
-        assert_eq!(devices(sys.path()).unwrap(), []);
+        assert_eq!(devices(sys.path()), []);
     }
 }

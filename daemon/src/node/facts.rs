@@ -29,8 +29,6 @@ impl Host {
         let proc = &self.kernel.proc;
         let topology = self.topology()?;
         let memory = topology.nodes().iter().map(|node| node.memory.0).sum();
-        let sys = &self.kernel.sys;
-        let devices = devices(sys).map_err(|source| HostError::Read { path: sys.clone(), source })?;
         let boot = boot_id(proc).map_err(|source| HostError::Read { path: proc.clone(), source })?;
         Ok(v1::NodeFacts {
             boot_id: boot,
@@ -48,7 +46,7 @@ impl Host {
             reserved_cpus: declared.reserved_cpus.to_string(),
             host_paths: shared_to_wire(&self.shares.there()),
             peer_port: declared.peer_port.map_or(0, u32::from),
-            devices,
+            devices: devices(&self.kernel.sys),
             mount_points: self.disks()?.mount_points().map(|(point, _)| point.to_owned()).collect(),
         })
     }

@@ -6,7 +6,8 @@ use crate::network;
 use crate::reports::{Report, Sight};
 use crate::runtime::{Runtime, RuntimeError};
 use berth_model::{
-    ContainerName, ContainerRole, ContainerSpec, Failure, PodId, PodPhase, PodStatus, ProbeAnswer,
+    ContainerName, ContainerPhase, ContainerRole, ContainerSpec, ContainerStatus, Failure, PodId, PodPhase,
+    PodStatus, ProbeAnswer,
 };
 use berth_plan::{Effect, Liveness, Observed, PodRecord, Shutdown, Step, check, is_ordered, next_step};
 use std::collections::BTreeSet;
@@ -294,6 +295,15 @@ fn in_passing<R: Runtime>(pods: &Pods<R>, look: &Look) -> Option<PodStatus> {
             | Step::EndGrant { .. }
     );
     let last = pods.reports.status(&record.pod).filter(|_| passes)?;
+    // An end is told by a look of its own, before something else takes the container's place.
+    let ended = |seen: &ContainerStatus| {
+        let ran = matches!(seen.phase, ContainerPhase::Running { .. } | ContainerPhase::Unknown);
+        let mut now = look.observed.containers.iter().filter(|now| seen.id.as_ref() == Some(&now.id));
+        ran && now.any(|now| now.liveness == Liveness::Dead)
+    };
+    if last.containers.iter().any(ended) {
+        return None;
+    }
     let is_of_this = last.phase != PodPhase::Unknown
         && last.incarnation == record.incarnation
         && last.generation == record.generation;

@@ -53,7 +53,9 @@ impl Observer<'_> {
             }
         };
         let records = self.client.list_records(pod_filter(pod));
-        let (records, data, images) = tokio::try_join!(records, self.data_disks(record), images)?;
+        // All of them to their ends: a look at a disk that hangs holds its place.
+        let (records, data, images) = tokio::join!(records, self.data_disks(record), images);
+        let (records, data, images) = (records?, data?, images?);
         let mut observed = Observed {
             disks: data.states,
             scratch: data.scratch,
