@@ -195,7 +195,7 @@ impl Past {
 type Found = (u64, Option<ContainerName>, Incident);
 
 /// What an end is called of which only the code is known.
-const UNSAID: &str = "Unknown";
+pub(crate) const UNSAID: &str = "Unknown";
 
 /// Whatever has ended cannot do its work.
 fn correct(container: &mut ContainerStatus, exit: &Exit) {

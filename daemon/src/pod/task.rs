@@ -1,6 +1,7 @@
 //! The loop of one pod's task. It ends only when nothing of the pod is left to look after, or the daemon drains.
 
 use super::{Handle, Pods, effect};
+use crate::events::UNSAID;
 use crate::ledger::{LedgerError, Look, Moment, Standing};
 use crate::network;
 use crate::reports::{Report, Sight};
@@ -297,7 +298,12 @@ fn in_passing<R: Runtime>(pods: &Pods<R>, look: &Look) -> Option<PodStatus> {
     let last = pods.reports.status(&record.pod).filter(|_| passes)?;
     // An end is told by a look of its own, before something else takes the container's place.
     let ended = |seen: &ContainerStatus| {
-        let ran = matches!(seen.phase, ContainerPhase::Running { .. } | ContainerPhase::Unknown);
+        let ran = match &seen.phase {
+            ContainerPhase::Running { .. } | ContainerPhase::Unknown => true,
+            // Told ahead of any look, which alone knows why.
+            ContainerPhase::Exited { reason, .. } => reason == UNSAID,
+            ContainerPhase::Absent | ContainerPhase::Created => false,
+        };
         let mut now = look.observed.containers.iter().filter(|now| seen.id.as_ref() == Some(&now.id));
         ran && now.any(|now| now.liveness == Liveness::Dead)
     };
