@@ -59,8 +59,9 @@ async fn platforms_hear_what_happens_on_nodes() {
     assert_eq!(confirmed(&mut node).await, 2);
     assert_eq!(said(&mut follower).await.as_deref(), Some("n1 FromTheFuture"));
     // Of the other node that is the first thing that is heard.
-    let (_, second) = fleet.ready_node("n2").await;
+    let (_, mut second) = fleet.ready_node("n2").await;
     second.say(batch(1, "ContainerReady")).await;
+    assert_eq!(confirmed(&mut second).await, 1);
     assert_eq!(said(&mut other).await.as_deref(), Some("n2 ContainerReady"));
     assert_eq!(said(&mut follower).await.as_deref(), Some("n2 ContainerReady"));
     // What a node tells again, since it has not heard that it was heard, is no second event.
@@ -76,6 +77,16 @@ async fn platforms_hear_what_happens_on_nodes() {
     }
     node.say(unnamed).await;
     assert!(confirmed_or_ended(&mut node).await.is_err(), "a pod without a name ends the link");
+
+    let mut flood = batch(300, "ContainerExited");
+    if let FromNode::Events(batch) = &mut flood {
+        batch.events = vec![batch.events[0].clone(); 257];
+    }
+    second.say(flood).await;
+    assert!(
+        confirmed_or_ended(&mut second).await.is_err(),
+        "more events than a message may have end the link"
+    );
 
     let nameless = v1::WatchEventsRequest { node: Some("No Node".to_owned()), ..ask(false) };
     assert_denied(platform.watch_events(nameless).await.map(drop), Code::InvalidArgument, "node");

@@ -172,8 +172,9 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use crate::testing::pod;
-    use berth_model::{Attempt, ContainerPhase, ContainerStatus, Generation, PodPhase};
+    use berth_model::{Attempt, ContainerPhase, ContainerStatus, PodPhase};
 
     fn running() -> PodStatus {
         let container = ContainerStatus {
@@ -185,18 +186,7 @@ mod tests {
             applied: None,
             readiness: None,
         };
-        PodStatus {
-            pod: pod(),
-            incarnation: Incarnation(1),
-            generation: Generation(1),
-            phase: PodPhase::Running,
-            message: String::new(),
-            sandbox_id: None,
-            addresses: Vec::new(),
-            containers: vec![container],
-            applied: None,
-            open_order: None,
-        }
+        testing::status(vec![container])
     }
 
     fn put(reports: &Reports, status: PodStatus, sight: Sight) {

@@ -6,8 +6,9 @@ use crate::ledger::{Boot, Ledger, Moment};
 use crate::pod::Copies;
 use crate::runtime::fake;
 use berth_model::{
-    Bytes, Disk, DiskFetch, DiskName, EvictDisposition, Failure, Generation, Incarnation, NodeName,
-    NodeOrder, NodeVerb, Order, OrderId, PodId, PodOrder, PodSpec, PodVerb, PoolName, Seq, Target, Term,
+    Bytes, ContainerStatus, Disk, DiskFetch, DiskName, EvictDisposition, Failure, Generation, Incarnation,
+    NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId, PodOrder, PodPhase, PodSpec, PodStatus, PodVerb,
+    PoolName, Seq, Target, Term,
 };
 use berth_plan::{HostView, ProfileView, QuotaView};
 use berth_proto::{Addressed, v1};
@@ -162,5 +163,21 @@ pub(crate) async fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>
     match tokio::time::timeout(PATIENCE, ready).await {
         Ok(found) => found,
         Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}
+
+/// A pod that runs, with these containers, as it is reported.
+pub(crate) fn status(containers: Vec<ContainerStatus>) -> PodStatus {
+    PodStatus {
+        pod: pod(),
+        incarnation: Incarnation(1),
+        generation: Generation(1),
+        phase: PodPhase::Running,
+        message: String::new(),
+        sandbox_id: None,
+        addresses: Vec::new(),
+        containers,
+        applied: None,
+        open_order: None,
     }
 }

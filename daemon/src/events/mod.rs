@@ -11,6 +11,6 @@ mod strangers;
 
 pub use incident::{Event, Incident};
 pub use journal::{Batch, Journal};
-pub(crate) use past::{Clock, Past, UNSAID};
+pub(crate) use past::{Clock, Past};
 pub use strain::StrainWatch;
 pub use strangers::watch_strangers;

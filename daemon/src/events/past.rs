@@ -1,7 +1,7 @@
 //! What has happened to a pod between two looks at it, without I/O.
 
 use super::{Event, Incident};
-use crate::runtime::Exit;
+use crate::runtime::{Exit, UNSAID};
 use berth_model::{
     Applied, Attempt, ContainerName, ContainerPhase, ContainerStatus, Control, ControlValue, PodStatus,
     ProbeAnswer,
@@ -194,9 +194,6 @@ impl Past {
 /// When, to which container, and what.
 type Found = (u64, Option<ContainerName>, Incident);
 
-/// What an end is called of which only the code is known.
-pub(crate) const UNSAID: &str = "Unknown";
-
 /// Whatever has ended cannot do its work.
 fn correct(container: &mut ContainerStatus, exit: &Exit) {
     container.phase = ContainerPhase::Exited {
@@ -240,8 +237,8 @@ fn drift(control: &Control) -> Option<Incident> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::pod;
-    use berth_model::{Generation, Incarnation, PodPhase};
+    use crate::testing;
+    use berth_model::Incarnation;
 
     /// The daemon began after what started at 5 s, and before what started at 7 s.
     const CLOCK: Clock = Clock { now_ms: 9_000, began_ms: 6_000 };
@@ -267,18 +264,7 @@ mod tests {
     }
 
     fn status(container: ContainerStatus) -> PodStatus {
-        PodStatus {
-            pod: pod(),
-            incarnation: Incarnation(1),
-            generation: Generation(1),
-            phase: PodPhase::Running,
-            message: String::new(),
-            sandbox_id: None,
-            addresses: Vec::new(),
-            containers: vec![container],
-            applied: None,
-            open_order: None,
-        }
+        testing::status(vec![container])
     }
 
     fn say(events: &[Event]) -> Vec<String> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-/// Between two looks. Four files of each pod: at five hundred pods about a thousandth of a CPU.
+/// Between two looks, each of which reads four files of every pod.
 const LOOK: Duration = Duration::from_secs(15);
 
 /// From which share of the last minute on waiting is told, in hundredths of a percent of it; it is over below half of that.

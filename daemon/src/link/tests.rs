@@ -4,9 +4,10 @@ use super::*;
 use crate::ledger::{Ledger, Moment};
 use crate::report::chain;
 use crate::reports::{Report, Reports, Sight};
+use crate::testing;
 use crate::testing::{FakeHost, PATIENCE, node, open, order_id, pod, pool_order, run_order, wait_for};
 use berth_access::{Authority, Credentials, Holds, Usage};
-use berth_model::{NodeName, Order, Outcome, PodPhase, PodStatus};
+use berth_model::{NodeName, Order, Outcome, PodStatus};
 use berth_proto::v1;
 use berth_proto::v1::control_message::Message as Down;
 use berth_proto::v1::enrollment_server::{Enrollment, EnrollmentServer};
@@ -250,18 +251,7 @@ async fn orders_outcomes_and_states_go_their_way() {
 }
 
 fn status() -> PodStatus {
-    PodStatus {
-        pod: pod(),
-        incarnation: berth_model::Incarnation(1),
-        generation: berth_model::Generation(1),
-        phase: PodPhase::Running,
-        message: String::new(),
-        sandbox_id: None,
-        addresses: Vec::new(),
-        containers: Vec::new(),
-        applied: None,
-        open_order: None,
-    }
+    testing::status(Vec::new())
 }
 
 #[tokio::test]
@@ -341,7 +331,7 @@ async fn a_retired_leader_is_left() {
     let authority = Authority::new();
     let (address, _connections) = control(&authority, CONTROL, Holds::Now, 0).await;
     let ledger = open(folder.path());
-    ledger.admit(pool_order(1, 1, "0"), crate::testing::host_view(), Moment::now()).await.unwrap();
+    ledger.admit(pool_order(1, 1, "0"), testing::host_view(), Moment::now()).await.unwrap();
     drop(ledger);
     let pki = identify(&authority, folder.path(), "spiffe://berth.test/node/n1", &authority);
     check_down(&link(folder.path(), &address, pki), "upstream is of term 0, this node has seen term 1").await;

@@ -218,9 +218,10 @@ fn pressure(used: &Used) -> Vec<(Labels, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
     use crate::testing::pod;
     use berth_cgroup::{Pressure, Statistics};
-    use berth_model::{Attempt, Generation, Incarnation};
+    use berth_model::Attempt;
     use std::collections::BTreeMap;
 
     fn moment() -> Moment {
@@ -233,18 +234,7 @@ mod tests {
             applied: None,
             readiness: Some(ProbeAnswer::NotReady("no".to_owned())),
         };
-        let status = PodStatus {
-            pod: pod(),
-            incarnation: Incarnation(1),
-            generation: Generation(1),
-            phase: PodPhase::Degraded,
-            message: String::new(),
-            sandbox_id: None,
-            addresses: Vec::new(),
-            containers: vec![container],
-            applied: None,
-            open_order: None,
-        };
+        let status = PodStatus { phase: PodPhase::Degraded, ..testing::status(vec![container]) };
         let files = |file: &str| -> Result<Option<String>, ()> {
             Ok(match file {
                 "cpu.stat" => {

@@ -1,11 +1,10 @@
 //! The loop of one pod's task. It ends only when nothing of the pod is left to look after, or the daemon drains.
 
 use super::{Handle, Pods, effect};
-use crate::events::UNSAID;
 use crate::ledger::{LedgerError, Look, Moment, Standing};
 use crate::network;
 use crate::reports::{Report, Sight};
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{Runtime, RuntimeError, UNSAID};
 use berth_model::{
     ContainerName, ContainerPhase, ContainerRole, ContainerSpec, ContainerStatus, Failure, PodId, PodPhase,
     PodStatus, ProbeAnswer,

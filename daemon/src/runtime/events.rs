@@ -27,6 +27,9 @@ pub enum Hint {
     Everything,
 }
 
+/// What an end is called of which nobody says why.
+pub const UNSAID: &str = "Unknown";
+
 /// The end of a container's first process, as containerd tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {

@@ -40,7 +40,7 @@ mod system_disk;
 mod systemd;
 
 pub use answers::{Answers, Seen};
-pub use events::{Exit, Hint};
+pub use events::{Exit, Hint, UNSAID};
 pub use identity::{ROOT_SLICE, pod_hash, pod_uid, slice_name, slice_path};
 pub use kernel::KernelRoots;
 pub use listed::Listed;

@@ -1,9 +1,9 @@
 //! The pod as it is reported: the look it was made from, and every control read back.
 
-use super::Ordered;
 use super::client::Client;
 use super::controls::Target;
 use super::kernel::KernelRoots;
+use super::{Ordered, UNSAID};
 use berth_model::{
     Applied, Attempt, ContainerName, ContainerPhase, ContainerRole, ContainerSpec, ContainerStatus, Digest,
     PodPhase, PodStatus,
@@ -102,7 +102,7 @@ async fn phase_of(client: &Client, found: &ObservedContainer) -> ContainerPhase 
         TaskState::Exited { code, .. } => ContainerPhase::Exited {
             code: *code,
             finished_at_ns: told.finished_at.max(0).unsigned_abs(),
-            reason: if told.reason.is_empty() { "Unknown".to_owned() } else { told.reason },
+            reason: if told.reason.is_empty() { UNSAID.to_owned() } else { told.reason },
         },
         TaskState::Interrupted { .. } => ContainerPhase::Exited {
             code: told.exit_code,
