@@ -34,7 +34,7 @@ macro_rules! wire {
 
 wire! {
     AddressLease, AddressPool, AddressTenure, DeletePoolResponse, Event, Finding, GetCgroupResponse,
-    ListPoolsResponse, LocalDisk, LocalOrder, LocalPod, Migration, NodeFacts, NodeRecord, NodeStatus,
+    ListPoolsResponse, LocalDisk, LocalImage, LocalOrder, LocalPod, Migration, NodeFacts, NodeRecord, NodeStatus,
     NodeTopology, OrderRecord, Outcome, Pod,
     PodEvent, PodRequest, PullImageResponse, ReleasePodResponse, Rollout, Tenure,
 }

@@ -30,7 +30,7 @@ impl Bed {
 #[tokio::test]
 async fn every_command_has_a_table() {
     let bed = Bed::new(Level::Warning);
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["status"], &["Node:", "node-1", "connected"]),
         (&["pods"], &["NEXT STEP", "shop/web  Degraded", "CreateContainer log"]),
         (&["pod", "shop/web"], &["Next step:", "CreateContainer log"]),
@@ -51,6 +51,7 @@ async fn every_command_has_a_table() {
             &["leases", "--history"],
             &["10.0.0.7, 2001:db8::7  shop/web  2", "0123456789ab:eth0", "still attached"],
         ),
+        (&["images"], &["a.example/b:1  5Mi   pinned  sha256:0af1  shop/web", "sha256:0af2    7     pinned"]),
         (&["doctor"], &["warning  cgroup driver", "set SystemdCgroup"]),
     ];
     for (args, expected) in cases {
@@ -61,7 +62,7 @@ async fn every_command_has_a_table() {
 #[tokio::test]
 async fn every_command_has_json() {
     let bed = Bed::new(Level::Warning);
-    let cases: [(&[&str], &str, &str); 12] = [
+    let cases: [(&[&str], &str, &str); 13] = [
         (&["status"], "/node", "node-1"),
         (&["facts"], "/kernel", "6.12.0"),
         (&["pods"], "/0/status/phase", "Degraded"),
@@ -73,6 +74,7 @@ async fn every_command_has_json() {
         (&["cgroup", "shop/web"], "/cgroups/0/statistics/memory.current", "4096"),
         (&["leases"], "/0/grants/0/address", "10.0.0.7/24"),
         (&["disks"], "/1/kind", "System"),
+        (&["images"], "/0/usedBy/0/name", "web"),
         (&["doctor"], "/1/level", "Warning"),
     ];
     for (args, pointer, expected) in cases {

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::disk::{DiskError, FoundDisk, Usage};
 use crate::node;
 use crate::report::chain;
-use crate::runtime::ContainerdRuntime;
+use crate::runtime::{ContainerdRuntime, SeenImage};
 use berth_plan::HostView;
 use berth_proto::v1;
 use std::collections::BTreeMap;
@@ -46,6 +46,12 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// When they cannot be looked at.
     fn disks(&self, keys: Vec<String>) -> impl Future<Output = Result<SeenDisks, Unseen>> + Send;
+
+    /// The images that the runtime has.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    fn images(&self) -> impl Future<Output = Result<Vec<SeenImage>, Unseen>> + Send;
 
     /// Whether the host is fit to run pods, check by check.
     fn diagnose(&self) -> impl Future<Output = Vec<v1::Finding>> + Send;
@@ -117,6 +123,10 @@ impl Host for LocalHost {
         };
         let looked = tokio::task::spawn_blocking(look).await.map_err(|error| Unseen(error.to_string()))?;
         looked.map_err(|error| Unseen(chain(&error)))
+    }
+
+    async fn images(&self) -> Result<Vec<SeenImage>, Unseen> {
+        self.runtime.images().await.map_err(|error| Unseen(chain(&error)))
     }
 
     async fn diagnose(&self) -> Vec<v1::Finding> {

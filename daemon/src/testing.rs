@@ -4,7 +4,7 @@ use crate::disk::{FoundDisk, Usage};
 use crate::host::{Host, SeenDisks, Unseen};
 use crate::ledger::{Boot, Ledger, Moment};
 use crate::pod::Copies;
-use crate::runtime::fake;
+use crate::runtime::{SeenImage, fake};
 use berth_model::{
     Bytes, ContainerStatus, Disk, DiskFetch, DiskName, EvictDisposition, Failure, Generation, Incarnation,
     NodeName, NodeOrder, NodeVerb, Order, OrderId, PodId, PodOrder, PodPhase, PodSpec, PodStatus, PodVerb,
@@ -143,6 +143,10 @@ impl Host for FakeHost {
         };
         let usage = Usage { used: Some(Bytes(9)), limit: Some(Bytes(1024)) };
         Ok(SeenDisks { data: vec![disk], system: keys.into_iter().map(|key| (key, usage)).collect() })
+    }
+
+    async fn images(&self) -> Result<Vec<SeenImage>, Unseen> {
+        Ok(Vec::new())
     }
 
     async fn diagnose(&self) -> Vec<v1::Finding> {

@@ -1,8 +1,8 @@
 //! Why a spec was not accepted.
 
 use crate::{
-    ContainerName, Digest, InvalidConfig, InvalidDisks, InvalidHostPath, InvalidLifecycle, InvalidLimits,
-    InvalidSecurity, InvalidSysctl, InvalidUlimit,
+    ContainerName, CpuSet, Digest, InvalidConfig, InvalidDisks, InvalidHostPath, InvalidLifecycle,
+    InvalidLimits, InvalidSecurity, InvalidSysctl, InvalidUlimit,
 };
 use std::net::IpAddr;
 
@@ -30,17 +30,15 @@ pub enum InvalidSpec {
     /// A container of a pod on shared CPUs asks for CPUs of its own.
     #[error("container {0} asks for CPUs of its own, but the pod runs on shared ones")]
     CpusWithoutExclusive(ContainerName),
-    /// A container asks for CPUs or memory nodes that are not its pod's.
-    #[error("container {container} asks for {what} {asked}, the pod has {granted}")]
+    /// A container asks for CPUs that are not its pod's.
+    #[error("container {container} asks for CPUs {asked}, the pod has {granted}")]
     OutsidePod {
         /// Which container.
         container: ContainerName,
-        /// `cpus` or `mems`.
-        what: &'static str,
         /// What it asks for.
-        asked: String,
+        asked: CpuSet,
         /// What its pod has.
-        granted: String,
+        granted: CpuSet,
     },
     /// An environment variable that no process could have.
     #[error("container {container}: environment variable {name:?} is empty or holds = or NUL")]

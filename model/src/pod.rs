@@ -72,8 +72,6 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// A part of the pod's exclusive CPUs; all of them when absent.
     pub cpus: Option<CpuSet>,
-    /// A part of the pod's memory nodes; all of them when absent.
-    pub mems: Option<MemSet>,
     /// Resource limits of the container's processes.
     pub ulimits: Vec<Ulimit>,
     /// How to tell that it can do its work; without one, it is ready once it has run for a while.
@@ -235,12 +233,10 @@ impl PodSpec {
                 if mems.is_empty() {
                     return Err(InvalidSpec::EmptyBinding("memory node"));
                 }
-                self.containers.iter().try_for_each(|container| container.validate_inside(cpus, mems))
+                self.containers.iter().try_for_each(|container| container.validate_inside(cpus))
             }
             CpuBinding::Shared { .. } => {
-                let pinned =
-                    |container: &&ContainerSpec| container.cpus.is_some() || container.mems.is_some();
-                match self.containers.iter().find(pinned) {
+                match self.containers.iter().find(|container| container.cpus.is_some()) {
                     Some(container) => Err(InvalidSpec::CpusWithoutExclusive(container.name.clone())),
                     None => Ok(()),
                 }
@@ -329,17 +325,15 @@ impl ContainerSpec {
         }
     }
 
-    fn validate_inside(&self, cpus: &CpuSet, mems: &MemSet) -> Result<(), InvalidSpec> {
-        let outside = |what, asked: String, granted: String| {
-            Err(InvalidSpec::OutsidePod { container: self.name.clone(), what, asked, granted })
-        };
-        if let Some(asked) = self.cpus.as_ref().filter(|asked| asked.is_empty() || !asked.is_subset(cpus)) {
-            return outside("cpus", asked.to_string(), cpus.to_string());
+    fn validate_inside(&self, granted: &CpuSet) -> Result<(), InvalidSpec> {
+        match self.cpus.as_ref().filter(|asked| asked.is_empty() || !asked.is_subset(granted)) {
+            Some(asked) => Err(InvalidSpec::OutsidePod {
+                container: self.name.clone(),
+                asked: asked.clone(),
+                granted: granted.clone(),
+            }),
+            None => Ok(()),
         }
-        if let Some(asked) = self.mems.as_ref().filter(|asked| asked.is_empty() || !asked.is_subset(mems)) {
-            return outside("mems", asked.to_string(), mems.to_string());
-        }
-        Ok(())
     }
 }
 

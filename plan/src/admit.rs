@@ -75,7 +75,7 @@ pub struct HostView {
 pub struct ProfileView {
     /// Files in the folder of seccomp profiles.
     pub seccomp: BTreeSet<ProfileName>,
-    /// What is loaded in the kernel; none where it has no AppArmor.
+    /// What is loaded in the kernel; none where containers cannot be confined by AppArmor.
     pub apparmor: Option<BTreeSet<ProfileName>>,
 }
 

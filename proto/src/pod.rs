@@ -105,7 +105,6 @@ fn container_from(wire: v1::ContainerSpec) -> Result<ContainerSpec> {
         system_disk_size: wire.system_disk_bytes.map(Bytes),
         limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
         cpus: wire.cpus.map(|cpus| cpus.parse()).transpose().at("cpus")?,
-        mems: wire.mems.map(|mems| mems.parse()).transpose().at("mems")?,
         ulimits: ulimits_from(wire.ulimits)?,
         readiness: wire.readiness.map(probe_from).transpose().at("readiness")?,
     })
@@ -208,7 +207,6 @@ impl From<&ContainerSpec> for v1::ContainerSpec {
             system_disk_bytes: container.system_disk_size.map(|size| size.0),
             limits: Some((&container.limits).into()),
             cpus: container.cpus.as_ref().map(ToString::to_string),
-            mems: container.mems.as_ref().map(ToString::to_string),
             ulimits: container.ulimits.iter().map(Into::into).collect(),
             readiness: container.readiness.as_ref().map(Into::into),
         }

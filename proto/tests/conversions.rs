@@ -94,7 +94,6 @@ fn container(name: &str) -> ContainerSpec {
         system_disk_size: Some(Bytes(1 << 30)),
         limits: limits(),
         cpus: Some("0".parse().unwrap()),
-        mems: None,
         ulimits: vec![Ulimit { rlimit: Rlimit::Nofile, soft: 10, hard: Ulimit::UNLIMITED }],
         readiness: Some(Probe { action: action(name), period_ms: 500, timeout_ms: 600 }),
     }
@@ -308,7 +307,7 @@ fn malformed_orders_are_refused_by_the_name_of_the_field() {
     check(|_, spec| spec.containers.clear(), "pod.run.spec: pod has no container");
     check(|_, spec| spec.containers[1].name = "web".to_owned(), "name web is given twice");
     check(|_, spec| spec.containers[1].image = "web".to_owned(), "containers[1].image: image \"web\"");
-    check(|_, spec| spec.containers[0].cpus = Some("5".to_owned()), "asks for cpus 5, the pod has 0-1");
+    check(|_, spec| spec.containers[0].cpus = Some("5".to_owned()), "asks for CPUs 5, the pod has 0-1");
     check(
         |_, spec| spec.containers[0].ulimits[0].hard = 1,
         "containers[0].ulimits: ulimit nofile: soft 10 is above hard 1",

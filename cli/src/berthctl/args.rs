@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Leases(Leases),
     /// Show data disks and system disks, those that are kept included, and what they hold
     Disks,
+    /// Show images, the largest first, and the pods that are made from them
+    Images,
     Logs(Logs),
     Events(Events),
     /// Look for what is wrong here, and say what to do about it

@@ -53,6 +53,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Top(top) => node.top(&top).await,
         Command::Leases(leases) => node.leases(&leases).await,
         Command::Disks => node.disks().await,
+        Command::Images => node.images().await,
         Command::Logs(logs) => node.logs(&logs).await,
         Command::Events(events) => node.events(&events).await,
         Command::Doctor => node.doctor().await,
@@ -164,6 +165,12 @@ impl Node {
                 .list(&answer.history, |style| table::tenures(&answer.history, now_ms(), style));
         }
         self.output.list(&answer.leases, |style| table::leases(&answer.leases, style))
+    }
+
+    async fn images(&mut self) -> Result<()> {
+        let call = self.client.list_images(request(v1::ListImagesRequest {}));
+        let images = ask("list images", call).await?.images;
+        self.output.list(&images, |style| table::images(&images, style))
     }
 
     async fn disks(&mut self) -> Result<()> {

@@ -152,7 +152,6 @@ fn as_placed(container: &ContainerRequest) -> ContainerSpec {
         system_disk_size: container.system_disk_size,
         limits: container.limits,
         cpus: None,
-        mems: None,
         ulimits: container.ulimits,
         readiness: container.readiness,
     }

@@ -396,6 +396,22 @@ pub(crate) fn disks(disks: &[v1::LocalDisk], style: Style) -> String {
     columns(header, disks.iter().map(row).collect(), style)
 }
 
+/// Images. One without a name is called by its digest.
+pub(crate) fn images(images: &[v1::LocalImage], style: Style) -> String {
+    let row = |image: &v1::LocalImage| {
+        let called = if image.names.is_empty() { &image.digests } else { &image.names };
+        let users: Vec<_> = image.used_by.iter().map(|pod| identity(Some(pod))).collect();
+        [
+            called.join(", ").into(),
+            size(image.size_bytes).into(),
+            if image.pinned { "pinned" } else { "" }.into(),
+            image.digests.join(", ").into(),
+            users.join(", ").into(),
+        ]
+    };
+    columns(["IMAGE", "SIZE", "PINNED", "DIGEST", "USED BY"], images.iter().map(row).collect(), style)
+}
+
 /// Who had which address when, the newest first.
 pub(crate) fn tenures(tenures: &[v1::Tenure], now_ms: u64, style: Style) -> String {
     let row = |tenure: &v1::Tenure| {

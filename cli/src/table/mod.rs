@@ -11,8 +11,8 @@ mod words;
 
 pub(crate) use events::{event_line, events};
 pub(crate) use local::{
-    cgroup, differing, disks, findings, found, leases, local_order, local_orders, local_pod, local_pods,
-    node_facts, status, tenures, top, topology,
+    cgroup, differing, disks, findings, found, images, leases, local_order, local_orders, local_pod,
+    local_pods, node_facts, status, tenures, top, topology,
 };
 pub(crate) use migration::{migration_line, migrations, pool_history};
 pub(crate) use platform::{Width, node, nodes, orders, pod, pod_event, pods, pools};

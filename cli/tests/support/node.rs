@@ -191,6 +191,24 @@ impl Node for Service {
         Ok(Response::new(v1::ListLeasesResponse { leases: vec![lease], history }))
     }
 
+    async fn list_images(
+        &self,
+        _: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let image = |name: Option<&str>, digest: &str, size_bytes, used_by| v1::LocalImage {
+            names: name.into_iter().map(str::to_owned).collect(),
+            digests: vec![format!("sha256:{digest}")],
+            size_bytes,
+            pinned: true,
+            used_by,
+        };
+        let images = vec![
+            image(Some("a.example/b:1"), "0af1", 5 << 20, web().into_iter().collect()),
+            image(None, "0af2", 7, vec![]),
+        ];
+        Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
     async fn list_disks(
         &self,
         _: Request<v1::ListDisksRequest>,

@@ -78,7 +78,6 @@ pub(super) fn spec(
         system_disk_size: container.system_disk_size,
         limits: container.limits.clone(),
         cpus: parts.get(&container.name).cloned(),
-        mems: None,
         ulimits: container.ulimits.clone(),
         readiness: container.readiness.clone(),
     };

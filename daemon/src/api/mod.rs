@@ -2,6 +2,7 @@
 
 mod disks;
 mod events;
+mod images;
 mod logs;
 mod node;
 mod socket;

@@ -2,6 +2,7 @@
 
 use super::disks;
 use super::events::{self, Asked};
+use super::images;
 use super::logs::{Logs, no_pod};
 use crate::host::{Host, Unseen};
 use crate::ledger::{Attachment, AttachmentKey, Book, Ledger, OrderEntry};
@@ -318,6 +319,15 @@ impl<H: Host> Node for NodeApi<H> {
         let seen = self.host.disks(keys).await.map_err(|error| unseen(&error))?;
         let disks = self.ledger.read(|book| disks::list(book, &seen));
         Ok(Response::new(v1::ListDisksResponse { disks }))
+    }
+
+    async fn list_images(
+        &self,
+        _: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let seen = self.host.images().await.map_err(|error| unseen(&error))?;
+        let images = self.ledger.read(|book| images::list(book, seen));
+        Ok(Response::new(v1::ListImagesResponse { images }))
     }
 
     async fn read_logs(

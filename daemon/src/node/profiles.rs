@@ -27,10 +27,13 @@ fn seccomp(root: &Path) -> Result<BTreeSet<ProfileName>, HostError> {
     Ok(names)
 }
 
-/// None where the kernel has no AppArmor, or has it switched off.
+/// Without this program containerd takes its host for one without AppArmor (`HostSupports` in its `pkg/apparmor`).
+const PARSER: &str = "sbin/apparmor_parser";
+
+/// None where the kernel has no AppArmor, or has it switched off, or the runtime leaves it alone.
 fn apparmor(root: &Path) -> Result<Option<BTreeSet<ProfileName>>, HostError> {
     let enabled = read(root.join("sys/module/apparmor/parameters/enabled"))?;
-    if enabled.is_none_or(|text| text.trim() != "Y") {
+    if enabled.is_none_or(|text| text.trim() != "Y") || !root.join(PARSER).exists() {
         return Ok(None);
     }
     let loaded = read(root.join("sys/kernel/security/apparmor/profiles"))?.unwrap_or_default();
@@ -74,8 +77,9 @@ mod tests {
         check(&[("etc/berth/seccomp/audit.json", "{}")], &["audit.json"], None);
         check(&[("etc/berth/seccomp/.swp", ""), ("etc/berth/seccomp/a/b.json", "{}")], &[], None);
         check(&[(enabled, "N\n"), (loaded, "web (enforce)\n")], &[], None);
-        check(&[(enabled, "Y\n")], &[], Some(&[]));
+        check(&[(enabled, "Y\n"), (loaded, "web (enforce)\n")], &[], None);
+        check(&[(enabled, "Y\n"), (PARSER, "")], &[], Some(&[]));
         let text = "web (enforce)\n/usr/bin/man (complain)\nlsb release (unconfined)\n";
-        check(&[(enabled, "Y\n"), (loaded, text)], &[], Some(&["web"]));
+        check(&[(enabled, "Y\n"), (PARSER, ""), (loaded, text)], &[], Some(&["web"]));
     }
 }

@@ -4,7 +4,7 @@
 use super::Pods;
 use super::effect::first_address;
 use crate::ledger::Look;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, RuntimeError};
 use berth_model::{PodId, Probe, ProbeAnswer};
 use berth_plan::{Liveness, TaskState};
 use std::collections::BTreeMap;
@@ -128,27 +128,33 @@ async fn ask_on<R: Runtime>(
     }
 }
 
-async fn ask<R: Runtime>(pods: &Pods<R>, question: &Question) -> ProbeAnswer {
+async fn ask<R: Runtime>(pods: &Pods<R>, question: &Question) -> Result<ProbeAnswer, RuntimeError> {
     // The semaphore is never closed.
     let _place = pods.places.probes.acquire().await;
     let asked = pods.runtime.probe(&question.id, question.address, &question.probe).await;
-    asked.unwrap_or_else(|error| ProbeAnswer::NotReady(error.to_string()))
+    asked.inspect_err(|error| tracing::debug!(id = question.id, %error, "a readiness probe was not asked"))
 }
 
-/// What counts after one more answer: a success at once, a failure at once only if nothing was known before.
-fn weigh(known: Option<ProbeAnswer>, failures: &mut u32, answer: ProbeAnswer) -> Option<ProbeAnswer> {
-    match (&answer, known) {
-        (ProbeAnswer::Ready, _) => {
+/// What counts after one more answer: a success at once, a failure at once only if nothing was known before, and nothing
+/// new when the runtime could not be asked.
+fn weigh(
+    known: Option<ProbeAnswer>,
+    failures: &mut u32,
+    answer: Result<ProbeAnswer, RuntimeError>,
+) -> Option<ProbeAnswer> {
+    match answer {
+        Err(_) => known,
+        Ok(ProbeAnswer::Ready) => {
             *failures = 0;
-            Some(answer)
+            Some(ProbeAnswer::Ready)
         }
-        (ProbeAnswer::NotReady(_), known) => {
+        Ok(failure @ ProbeAnswer::NotReady(_)) => {
             *failures = failures.saturating_add(1);
             match known {
-                None => Some(answer),
-                Some(ProbeAnswer::Ready) if *failures >= FAILURES => Some(answer),
+                None => Some(failure),
+                Some(ProbeAnswer::Ready) if *failures >= FAILURES => Some(failure),
                 // What else is wrong with it by now is told now and then: the words may differ with every try.
-                Some(ProbeAnswer::NotReady(_)) if failures.is_multiple_of(FAILURES) => Some(answer),
+                Some(ProbeAnswer::NotReady(_)) if failures.is_multiple_of(FAILURES) => Some(failure),
                 Some(known) => Some(known),
             }
         }
@@ -159,14 +165,15 @@ fn weigh(known: Option<ProbeAnswer>, failures: &mut u32, answer: ProbeAnswer) ->
 mod tests {
     use super::*;
 
-    /// `+` is ready, anything else is not, in that word; what counts after each answer.
+    /// `+` is ready, `!` a runtime that is away, anything else is not ready, in that word; what counts after each answer.
     fn check(answers: &str, expected: &str) {
         let (mut known, mut failures) = (None, 0);
         let mut counts = String::new();
         for answer in answers.chars() {
             let answer = match answer {
-                '+' => ProbeAnswer::Ready,
-                word => ProbeAnswer::NotReady(word.to_string()),
+                '+' => Ok(ProbeAnswer::Ready),
+                '!' => Err(RuntimeError::Transient { what: "ask".to_owned(), why: "away".to_owned() }),
+                word => Ok(ProbeAnswer::NotReady(word.to_string())),
             };
             known = weigh(known, &mut failures, answer);
             match &known {
@@ -188,5 +195,14 @@ mod tests {
         check("+--+--+---+", "+++++++++-+");
         check("-======", "--=====");
         check("+---=-=-=-=", "+++---===--");
+    }
+
+    #[test]
+    fn a_runtime_that_is_away_says_nothing() {
+        check("!", "?");
+        check("!!!-", "???-");
+        check("+!!!!", "+++++");
+        check("+-!-!-", "+++++-");
+        check("-!!!!+", "-----+");
     }
 }

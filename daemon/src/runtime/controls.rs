@@ -40,14 +40,14 @@ impl Target {
         Self { path: text(&slice_path(&ordered.pod)), limits: limits(&ordered.spec), other, cpus, mems }
     }
 
-    /// A container's scope. It has the pod's CPUs and memory nodes where the order gives it none of its own.
+    /// A container's scope. It has the pod's CPUs where the order gives it none of its own, and the pod's memory nodes.
     pub(super) fn container(ordered: &Ordered, spec: &ContainerSpec, id: &str) -> Self {
         Self {
             path: text(&scope_path(&ordered.pod, id)),
             limits: spec.limits.clone(),
             other: ordered.other.as_ref().and_then(|other| Some(other.container(&spec.name)?.limits.clone())),
             cpus: spec.cpus.clone().unwrap_or_else(|| ordered.cpus.clone()),
-            mems: spec.mems.clone().unwrap_or_else(|| ordered.mems.clone()),
+            mems: ordered.mems.clone(),
         }
     }
 

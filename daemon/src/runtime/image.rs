@@ -11,6 +11,7 @@ use crate::crash_point::Deed;
 use berth_model::{Digest, ImageName};
 use berth_plan::ImageState;
 use nix::unistd::syncfs;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::time::Duration;
@@ -18,6 +19,19 @@ use std::time::Duration;
 /// How long CRI may take to take notice of a name that we gave: it hears of it by event.
 const NOTICE_DEADLINE: Duration = Duration::from_secs(10);
 const NOTICE_POLL: Duration = Duration::from_millis(50);
+
+/// An image that the runtime has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenImage {
+    /// What it is called, with tags.
+    pub names: Vec<String>,
+    /// What its names resolve to, such as `sha256:…`.
+    pub digests: Vec<String>,
+    /// What it takes as it was pulled, bytes.
+    pub size: u64,
+    /// Whether the runtime's own collector leaves it alone.
+    pub pinned: bool,
+}
 
 /// What an image name, or the digest it must have, resolves to here. One that is not kept yet counts as absent: its files
 /// may not be on the disk, or a collector may take it.
@@ -36,6 +50,18 @@ pub(super) async fn look(
         None => find(client, &image.pinned(digest.clone())).await?.is_some_and(|(kept, _)| kept.is_pinned()),
     };
     Ok(if kept { ImageState::Present { digest } } else { ImageState::Absent })
+}
+
+/// An image as people see it: CRI tells digests with the names they were pulled by.
+pub(super) fn seen(image: k8s_cri::v1::Image) -> SeenImage {
+    let digest = |name: &String| Some(name.split_once('@')?.1.to_owned());
+    let digests: BTreeSet<_> = image.repo_digests.iter().filter_map(digest).collect();
+    SeenImage {
+        names: image.repo_tags,
+        digests: digests.into_iter().collect(),
+        size: image.size,
+        pinned: image.pinned,
+    }
 }
 
 /// Pulls the image unless it is here, and pins it; answers its digest.

@@ -42,6 +42,7 @@ mod systemd;
 pub use answers::{Answers, Seen};
 pub use events::{Exit, Hint, UNSAID};
 pub use identity::{ROOT_SLICE, pod_hash, pod_uid, slice_name, slice_path};
+pub use image::SeenImage;
 pub use kernel::KernelRoots;
 pub use listed::Listed;
 pub use logs::{Follow, Keeper as LogKeeper, LogError, LogLimits, LogQuery, read_logs};

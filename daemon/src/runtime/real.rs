@@ -24,8 +24,8 @@ use super::probe;
 use super::stopping::from_annotations;
 use super::systemd::Systemd;
 use super::{
-    DeathProof, LogKeeper, LogLimits, Making, Ordered, Runtime, RuntimeError, data_disk, image, pause,
-    prlimit, rlimits, status, system_disk,
+    DeathProof, LogKeeper, LogLimits, Making, Ordered, Runtime, RuntimeError, SeenImage, data_disk, image,
+    pause, prlimit, rlimits, status, system_disk,
 };
 use crate::crash_point::Deed;
 use crate::disk::Disks;
@@ -157,6 +157,14 @@ impl ContainerdRuntime {
     /// When it does not answer.
     pub async fn has_image(&self, name: &str) -> Result<bool, RuntimeError> {
         Ok(self.client().cri_image(name).await?.is_some())
+    }
+
+    /// Every image that CRI knows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn images(&self) -> Result<Vec<SeenImage>, RuntimeError> {
+        Ok(self.client().cri_images_all().await?.into_iter().map(image::seen).collect())
     }
 
     /// Every pod that containerd has something of, whether or not the ledger knows it.

@@ -97,7 +97,6 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         system_disk_size,
         limits,
         cpus,
-        mems,
         ulimits,
         readiness,
     } = new;
@@ -119,7 +118,6 @@ pub(super) fn differs(old: &ContainerSpec, new: &ContainerSpec) -> Vec<Differenc
         ("system disk size", *system_disk_size != old.system_disk_size, whole()),
         ("limits", *limits != old.limits, Reach::Live),
         ("cpus", *cpus != old.cpus, Reach::Live),
-        ("mems", *mems != old.mems, Reach::Live),
         ("ulimits", *ulimits != old.ulimits, ulimits_reach(old, new)),
         ("readiness", *readiness != old.readiness, Reach::Live),
     ];

@@ -86,7 +86,7 @@ pub(super) fn check_profiles(host: &HostView, spec: &PodSpec) -> Result<(), Refu
         }
         match (&container.security.apparmor, &host.profiles.apparmor) {
             (Profile::Localhost(name), None) => {
-                missing("AppArmor", name, "its kernel has no AppArmor".to_owned())
+                missing("AppArmor", name, "no AppArmor in its kernel, or no apparmor_parser".to_owned())
             }
             (Profile::Localhost(name), Some(loaded)) if !loaded.contains(name) => {
                 missing("AppArmor", name, "not loaded in its kernel".to_owned())

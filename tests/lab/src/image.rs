@@ -51,7 +51,7 @@ impl Suite {
 /// What a Debian host has that is to run pods; Berth is installed later, from its packages.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,linux-image-cloud-amd64,containerd,runc,\
     containernetworking-plugins,iproute2,nftables,iptables,openssh-server,ca-certificates,kmod,procps,util-linux,\
-    e2fsprogs,xfsprogs,iputils-ping,iputils-arping,stress-ng";
+    e2fsprogs,xfsprogs,apparmor,iputils-ping,iputils-arping,stress-ng";
 /// Project quotas on the root disk need their module before it is mounted.
 const INITRAMFS_HOOK: &str = r#"--essential-hook=mkdir -p "$1/etc/initramfs-tools/hooks"; printf '%s\n' '#!/bin/sh' '[ "$1" = prereqs ] && exit 0' '. /usr/share/initramfs-tools/hook-functions' 'manual_add_modules quota_v2' 'force_load quota_v2' > "$1/etc/initramfs-tools/hooks/lab"; chmod 755 "$1/etc/initramfs-tools/hooks/lab""#;
 /// Installs a second kernel.
@@ -89,9 +89,10 @@ const FILES: [(&str, &str); 6] = [
     ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n"),
     ("etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStartSec=300s\n"),
 ];
-/// Units that would only cost time in an emulated guest, and one that fails for want of a program that nothing needs:
-/// ext4 and xfs turn project quotas on by their mount options.
-const MASKED: [&str; 10] = [
+/// Units that would only cost time in an emulated guest, as the profiles of programs that are not there, and one that
+/// fails for want of a program that nothing needs: ext4 and xfs turn project quotas on by their mount options.
+const MASKED: [&str; 11] = [
+    "apparmor.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",

@@ -17,7 +17,7 @@ use tonic::Code;
 const NOBODY: u32 = 65_534;
 
 /// What `Node` answers to whoever may look and asks for nothing. All of it only looks.
-const NODE: [(&str, Code); 12] = [
+const NODE: [(&str, Code); 13] = [
     ("GetStatus", Code::Ok),
     ("ListPods", Code::Ok),
     ("GetPod", Code::InvalidArgument),
@@ -27,6 +27,7 @@ const NODE: [(&str, Code); 12] = [
     ("GetCgroup", Code::InvalidArgument),
     ("ListLeases", Code::Ok),
     ("ListDisks", Code::Ok),
+    ("ListImages", Code::Ok),
     ("ReadLogs", Code::InvalidArgument),
     ("WatchEvents", Code::Ok),
     ("Diagnose", Code::Ok),

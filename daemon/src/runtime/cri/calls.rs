@@ -4,14 +4,15 @@ use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::answers::is_ready;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
-use crate::runtime::error::{Call, permanent};
+use crate::runtime::error::{Call, permanent, transient};
+use crate::runtime::probe;
 use berth_model::ProbeAnswer;
 use k8s_cri::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
-    ExecSyncRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, PodSandboxConfig,
-    PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest,
-    ReopenContainerLogRequest, RunPodSandboxRequest, StartContainerRequest, StatusRequest,
-    StopContainerRequest, StopPodSandboxRequest, VersionRequest, VersionResponse,
+    ExecSyncRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListImagesRequest,
+    PodSandboxConfig, PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest,
+    RemovePodSandboxRequest, ReopenContainerLogRequest, RunPodSandboxRequest, StartContainerRequest,
+    StatusRequest, StopContainerRequest, StopPodSandboxRequest, VersionRequest, VersionResponse,
 };
 use std::time::Duration;
 
@@ -65,13 +66,6 @@ impl CriState {
 /// What containerd says of a container that it finds gone (internal/cri/server/restart.go: `unknownContainerStatus`).
 fn is_unseen(status: &ContainerStatus) -> bool {
     status.exit_code == 255 && status.reason == "Unknown"
-}
-
-/// The last line of what a program wrote, cut to what a person reads.
-fn last_line(output: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(output);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().take(200).collect())
 }
 
 fn image_spec(name: &str) -> Option<ImageSpec> {
@@ -170,7 +164,8 @@ impl Client {
         attempted.run(self.runtime().stop_container(request)).await.map(drop)
     }
 
-    /// Runs a readiness probe. What runs longer than its time, or cannot be run, is not ready.
+    /// Runs a readiness probe. What runs longer than its time, or cannot be run, is not ready; a containerd that is away
+    /// or stands still says nothing of it.
     pub(in crate::runtime) async fn exec_probe(
         &self,
         id: &str,
@@ -180,17 +175,12 @@ impl Client {
         let seconds = i64::try_from(within.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
         let request =
             ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: seconds };
-        let timeout = within + LOOK_TIMEOUT;
-        let what = format!("run the readiness probe of container {id}");
-        let attempted = Attempted { timeout, ..Attempted::look(what) };
-        match attempted.run(self.runtime().exec_sync(request)).await {
-            Ok(answer) if answer.exit_code == 0 => Ok(ProbeAnswer::Ready),
-            Ok(answer) => {
-                let said = last_line(&answer.stderr).or_else(|| last_line(&answer.stdout));
-                let said = said.map(|line| format!(": {line}")).unwrap_or_default();
-                Ok(ProbeAnswer::NotReady(format!("its probe ended with code {}{said}", answer.exit_code)))
-            }
-            Err(error) => Ok(ProbeAnswer::NotReady(error.to_string())),
+        let (what, limit) = (format!("run the readiness probe of container {id}"), within + LOOK_TIMEOUT);
+        let mut runtime = self.runtime();
+        match tokio::time::timeout(limit, runtime.exec_sync(request)).await {
+            Ok(Ok(answer)) => Ok(probe::ended(&answer.into_inner())),
+            Ok(Err(status)) => probe::not_ended(what, &status),
+            Err(_) => Err(transient(what, format!("no answer in {} s", limit.as_secs()))),
         }
     }
 
@@ -270,6 +260,13 @@ impl Client {
             .find(self.cri_images().image_status(request))
             .await?;
         Ok(answer.and_then(|answer| answer.image))
+    }
+
+    /// All images.
+    pub(in crate::runtime) async fn cri_images_all(&self) -> Result<Vec<Image>, RuntimeError> {
+        let request = ListImagesRequest { filter: None };
+        let attempted = Attempted::look("list the images");
+        Ok(attempted.run(self.cri_images().list_images(request)).await?.images)
     }
 
     /// Pulls an image.

@@ -318,7 +318,6 @@ pub fn container_spec(name: &str) -> ContainerSpec {
         system_disk_size: None,
         limits: Limits::default(),
         cpus: None,
-        mems: None,
         ulimits: Vec::new(),
         readiness: None,
     }

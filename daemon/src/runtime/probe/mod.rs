@@ -1,7 +1,11 @@
-//! Readiness probes over the network, asked from inside the pod's own network namespace.
+//! Readiness probes: over the network, asked from inside the pod's own network namespace; and what the answer to a command
+//! says.
 
+mod exec;
 mod grpc;
 mod http;
+
+pub(super) use exec::{ended, not_ended};
 
 use super::error::chain;
 use crate::network;

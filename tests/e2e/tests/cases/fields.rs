@@ -9,6 +9,7 @@ use crate::{
 use berth_e2e::{Kernel, PodProcess};
 use berth_lab::wait_until;
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,13 @@ const STAYS_DEAD: Duration = Duration::from_secs(35);
 /// A profile that refuses one system call and nothing else.
 const SECCOMP: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
   "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+
+/// A profile that refuses one path and nothing else.
+const APPARMOR: &str = "profile case-confined flags=(attach_disconnected, mediate_deleted) {
+  file, network, capability, mount, umount, signal, ptrace, unix,
+  deny /refused w,
+}
+";
 
 const POD: &str = "\
 hostname: field-host
@@ -55,7 +63,7 @@ enum Look {
 }
 
 /// Field, where it is seen, and what is seen there.
-const ROWS: [(&str, Look, &str); 22] = [
+const ROWS: [(&str, Look, &str); 23] = [
     ("hostname", Look::Inside("hostname"), "field-host"),
     ("class", Look::Control("cpu.weight"), "10"),
     // In the node's ledger, from where pods are taken up in its order; boot.rs of berthd's tests looks at that order.
@@ -96,6 +104,11 @@ const ROWS: [(&str, Look, &str); 22] = [
         Look::Inside("touch /x 2>&1 | grep -o 'Read-only.*'"),
         "Read-only file system",
     ),
+    (
+        "containers.security.apparmor.unconfined",
+        Look::Host("cat /proc/$pid/attr/apparmor/current"),
+        "unconfined",
+    ),
     ("containers.security.no_new_privileges", Look::Status("NoNewPrivs"), "1"),
 ];
 
@@ -103,6 +116,7 @@ const ROWS: [(&str, Look, &str); 22] = [
 const STORIES: &[&str] = &[
     "containers.user.name",
     "containers.security.seccomp.unconfined",
+    "containers.security.apparmor.localhost",
     "restart",
     "disk",
     "stop_grace_ms",
@@ -112,15 +126,6 @@ const STORIES: &[&str] = &[
     "containers.mounts.access",
     "containers.readiness.exec",
     "containers.readiness.period_ms",
-];
-
-/// Nothing looks at these yet.
-const UNSEEN: &[&str] = &[
-    // The control plane gives every container all of its pod's memory nodes: memory is accounted for by pods.
-    "containers.mems",
-    // No guest has AppArmor's parser, without which containerd leaves AppArmor alone.
-    "containers.security.apparmor.localhost",
-    "containers.security.apparmor.unconfined",
 ];
 
 /// Every leaf of a message's tree of fields, by its dotted path.
@@ -157,13 +162,10 @@ fn every_field_of_a_pods_spec_has_a_case() {
     let rows = ROWS.iter().map(|(field, ..)| field);
     let seen = rows.chain(STORIES).chain(elsewhere.into_iter().flatten());
     let seen: BTreeSet<String> = seen.map(|field| (*field).to_owned()).collect();
-    let unseen: BTreeSet<String> = UNSEEN.iter().map(|field| (*field).to_owned()).collect();
-    let missing: Vec<_> = fields.difference(&seen).filter(|field| !unseen.contains(*field)).collect();
+    let missing: Vec<_> = fields.difference(&seen).collect();
     assert!(missing.is_empty(), "fields without a case: {missing:#?}");
-    let unknown: Vec<_> = seen.union(&unseen).filter(|field| !fields.contains(*field)).collect();
+    let unknown: Vec<_> = seen.difference(&fields).collect();
     assert!(unknown.is_empty(), "cases of fields that are no more: {unknown:#?}");
-    let both: Vec<_> = seen.intersection(&unseen).collect();
-    assert!(both.is_empty(), "seen, and listed as unseen: {both:#?}");
 }
 
 fn look(kernel: &Kernel, process: &PodProcess, look: Look) -> String {
@@ -197,6 +199,32 @@ fn every_plain_field_is_seen_where_it_takes_effect() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     discard("case/fields");
+}
+
+#[test]
+fn a_profile_of_the_hosts_own_is_loaded_before_it_confines() {
+    let kernel = fleet().kernel(0);
+    let guest = kernel.guest();
+    let pod = |profile: &str| idle_pod("confined", "", &format!("security: {{apparmor: {profile}}}"));
+    let own = pod("{localhost: case-confined}");
+    let refused = fleet().try_apply(&own, &["--wait"]).expect("submit the pod");
+    assert!(!refused.success() && refused.stderr.contains("AppArmor profile case-confined"), "{refused:?}");
+    discard("case/confined");
+    guest.put_file("/root/case-confined", APPARMOR.as_bytes()).expect("put the profile there");
+    guest.run_ok("apparmor_parser --replace /root/case-confined").expect("load the profile");
+    let check = |pod: &str, profile: &str, said: &str| {
+        fleet().apply(pod, &["--wait"]).expect("run the pod");
+        let process = kernel.process("confined").expect("find the container");
+        let current = Look::Host("cat /proc/$pid/attr/apparmor/current");
+        assert_eq!(look(&kernel, &process, current), profile);
+        assert_eq!(
+            look(&kernel, &process, Look::Inside("touch /refused 2>&1 | grep -o 'Perm.*' || :")),
+            said
+        );
+        discard("case/confined");
+    };
+    check(&own, "case-confined (enforce)", "Permission denied");
+    check(&pod("RuntimeDefault"), "cri-containerd.apparmor.d (enforce)", "");
 }
 
 #[test]
@@ -278,6 +306,14 @@ fn an_image_is_the_one_of_its_digest() {
     fleet().apply(&idle_pod("digest", "", ""), &["--wait"]).expect("run the pod");
     let pod = fleet().pod("case/digest").expect("look at the pod");
     let digest = pod["status"]["containers"][0]["imageDigest"].as_str().expect("it has one").to_owned();
+    let images = kernel.guest().run_ok("berthctl -o json images").expect("list the images");
+    let images: Vec<Value> = serde_json::from_str(&images).expect("understand the images");
+    let own =
+        images.iter().find(|image| image["digests"] == json!([digest])).expect("the node has its image");
+    assert_eq!(own["names"], json!([berth_e2e::image("busybox")]));
+    assert!(own["sizeBytes"].as_u64().is_some_and(|size| size > 100_000), "{own}");
+    let pod = json!({ "namespace": "case", "name": "digest" });
+    assert!(own["usedBy"].as_array().is_some_and(|pods| pods.contains(&pod)), "{own}");
     discard("case/digest");
     let pinned = |digest: &str| idle_pod("digest", "", &format!("digest: {digest}"));
     fleet().apply(&pinned(&digest), &["--wait"]).expect("run the pod by its digest");
