@@ -34,6 +34,9 @@ pub(crate) enum Drill {
         /// Takes every so many-th point of each way.
         #[arg(long, default_value_t = 1)]
         every: usize,
+        /// Kills only this one of berthd, containerd and berth-control; each of them if none is named.
+        #[arg(long)]
+        victim: Option<String>,
     },
     /// Hold the runtime of a suite's host to the cases that the agent's tests lean on.
     Runtime {
@@ -49,7 +52,10 @@ impl Drill {
         match self {
             Self::Reboot { pods } => words(&[&"reboot", &"--pods", pods]),
             Self::Power { count, seed } => words(&[&"power", &"--count", count, &"--seed", seed]),
-            Self::Crash { every } => words(&[&"crash", &"--every", every]),
+            Self::Crash { every, victim } => {
+                let chosen = victim.iter().flat_map(|name| words(&[&"--victim", name]));
+                words(&[&"crash", &"--every", every]).into_iter().chain(chosen).collect()
+            }
             Self::Runtime { suite } => words(&[&"runtime", &"--suite", suite]),
         }
     }

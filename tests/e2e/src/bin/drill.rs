@@ -1,7 +1,7 @@
 //! `cargo xtask drill`: brings virtual hosts up, takes them through a drill, and says what came of it.
 
 use anyhow::{Context, Result};
-use berth_e2e::drill::{CrashSpec, PowerSpec, RebootSpec, crash, power, reboot};
+use berth_e2e::drill::{CrashSpec, PowerSpec, RebootSpec, Victim, crash, power, reboot};
 use berth_e2e::{Report, hold_suite_to_cases};
 use berth_lab::Suite;
 use clap::{Parser, Subcommand};
@@ -43,6 +43,9 @@ enum Drill {
         /// Takes every so many-th point of each way.
         #[arg(long, default_value_t = 1)]
         every: usize,
+        /// Kills only this one, or these.
+        #[arg(long, value_enum, default_values_t = Victim::ALL)]
+        victim: Vec<Victim>,
     },
     /// The runtime of a suite's host is held to the cases that the agent's tests lean on.
     Runtime {
@@ -69,7 +72,9 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Vec<String>> {
     let (name, report) = match arguments.drill {
         Drill::Reboot { pods } => ("reboot", reboot(&RebootSpec { lab: arguments.lab, pods })?),
-        Drill::Crash { every } => ("crash", crash(&CrashSpec { lab: arguments.lab, every })?),
+        Drill::Crash { every, victim } => {
+            ("crash", crash(&CrashSpec { lab: arguments.lab, every, victims: victim })?)
+        }
         Drill::Runtime { suite } => {
             hold_suite_to_cases(&arguments.lab, suite)?;
             return Ok(Vec::new());

@@ -26,6 +26,8 @@ pub struct CrashSpec {
     pub lab: String,
     /// Of the points on each way every so many-th is taken; 1 is all of them.
     pub every: usize,
+    /// Who dies, one after the other.
+    pub victims: Vec<Victim>,
 }
 
 /// What the pod is ordered to, one after the other.
@@ -62,15 +64,20 @@ impl Verb {
 }
 
 /// Who dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Victim {
+    /// The agent.
     Berthd,
+    /// The runtime, but not the shims.
     Containerd,
+    /// The control plane.
+    #[value(name = "berth-control")]
     Control,
 }
 
 impl Victim {
-    const ALL: [Self; 3] = [Self::Berthd, Self::Containerd, Self::Control];
+    /// Everybody.
+    pub const ALL: [Self; 3] = [Self::Berthd, Self::Containerd, Self::Control];
 
     fn name(self) -> &'static str {
         match self {
@@ -90,7 +97,7 @@ pub fn crash(spec: &CrashSpec) -> Result<Report> {
     let fleet = Fleet::up(&FleetSpec { name: spec.lab.clone(), guests: 1, joined: 1, suite: Suite::Trixie })?;
     let mut drill = Drill::begin(&fleet)?;
     let ways = drill.ways()?;
-    for victim in Victim::ALL {
+    for victim in spec.victims.iter().copied() {
         let cycles = ways.values().map(Vec::len).max().unwrap_or(0);
         for cycle in (0..cycles).step_by(spec.every) {
             for verb in Verb::ALL {
@@ -99,7 +106,7 @@ pub fn crash(spec: &CrashSpec) -> Result<Report> {
             }
         }
     }
-    drill.conclude()
+    drill.conclude(&spec.victims)
 }
 
 struct Drill<'a> {
@@ -271,8 +278,8 @@ impl<'a> Drill<'a> {
         Ok(faults)
     }
 
-    fn conclude(mut self) -> Result<Report> {
-        for victim in Victim::ALL.map(Victim::name) {
+    fn conclude(mut self, victims: &[Victim]) -> Result<Report> {
+        for victim in victims.iter().copied().map(Victim::name) {
             let deaths = self.deaths.get(victim).copied().unwrap_or_default();
             self.report.add(format!("deaths of {victim}"), f64::from(deaths), "deaths");
             if deaths == 0 {

@@ -8,6 +8,6 @@ mod random;
 mod reboot;
 mod sight;
 
-pub use crash::{CrashSpec, crash};
+pub use crash::{CrashSpec, Victim, crash};
 pub use power::{PowerSpec, power};
 pub use reboot::{RebootSpec, reboot};
