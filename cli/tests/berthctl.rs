@@ -51,7 +51,7 @@ async fn every_command_has_a_table() {
             &["leases", "--history"],
             &["10.0.0.7, 2001:db8::7  shop/web  2", "0123456789ab:eth0", "still attached"],
         ),
-        (&["images"], &["a.example/b:1  5Mi   pinned  sha256:0af1  shop/web", "sha256:0af2    7     pinned"]),
+        (&["images"], &["a.example/b:1  5Mi   sha256:0af1  shop/web", "sha256:0af2    7     sha256:0af2"]),
         (&["doctor"], &["warning  cgroup driver", "set SystemdCgroup"]),
     ];
     for (args, expected) in cases {

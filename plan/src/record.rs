@@ -1,6 +1,6 @@
 //! What the ledger knows of a pod: its charter, and the intent that cannot be seen in the world.
 
-use crate::{HostView, Liveness, Observed};
+use crate::HostView;
 use berth_model::{
     Attempt, ContainerName, ContainerRole, CpuSet, Digest, EvictDisposition, Failure, Generation,
     Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
@@ -182,17 +182,14 @@ impl PodRecord {
         self.charter.as_ref()?.previous.as_ref()
     }
 
-    /// The open order has ended, and there is nothing to go back to any more. What runs then is what is to run, whenever it
-    /// started: once it ends, its restart policy decides.
-    pub(crate) fn seen_through(&mut self, observed: &Observed) {
+    /// The open order has got there, and there is nothing to go back to. What ran already when it was ordered to run is
+    /// what was ordered: once it ends, its restart policy decides.
+    pub(crate) fn seen_through(&mut self) {
         let Some(charter) = &mut self.charter else { return };
         charter.previous = None;
-        for seen in observed.containers.iter().filter(|seen| seen.liveness != Liveness::Dead) {
-            let ours = seen.incarnation == self.incarnation;
-            let known = self.containers.get_mut(&seen.name).filter(|_| ours);
-            if let Some(known) = known.filter(|known| known.generation == seen.generation) {
-                known.ordered = known.ordered.min(Attempt(seen.attempt.0.saturating_sub(1)));
-            }
+        if charter.run_state == RunState::Running && charter.leaving.is_none() {
+            let running = self.containers.values_mut().filter(|known| known.ordered == known.attempt);
+            running.for_each(|known| known.ordered.0 = known.ordered.0.saturating_sub(1));
         }
     }
 

@@ -172,16 +172,16 @@ pub struct Concluded {
 }
 
 /// What [`Step::Settled`] and [`Step::Refuse`] mean for the open order; none for other steps, or without one.
-pub fn conclude(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Concluded> {
+pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
     let open = record.open.as_ref()?;
     match step {
         Step::Settled => {
             let ended = Some((open.id.clone(), outcome(open)));
             let mut record = PodRecord { open: None, ..record.clone() };
-            record.seen_through(observed);
+            record.seen_through();
             Some(Concluded { record, ended })
         }
-        Step::Refuse { why } => give_up(record, observed, why.clone()),
+        Step::Refuse { why } => give_up(record, why.clone()),
         Step::EnsureImage { .. }
         | Step::EnsureDisks
         | Step::EnsureSlice
@@ -217,7 +217,7 @@ fn outcome(open: &OpenOrder) -> Outcome {
 /// The open order cannot be carried out, because of `why`. A Run is undone: the pod leaves under the same order, which
 /// has failed once nothing is left. An Upgrade and a Resize are taken back under the same order. What stops or leaves
 /// goes on: giving up would leave it half-way.
-pub fn give_up(record: &PodRecord, observed: &Observed, why: Failure) -> Option<Concluded> {
+pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
     let open = record.open.as_ref()?;
     let mut next = record.clone();
     match &open.verb {
@@ -235,7 +235,6 @@ pub fn give_up(record: &PodRecord, observed: &Observed, why: Failure) -> Option<
         // Nothing is left to try: what was taken back may be wanting still, and its charter sees to that.
         PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
             next.open = None;
-            next.seen_through(observed);
             Some(Concluded { record: next, ended: Some((open.id.clone(), Outcome::Failed(why))) })
         }
         PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => None,

@@ -35,8 +35,8 @@ pub(crate) enum Drill {
         #[arg(long, default_value_t = 1)]
         every: usize,
         /// Kills only this one of berthd, containerd and berth-control; each of them if none is named.
-        #[arg(long)]
-        victim: Option<String>,
+        #[arg(long, value_parser = ["berthd", "containerd", "berth-control"])]
+        victim: Vec<String>,
     },
     /// Hold the runtime of a suite's host to the cases that the agent's tests lean on.
     Runtime {

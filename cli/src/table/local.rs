@@ -404,12 +404,11 @@ pub(crate) fn images(images: &[v1::LocalImage], style: Style) -> String {
         [
             called.join(", ").into(),
             size(image.size_bytes).into(),
-            if image.pinned { "pinned" } else { "" }.into(),
             image.digests.join(", ").into(),
             users.join(", ").into(),
         ]
     };
-    columns(["IMAGE", "SIZE", "PINNED", "DIGEST", "USED BY"], images.iter().map(row).collect(), style)
+    columns(["IMAGE", "SIZE", "DIGEST", "USED BY"], images.iter().map(row).collect(), style)
 }
 
 /// Who had which address when, the newest first.

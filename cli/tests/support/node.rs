@@ -199,7 +199,6 @@ impl Node for Service {
             names: name.into_iter().map(str::to_owned).collect(),
             digests: vec![format!("sha256:{digest}")],
             size_bytes,
-            pinned: true,
             used_by,
         };
         let images = vec![

@@ -13,19 +13,22 @@ pub(super) fn list(book: &Book, seen: Vec<SeenImage>) -> Vec<v1::LocalImage> {
         names: seen.names,
         digests: seen.digests,
         size_bytes: seen.size,
-        pinned: seen.pinned,
     };
     let mut images: Vec<_> = seen.into_iter().map(image).collect();
     images.sort_by_key(|image| (Reverse(image.size_bytes), image.names.clone(), image.digests.clone()));
     images
 }
 
-/// The pods, here or kept, that have a container or a system disk made from what one of these digests names.
+/// The pods, here or kept, that have a container or a system disk made from what one of these digests names, or may go back
+/// to it.
 fn users(book: &Book, digests: &[String]) -> Vec<v1::PodRef> {
     let uses = |record: &&PodRecord| {
         let here = record.containers.values().filter_map(|container| container.digest.as_ref());
         let kept = record.kept.iter().filter_map(|kept| kept.digest.as_ref());
-        here.chain(kept).any(|digest| digests.contains(&digest.to_string()))
+        let previous = record.charter.iter().filter_map(|charter| charter.previous.as_ref());
+        let replaced = previous.flat_map(|previous| previous.replaced.values());
+        let back = replaced.filter_map(|replaced| replaced.digest.as_ref());
+        here.chain(kept).chain(back).any(|digest| digests.contains(&digest.to_string()))
     };
     book.pods.values().filter(uses).map(|record| (&record.pod).into()).collect()
 }
@@ -40,7 +43,7 @@ mod tests {
 
     fn seen(digit: char, size: u64) -> SeenImage {
         let digests = vec![fake::digest(digit).to_string()];
-        SeenImage { names: vec![format!("a.example/{digit}:1")], digests, size, pinned: true }
+        SeenImage { names: vec![format!("a.example/{digit}:1")], digests, size }
     }
 
     #[tokio::test]

@@ -29,8 +29,6 @@ pub struct SeenImage {
     pub digests: Vec<String>,
     /// What it takes as it was pulled, bytes.
     pub size: u64,
-    /// Whether the runtime's own collector leaves it alone.
-    pub pinned: bool,
 }
 
 /// What an image name, or the digest it must have, resolves to here. One that is not kept yet counts as absent: its files
@@ -56,12 +54,7 @@ pub(super) async fn look(
 pub(super) fn seen(image: k8s_cri::v1::Image) -> SeenImage {
     let digest = |name: &String| Some(name.split_once('@')?.1.to_owned());
     let digests: BTreeSet<_> = image.repo_digests.iter().filter_map(digest).collect();
-    SeenImage {
-        names: image.repo_tags,
-        digests: digests.into_iter().collect(),
-        size: image.size,
-        pinned: image.pinned,
-    }
+    SeenImage { names: image.repo_tags, digests: digests.into_iter().collect(), size: image.size }
 }
 
 /// Pulls the image unless it is here, and pins it; answers its digest.

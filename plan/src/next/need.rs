@@ -1,6 +1,6 @@
 //! What each container of a running pod needs.
 
-use super::replace::{covering, current, is_ordered, rival};
+use super::replace::{covering, current, rival};
 use super::restart::{Again, UNSEEN_EXIT_CODE, again};
 use super::run::home;
 use crate::{Charter, Liveness, Observed, ObservedContainer, PodRecord, TaskState, Wait};
@@ -84,37 +84,13 @@ fn need(
     if container.state == TaskState::Created {
         // Only a created container can be started, only in the sandbox that it was created in, and only by who ordered it.
         let can_start = is_home(record, observed, container) && container.attempt > known.ordered;
-        // What prepares does so in every sandbox, whatever it came to in another one.
-        let ended_for_good = spec.role != ContainerRole::Init
-            && elder(record, observed, container)
-                .is_some_and(|elder| again(policy, &known, elder, observed.now_ms) == Again::No);
-        return match (ended_for_good, can_start) {
-            (true, _) => Need::Finished,
-            (false, true) => Need::Start,
-            (false, false) => Need::Attempt,
-        };
+        return if can_start { Need::Start } else { Need::Attempt };
     }
     match again(policy, &known, container, observed.now_ms) {
         Again::Now => Need::Attempt,
         Again::Later(wait) => Need::Later(wait),
         Again::No => Need::Finished,
     }
-}
-
-/// The newest attempt before one that was created, if that has ended. It may have ended by itself, while a Restart that
-/// failed half-way had its successor made already.
-fn elder<'a>(
-    record: &PodRecord,
-    observed: &'a Observed,
-    created: &ObservedContainer,
-) -> Option<&'a ObservedContainer> {
-    let started = observed.containers.iter().filter(|seen| {
-        seen.name == created.name
-            && seen.attempt < created.attempt
-            && seen.state != TaskState::Created
-            && is_ordered(record, seen)
-    });
-    started.max_by_key(|seen| seen.attempt)
 }
 
 /// An init container has done its work once it has ended well in the sandbox of those that wait for it. Where the runtime

@@ -88,14 +88,15 @@ impl World {
     /// Whose record the runtime has lost has nobody to say that it ended.
     pub(super) fn judge_restart(&self, pod: &PodSpec, container: &Container) -> Judged {
         let Some(record) = self.record.as_ref().filter(|record| record.open.is_none()) else { return Ok(()) };
-        let goes_on = record.containers.get(&container.name).map(|known| known.goes_on).unwrap_or_default();
+        let known = record.containers.get(&container.name).cloned().unwrap_or_default();
         let elders = self.containers.values().filter(|c| c.name == container.name && !c.live);
-        let ended_since = |c: &Container| c.state != TaskState::Created && c.attempt > goes_on;
+        // Up to here an order has said, since it ended, that it must run.
+        let ended_since =
+            |c: &Container| c.state != TaskState::Created && c.attempt > known.ordered.max(known.goes_on);
         let again = pod.restart == RestartPolicy::Never
             && container.made_by.role == ContainerRole::Main
             && !self.books.lost.contains(&container.name)
             && self.books.ended.contains_key(&container.name)
-            && !self.books.owed.contains(&container.name)
             && elders.filter(|c| c.attempt < container.attempt).any(ended_since);
         match again {
             true => Err(format!("container {} was started again, and is never to be", container.name)),

@@ -162,8 +162,6 @@ struct Books {
     restarted_at_ms: u64,
     /// Containers that ended by themselves since they were started, and by what these were made.
     ended: BTreeMap<ContainerName, ContainerSpec>,
-    /// Of those, the ones that ended while an order was open, which may have said that they must run.
-    owed: BTreeSet<ContainerName>,
     /// Since a reboot nothing may start without an order.
     held: bool,
     /// The last order that got through was a Stop.
@@ -224,7 +222,8 @@ impl World {
                 let live: Vec<_> =
                     self.containers.iter().filter(|(_, c)| c.live).map(|(id, _)| id.clone()).collect();
                 if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
-                    self.note_own_end(id);
+                    let ended = self.containers.get(id).map(|c| (c.name.clone(), c.made_by.clone()));
+                    self.books.ended.extend(ended);
                     self.end(id, *code);
                 }
                 Ok(())
@@ -372,7 +371,7 @@ impl World {
         {
             return Err(format!("the checker refuses {step:?}: {violation}"));
         }
-        if let Some(concluded) = conclude(&record, &observed, &step) {
+        if let Some(concluded) = conclude(&record, &step) {
             if concluded.record.open.as_ref().is_some_and(|open| open.failure.is_some()) {
                 for key in std::mem::take(&mut self.books.provisional) {
                     self.precious.remove(&key);

@@ -196,22 +196,13 @@ impl World {
             }
             _ => {}
         }
-        // What runs when its order has ended is what is to run.
-        let runs = live().map(|c| ((c.name.clone(), c.sandbox.clone()), c.made_by.clone()));
-        let runs: Vec<_> = runs.collect();
-        self.books.started.extend(runs);
+        // What runs when its order has got there, or was taken back, is what was ordered.
+        if !matches!(outcome, Outcome::Failed(_)) {
+            let runs = live().map(|c| ((c.name.clone(), c.sandbox.clone()), c.made_by.clone()));
+            let runs: Vec<_> = runs.collect();
+            self.books.started.extend(runs);
+        }
         Ok(())
-    }
-
-    /// A container is about to end by itself.
-    pub(super) fn note_own_end(&mut self, id: &str) {
-        let Some(container) = self.containers.get(id) else { return };
-        let name = container.name.clone();
-        match self.record.as_ref().is_some_and(|record| record.open.is_some()) {
-            true => self.books.owed.insert(name.clone()),
-            false => self.books.owed.remove(&name),
-        };
-        self.books.ended.insert(name, container.made_by.clone());
     }
 
     pub(super) fn redeliver(&mut self) -> Judged {

@@ -17,7 +17,7 @@ pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
 ///   without), `rep movsb` for whole pages (ERMS), and another view of memory for each time that the kernel looks at a
 ///   process's (SMAP). Without them an image is pulled in three quarters of the time, and a container is started in four
 ///   fifths.
-const CPU: &str = "max,cx16=off,avx=off,avx2=off,erms=off,smap=off";
+const CPU: &str = "max,cx16=off,avx=off,avx2=off,fma=off,f16c=off,erms=off,smap=off";
 /// Memory of a guest, MiB, in equal parts on its memory nodes.
 const MEMORY_MIB: usize = 2_048;
 /// A sector of the log of writes, bytes; the guest's own disks have the same.

@@ -180,7 +180,14 @@ impl Client {
         match tokio::time::timeout(limit, runtime.exec_sync(request)).await {
             Ok(Ok(answer)) => Ok(probe::ended(&answer.into_inner())),
             Ok(Err(status)) => probe::not_ended(what, &status),
-            Err(_) => Err(transient(what, format!("no answer in {} s", limit.as_secs()))),
+            // A command may hang for its own reasons: it waits for a dead disk, or a child of it keeps its output open.
+            Err(_) => match self.version().await {
+                Ok(_) => Ok(ProbeAnswer::NotReady(format!(
+                    "its probe did not end within {} ms",
+                    within.as_millis()
+                ))),
+                Err(_) => Err(transient(what, format!("no answer in {} s", limit.as_secs()))),
+            },
         }
     }
 

@@ -8,12 +8,19 @@ use tokio::sync::watch;
 /// takes to ask again.
 const CALLS_OF_AN_OUTAGE: u32 = 3;
 
-/// Who dies.
+/// Who dies, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Death {
+    /// The daemon's own process, at the point of this number.
+    Daemon(u64),
+    /// The runtime, at the point of this name, when it is passed for that time, from 1.
+    Runtime(String, usize),
+}
+
+/// Who is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Victim {
-    /// The daemon's own process.
+enum Victim {
     Daemon,
-    /// The runtime.
     Runtime,
 }
 
@@ -31,15 +38,15 @@ pub(super) struct Crashes {
 #[derive(Debug, Default)]
 struct Count {
     passed: Vec<String>,
-    at: Option<(u64, Victim)>,
+    death: Option<Death>,
     /// How many calls the outage has left.
     outage: u32,
 }
 
 impl Crashes {
-    /// A new process, and who dies at which point of it; answers what the former one has passed.
-    pub(super) fn arm(&self, at: Option<(u64, Victim)>) -> Vec<String> {
-        let new = Count { passed: Vec::new(), at, outage: 0 };
+    /// A new process, and who dies in it; answers what the former one has passed.
+    pub(super) fn arm(&self, death: Option<Death>) -> Vec<String> {
+        let new = Count { passed: Vec::new(), death, outage: 0 };
         let former = std::mem::replace(&mut *self.lock(), new);
         self.dead.send_replace(false);
         former.passed
@@ -64,14 +71,21 @@ impl Crashes {
             count.outage -= 1;
             return Some(Victim::Runtime);
         }
-        let reached = u64::try_from(count.passed.len()).ok();
+        let number = u64::try_from(count.passed.len()).ok();
         count.passed.push(name);
-        let (_, victim) = count.at.filter(|(at, _)| Some(*at) == reached)?;
-        match victim {
+        let times = |point: &String| count.passed.iter().filter(|passed| *passed == point).count();
+        let victim = match count.death.as_ref()? {
+            Death::Daemon(at) => (Some(*at) == number).then_some(Victim::Daemon),
+            Death::Runtime(point, time) => {
+                let here = count.passed.last() == Some(point) && times(point) == *time;
+                here.then_some(Victim::Runtime)
+            }
+        };
+        match victim? {
             Victim::Daemon => drop(self.dead.send_replace(true)),
             Victim::Runtime => count.outage = CALLS_OF_AN_OUTAGE - 1,
         }
-        Some(victim)
+        victim
     }
 
     pub(super) async fn crashed(&self) {

@@ -22,7 +22,7 @@ use berth_model::{
     Security, Sysctls,
 };
 use berth_plan::Controls;
-use crashes::{Crashes, Down, Victim};
+use crashes::{Crashes, Death, Down};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -87,12 +87,13 @@ impl FakeRuntime {
     /// The daemon's process dies at the point of this number, counted from the next one on: nothing that it calls
     /// from then on happens, or returns.
     pub fn crash_at(&self, point: u64) {
-        self.crashes.arm(Some((point, Victim::Daemon)));
+        self.crashes.arm(Some(Death::Daemon(point)));
     }
 
-    /// The runtime dies at that point: the call that is there fails, done or not, and so do some after it.
-    pub fn outage_at(&self, point: u64) {
-        self.crashes.arm(Some((point, Victim::Runtime)));
+    /// The runtime dies at the point of this name, when it is passed for that time, from 1: the call that is there fails, done
+    /// or not, and so do some after it.
+    pub fn outage_at(&self, point: &str, time: usize) {
+        self.crashes.arm(Some(Death::Runtime(point.to_owned(), time)));
     }
 
     /// The next process lives. Answers the names of the points that the former one has passed.

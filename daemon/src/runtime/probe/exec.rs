@@ -7,6 +7,9 @@ use berth_model::ProbeAnswer;
 use k8s_cri::v1::ExecSyncResponse;
 use tonic::{Code, Status};
 
+/// The most of containerd's words that is told, characters.
+const SAID_LIMIT: usize = 150;
+
 /// The command has ended.
 pub(in crate::runtime) fn ended(answer: &ExecSyncResponse) -> ProbeAnswer {
     if answer.exit_code == 0 {
@@ -17,14 +20,22 @@ pub(in crate::runtime) fn ended(answer: &ExecSyncResponse) -> ProbeAnswer {
     not_ready(format!("its probe ended with code {}{said}", answer.exit_code))
 }
 
-/// The command did not end, or was not run. A containerd that is away or ends says nothing of the container; by any other
-/// refusal it says that this command, in this container, does not end well in its time.
+/// The command did not end, or was not run. A containerd that is away or goes away says nothing of the container; by any
+/// other refusal it says that this command, in this container, does not end well in its time.
 pub(in crate::runtime) fn not_ended(what: String, status: &Status) -> Result<ProbeAnswer, RuntimeError> {
-    let error = refused(what, Call::Plain, status);
-    match status.code() {
-        Code::Unavailable | Code::Cancelled => Err(error),
-        _ => Ok(not_ready(error.to_string())),
+    // What has a source is our connection's word and not containerd's.
+    let away = std::error::Error::source(status).is_some()
+        || matches!(status.code(), Code::Unavailable | Code::Cancelled);
+    match away {
+        true => Err(refused(what, Call::Plain, status)),
+        false => Ok(not_ready(format!("its probe did not end: {}", the_end(status.message())))),
     }
+}
+
+/// The end of what containerd says: it begins with long ids, and ends with what is wrong.
+fn the_end(said: &str) -> String {
+    let skipped = said.chars().count().saturating_sub(SAID_LIMIT);
+    said.chars().skip(skipped).collect()
 }
 
 /// The last line of what a program wrote.
@@ -55,6 +66,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_command_is_told() {
+        let id = "4f1c".repeat(16);
+        let said = format!(
+            "failed to exec in container: failed to start exec \"{id}\": OCI runtime exec failed: exec failed: unable \
+             to start container process: exec: \"health\": executable file not found in $PATH: unknown"
+        );
+        let answer = not_ended("ask".to_owned(), &Status::unknown(said)).unwrap();
+        let ProbeAnswer::NotReady(why) = answer else { panic!("it is ready") };
+        assert!(
+            why.starts_with("its probe did not end: ")
+                && why.contains("\"health\": executable file not found"),
+            "{why}"
+        );
+    }
+
+    #[test]
     fn a_containerd_that_is_away_says_nothing_of_the_container() {
         let check = |code: Code, known: bool| {
             let said = not_ended("ask".to_owned(), &Status::new(code, "so it is"));
@@ -67,5 +94,8 @@ mod tests {
         check(Code::Unknown, true);
         check(Code::NotFound, true);
         check(Code::Unimplemented, true);
+        let mut broken = Status::unknown("transport error");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("broken pipe")));
+        assert!(not_ended("ask".to_owned(), &broken).is_err());
     }
 }
