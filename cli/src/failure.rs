@@ -149,7 +149,7 @@ fn remedy_of(code: Code) -> &'static str {
             "the lists show what there is: berth get, nodes, pools, orders; berthctl pods, orders"
         }
         Code::PermissionDenied | Code::Unauthenticated => {
-            "use a certificate that was issued for this: berth-control ca issues those of platforms"
+            "use a certificate that was issued for this: berth-control platform-cert makes those of platforms"
         }
         Code::ResourceExhausted => "free some, ask for less, or add nodes or addresses",
         Code::Unimplemented => "the other side is of another version: compare --version on both",

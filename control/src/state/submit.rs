@@ -163,7 +163,8 @@ impl Tx<'_> {
             ))),
             (Presence::OnNode, _) if pod.request == *request => Ok(Verdict::Unchanged),
             (Presence::OnNode, _) => Err(Denied::Exists(format!(
-                "pod {id} is {state} with another content: evict it and submit it again, or choose another name"
+                "pod {id} is {state} with another content: berth upgrade -f or berth resize -f changes it where it is; what \
+                 its sandbox is made with takes an evict and another submission"
             ))),
         }
     }

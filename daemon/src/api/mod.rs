@@ -6,6 +6,7 @@ mod images;
 mod logs;
 mod node;
 mod socket;
+mod upstream;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@ use super::disks;
 use super::events::{self, Asked};
 use super::images;
 use super::logs::{Logs, no_pod};
+use super::upstream::upstream;
+use crate::clock::epoch_ms;
 use crate::host::{Host, Unseen};
 use crate::ledger::{Attachment, AttachmentKey, Book, Ledger, OrderEntry};
 use crate::link::{LinkState, NodeIdentity, PkiFiles};
@@ -354,7 +356,10 @@ impl<H: Host> Node for NodeApi<H> {
         &self,
         _: Request<v1::DiagnoseRequest>,
     ) -> Result<Response<v1::DiagnoseResponse>, Status> {
-        let findings = self.host.diagnose().await;
+        let identity = NodeIdentity::load(&self.about.pki);
+        let upstream = upstream(&self.link.get(), &identity, epoch_ms());
+        let mut findings = self.host.diagnose().await;
+        findings.extend(upstream.into_iter().map(Into::into));
         Ok(Response::new(v1::DiagnoseResponse { findings }))
     }
 }

@@ -91,7 +91,8 @@ pub enum OpenError {
 }
 
 const REMEDY: &str = "nothing is done from half a record, containers go on running; put back a backup of it and its \
-                      -wal file, or move it away and place this node's pods anew from the control plane";
+                      -wal file, or end this node's containers by ctr(8), move it away, and place its pods anew from the \
+                      control plane: see RECOVERY in berthd(8)";
 
 /// Why a commit did not happen.
 #[derive(Debug, thiserror::Error)]

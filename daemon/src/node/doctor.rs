@@ -1,7 +1,10 @@
 //! Whether the host is fit to run pods: a list of checks, each with what was found and what to do about it.
 
 use super::Host;
+use super::profiles::{has_apparmor, has_parser};
+use crate::report::chain;
 use crate::runtime::{ContainerdRuntime, PAUSE_IMAGE};
+use berth_plan::QuotaView;
 use berth_proto::v1;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -34,6 +37,11 @@ pub enum Check {
     DiskSpace,
     Sockets,
     HostPaths,
+    DiskSizes,
+    Pressure,
+    AppArmor,
+    ControlPlane,
+    Certificate,
 }
 
 impl Check {
@@ -51,6 +59,11 @@ impl Check {
             Self::DiskSpace => "disk space",
             Self::Sockets => "sockets",
             Self::HostPaths => "paths shared with containers",
+            Self::DiskSizes => "sizes of disks",
+            Self::Pressure => "pressure",
+            Self::AppArmor => "AppArmor",
+            Self::ControlPlane => "control plane",
+            Self::Certificate => "certificate",
         }
     }
 }
@@ -69,15 +82,15 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(check: Check, found: impl Into<String>) -> Self {
+    pub(crate) fn ok(check: Check, found: impl Into<String>) -> Self {
         Self { check, level: Level::Ok, found: found.into(), remedy: String::new() }
     }
 
-    fn error(check: Check, found: impl Into<String>, remedy: &str) -> Self {
+    pub(crate) fn error(check: Check, found: impl Into<String>, remedy: &str) -> Self {
         Self { check, level: Level::Error, found: found.into(), remedy: remedy.to_owned() }
     }
 
-    fn warning(check: Check, found: impl Into<String>, remedy: &str) -> Self {
+    pub(crate) fn warning(check: Check, found: impl Into<String>, remedy: &str) -> Self {
         Self { level: Level::Warning, ..Self::error(check, found, remedy) }
     }
 }
@@ -138,6 +151,7 @@ pub async fn diagnose(host: &Host, runtime: &ContainerdRuntime, places: &Places)
     findings.extend(places.disks.iter().map(|path| disk_space(path)));
     findings.extend(places.sockets.iter().map(|path| socket(path)));
     findings.extend(host_paths(host));
+    findings.extend([disk_sizes(host), pressure(&host.kernel.proc), apparmor(&host.root)]);
     findings
 }
 
@@ -274,12 +288,55 @@ fn disk_space(path: &Path) -> Finding {
             return Finding::warning(Check::DiskSpace, found, "create it");
         }
     };
-    let percent = (stat.blocks_available() * 100).checked_div(stat.blocks()).unwrap_or(100);
-    let found = format!("{}: {percent} % free", path.display());
-    match percent {
+    // A file system without a fixed number of inodes says that it has none.
+    let free = |available: u64, all: u64| (available * 100).checked_div(all).unwrap_or(100);
+    let space = free(stat.blocks_available(), stat.blocks());
+    let inodes = free(stat.files_available(), stat.files());
+    let found = format!("{}: {space} % free, {inodes} % of its inodes", path.display());
+    match space.min(inodes) {
         percent if percent < ERROR_FREE_PERCENT => Finding::error(Check::DiskSpace, found, remedy),
         percent if percent < WARN_FREE_PERCENT => Finding::warning(Check::DiskSpace, found, remedy),
         _ => Finding::ok(Check::DiskSpace, found),
+    }
+}
+
+/// Whether disks can be held to sizes; where not, pods that order one are refused.
+fn disk_sizes(host: &Host) -> Finding {
+    let whys = host.quotas().into_iter().filter_map(|quota| match quota {
+        QuotaView::Enforced => None,
+        QuotaView::Unsupported { why } => Some(why),
+    });
+    let whys: Vec<_> = whys.collect();
+    let remedy = "until then pods that give their disks a size are refused here: put these folders on ext4 (made or tuned with \
+                  -O project,quota) or xfs, mounted with prjquota";
+    match whys.is_empty() {
+        true => Finding::ok(Check::DiskSizes, "held by project quotas"),
+        false => Finding::warning(Check::DiskSizes, whys.join("; "), remedy),
+    }
+}
+
+fn pressure(proc: &Path) -> Finding {
+    let file = proc.join("pressure/cpu");
+    match std::fs::read(&file) {
+        Ok(_) => Finding::ok(Check::Pressure, "counted by the kernel"),
+        Err(error) => Finding::warning(
+            Check::Pressure,
+            format!("read {}: {error}", file.display()),
+            "boot with psi=1 on the kernel's command line: until then pressure is neither told nor counted",
+        ),
+    }
+}
+
+fn apparmor(root: &Path) -> Finding {
+    match (has_apparmor(root), has_parser(root)) {
+        (Ok(true), true) => Finding::ok(Check::AppArmor, "containers are confined by it"),
+        (Ok(true), false) => Finding::warning(
+            Check::AppArmor,
+            "the kernel has it, and containers are not confined: there is no /sbin/apparmor_parser",
+            "install the package apparmor, and restart containerd; pods keep running",
+        ),
+        (Ok(false), _) => Finding::ok(Check::AppArmor, "the kernel has none, or has it switched off"),
+        (Err(error), _) => Finding::warning(Check::AppArmor, chain(&error), "look at /sys/module/apparmor"),
     }
 }
 
@@ -323,6 +380,8 @@ mod tests {
         let nowhere = Path::new("/does/not/exist");
         let host = Host {
             kernel: crate::runtime::KernelRoots { cgroup: nowhere.into(), ..Host::default().kernel },
+            state: nowhere.into(),
+            containerd: nowhere.into(),
             ..Host::default()
         };
         let places = Places { cni_plugins: nowhere.into(), ..Places::default() };
@@ -332,6 +391,8 @@ mod tests {
             cni_configuration(nowhere),
             cni_plugins(&places),
             disk_space(nowhere),
+            disk_sizes(&host),
+            pressure(nowhere),
             socket(nowhere),
         ];
         for finding in findings {

@@ -101,6 +101,7 @@ impl Host {
     pub fn view(&self) -> Result<HostView, HostError> {
         let topology = self.topology()?;
         let controls = self.controls()?;
+        let [data_disk_quota, system_disk_quota] = self.quotas();
         let with_memory = topology.nodes().iter().filter(|node| node.memory.0 > 0);
         Ok(HostView {
             online_cpus: topology.online().clone(),
@@ -110,11 +111,16 @@ impl Host {
             page_sizes: controls.huge_page_sizes(),
             io_weight: controls.io_weight().file().is_some(),
             swap: controls.has("memory.swap.max"),
-            data_disk_quota: quota(Disks::new(&self.state).path()),
-            system_disk_quota: quota(&self.containerd),
+            data_disk_quota,
+            system_disk_quota,
             host_paths: self.shares.there(),
             profiles: profiles(&self.root)?,
         })
+    }
+
+    /// Whether data disks, and system disks, can be held to a size.
+    pub(super) fn quotas(&self) -> [QuotaView; 2] {
+        [quota(Disks::new(&self.state).path()), quota(&self.containerd)]
     }
 
     pub(super) fn read(&self, path: PathBuf) -> Result<String, HostError> {

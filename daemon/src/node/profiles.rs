@@ -32,14 +32,24 @@ const PARSER: &str = "sbin/apparmor_parser";
 
 /// None where the kernel has no AppArmor, or has it switched off, or the runtime leaves it alone.
 fn apparmor(root: &Path) -> Result<Option<BTreeSet<ProfileName>>, HostError> {
-    let enabled = read(root.join("sys/module/apparmor/parameters/enabled"))?;
-    if enabled.is_none_or(|text| text.trim() != "Y") || !root.join(PARSER).exists() {
+    if !has_apparmor(root)? || !has_parser(root) {
         return Ok(None);
     }
     let loaded = read(root.join("sys/kernel/security/apparmor/profiles"))?.unwrap_or_default();
     // Each line is a name and its mode, `docker-default (enforce)`.
     let names = loaded.lines().filter_map(|line| line.rsplit_once(" (")?.0.parse().ok());
     Ok(Some(names.collect()))
+}
+
+/// Whether the kernel has AppArmor, switched on.
+pub(super) fn has_apparmor(root: &Path) -> Result<bool, HostError> {
+    let enabled = read(root.join("sys/module/apparmor/parameters/enabled"))?;
+    Ok(enabled.is_some_and(|text| text.trim() == "Y"))
+}
+
+/// Whether containerd would have anything confined by it.
+pub(super) fn has_parser(root: &Path) -> bool {
+    root.join(PARSER).exists()
 }
 
 fn read(path: PathBuf) -> Result<Option<String>, HostError> {

@@ -85,9 +85,11 @@ pub(super) fn check_profiles(host: &HostView, spec: &PodSpec) -> Result<(), Refu
             Profile::Localhost(_) | Profile::RuntimeDefault | Profile::Unconfined => {}
         }
         match (&container.security.apparmor, &host.profiles.apparmor) {
-            (Profile::Localhost(name), None) => {
-                missing("AppArmor", name, "no AppArmor in its kernel, or no apparmor_parser".to_owned())
-            }
+            (Profile::Localhost(name), None) => missing(
+                "AppArmor",
+                name,
+                "no AppArmor in its kernel, or no apparmor_parser (package apparmor)".to_owned(),
+            ),
             (Profile::Localhost(name), Some(loaded)) if !loaded.contains(name) => {
                 missing("AppArmor", name, "not loaded in its kernel".to_owned())
             }
