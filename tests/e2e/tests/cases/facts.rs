@@ -1,8 +1,10 @@
 //! What a node says of its host, against what the kernel shows.
 
 use crate::fleet;
+use berth_lab::Guest;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Of every interface that a device on the PCI bus is behind: the device's address, and the interface's name.
 const ADAPTERS: &str = "for i in /sys/class/net/*/device; do \
@@ -34,4 +36,35 @@ fn a_node_tells_what_is_on_its_bus() {
     assert_eq!(told, adapters);
     let driven = |device: &Value| device["class"] == "Nic" && device["driver"] == "virtio-pci";
     assert!(local["devices"].as_array().is_some_and(|all| all.iter().any(driven)), "{:#}", local["devices"]);
+}
+
+/// Until the agent notices that its link has broken.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+const PARSER: &str = "/usr/sbin/apparmor_parser";
+
+/// What `berthctl doctor` finds, by check: how bad it is, and in which words.
+fn findings(guest: &Guest) -> BTreeMap<String, (String, String)> {
+    let said = guest.run_ok("berthctl doctor -o json").expect("no finding is an error");
+    let findings: Vec<Value> = serde_json::from_str(&said).expect("JSON");
+    let text = |finding: &Value, key: &str| finding[key].as_str().expect("a text").to_owned();
+    findings.iter().map(|f| (text(f, "check"), (text(f, "level"), text(f, "found")))).collect()
+}
+
+#[test]
+fn a_doctor_says_what_is_missing() {
+    let guest = fleet().lab().guest(0);
+    let checks = ["AppArmor", "sizes of disks", "pressure", "control plane", "certificate"];
+    let healthy = findings(&guest);
+    for check in checks {
+        assert_eq!(healthy.get(check).map(|(level, _)| level.as_str()), Some("Ok"), "{check}: {healthy:#?}");
+    }
+    guest.run_ok(&format!("mv {PARSER} {PARSER}.gone")).expect("take the parser away");
+    let without = findings(&guest);
+    guest.run_ok(&format!("mv {PARSER}.gone {PARSER}")).expect("put the parser back");
+    assert_eq!(without["AppArmor"].0, "Warning", "{without:#?}");
+    fleet().stop_control().expect("stop the control plane");
+    let cut = guest.wait_until("berthctl doctor | grep 'warning *control plane *not connected'", LOOK_LIMIT);
+    fleet().run_control().expect("run the control plane");
+    cut.expect("the cut is noticed");
+    fleet().wait_connected(&guest).expect("the node is back");
 }
