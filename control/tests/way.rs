@@ -176,7 +176,7 @@ async fn a_refused_run_is_told_and_can_be_placed_again() {
     assert_denied(
         submit(&mut platform, shared_pod("web")).await,
         Code::AlreadyExists,
-        "pod shop/web is running with another content: evict it",
+        "pod shop/web is running with another content: berth upgrade -f or berth resize -f changes it where it is",
     );
 }
 

@@ -163,6 +163,15 @@ impl PodRecord {
         now.chain(replaced.map(|old| &old.disk)).any(|disk| disk.as_deref() == Some(key))
     }
 
+    /// The images that the pod's containers and disks are made from, those included that an Upgrade which failed would go
+    /// back to.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        let replaced = self.previous().into_iter().flat_map(|previous| previous.replaced.values());
+        let now = self.containers.values().map(|container| &container.digest);
+        let kept = self.kept.iter().map(|kept| &kept.digest);
+        now.chain(kept).chain(replaced.map(|old| &old.digest)).flatten()
+    }
+
     /// The spec that an open Upgrade or Resize comes from; once it is taken back, the one that it had wanted. Whatever
     /// only that one orders has to be undone.
     pub fn other_spec(&self) -> Option<&PodSpec> {

@@ -295,8 +295,8 @@ pub(crate) struct Orders {
 
 /// Show what has happened on nodes: starts and ends of containers, OOM kills, pressure, what nobody ordered
 ///
-/// The control plane remembers the newest since it started, at most 256 of each node and 32768 in all. How things are now is what berth get shows.
-/// With -f and -o json each line is one event; what is read again after a break has the same id.
+/// The control plane remembers the newest since it started, at most 256 of each node and 32768 in all. How things are now is
+/// what berth get shows. With -f and -o json each line is one event; what is read again after a break has the same id.
 #[derive(Debug, Args)]
 #[command(after_long_help = EVENTS_EXAMPLES)]
 pub(crate) struct Events {

@@ -140,9 +140,8 @@ pub(crate) struct Leases {
 
 /// Show what has happened on this node since berthd started: starts and ends of containers, OOM kills, pressure
 ///
-/// The newest 2048 events are kept; the journal has all of them (journalctl -u berthd), unless `log` of
-/// berthd.toml leaves them out. Each is told once: how things are
-/// now is what berthctl pods shows.
+/// The newest 2048 events are kept; the journal has all of them (journalctl -u berthd), unless `log` of berthd.toml
+/// leaves them out. Each is told once: how things are now is what berthctl pods shows.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
     /// Only of this pod

@@ -19,17 +19,9 @@ pub(super) fn list(book: &Book, seen: Vec<SeenImage>) -> Vec<v1::LocalImage> {
     images
 }
 
-/// The pods, here or kept, that have a container or a system disk made from what one of these digests names, or may go back
-/// to it.
+/// The pods, here or with a disk that is kept, that need what one of these digests names.
 fn users(book: &Book, digests: &[String]) -> Vec<v1::PodRef> {
-    let uses = |record: &&PodRecord| {
-        let here = record.containers.values().filter_map(|container| container.digest.as_ref());
-        let kept = record.kept.iter().filter_map(|kept| kept.digest.as_ref());
-        let previous = record.charter.iter().filter_map(|charter| charter.previous.as_ref());
-        let replaced = previous.flat_map(|previous| previous.replaced.values());
-        let back = replaced.filter_map(|replaced| replaced.digest.as_ref());
-        here.chain(kept).chain(back).any(|digest| digests.contains(&digest.to_string()))
-    };
+    let uses = |record: &&PodRecord| record.digests().any(|digest| digests.contains(&digest.to_string()));
     book.pods.values().filter(uses).map(|record| (&record.pod).into()).collect()
 }
 
@@ -39,25 +31,44 @@ mod tests {
     use crate::ledger::Moment;
     use crate::runtime::fake;
     use crate::testing::{host_view, open, pod, pool_order, run_order};
-    use std::collections::BTreeMap;
+    use berth_model::{ContainerName, Generation, Incarnation};
+    use berth_plan::{KeptDisk, Previous, Replaced};
 
     fn seen(digit: char, size: u64) -> SeenImage {
         let digests = vec![fake::digest(digit).to_string()];
         SeenImage { names: vec![format!("a.example/{digit}:1")], digests, size }
     }
 
+    /// Who uses the images `a` to `d`, by a record like this: the largest is `d`.
+    fn check(record: PodRecord, used: [bool; 4]) {
+        let book = Book { pods: [(pod(), record)].into(), ..Book::default() };
+        let listed = list(&book, vec![seen('a', 1), seen('b', 2), seen('c', 3), seen('d', 4)]);
+        let told: Vec<_> = listed.into_iter().map(|image| (image.size_bytes, image.used_by)).collect();
+        let expected = used.map(|used| if used { vec![(&pod()).into()] } else { vec![] });
+        let [a, b, c, d] = expected;
+        assert_eq!(told, [(4, d), (3, c), (2, b), (1, a)]);
+    }
+
     #[tokio::test]
-    async fn an_image_is_used_by_the_pods_that_are_made_from_its_digest() {
+    async fn an_image_is_used_by_the_pods_that_need_its_digest() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = open(folder.path());
         for order in [pool_order(1, 1, "0"), run_order(2)] {
             ledger.admit(order, host_view(), Moment::now()).await.unwrap();
         }
         let mut record = ledger.pod(&pod()).unwrap();
-        record.containers.values_mut().for_each(|container| container.digest = Some(fake::digest('b')));
-        let book = ledger.read(|book| Book { pods: BTreeMap::from([(pod(), record)]), ..book.clone() });
-        let listed = list(&book, vec![seen('a', 1), seen('b', 2), seen('c', 3)]);
-        let told: Vec<_> = listed.iter().map(|image| (image.size_bytes, image.used_by.clone())).collect();
-        assert_eq!(told, [(3, vec![]), (2, vec![(&pod()).into()]), (1, vec![])]);
+        check(record.clone(), [false; 4]);
+        let (name, digest) = (ContainerName::new("app").unwrap(), |digit| Some(fake::digest(digit)));
+        record.containers.entry(name.clone()).or_default().digest = digest('a');
+        check(record.clone(), [true, false, false, false]);
+        let incarnation = Incarnation(1);
+        record.kept =
+            vec![KeptDisk { incarnation, container: name.clone(), key: "k".to_owned(), digest: digest('b') }];
+        check(record.clone(), [true, true, false, false]);
+        let charter = record.charter.as_mut().unwrap();
+        let replaced = Replaced { generation: Generation(1), digest: digest('c'), disk: None };
+        let spec = Box::new(charter.spec.clone());
+        charter.previous = Some(Previous { spec, replaced: [(name, replaced)].into() });
+        check(record, [true, true, true, false]);
     }
 }

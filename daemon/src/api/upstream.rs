@@ -19,7 +19,8 @@ pub(super) fn upstream(
             vec![connection(link), certificate([identity.begins_at_ms, identity.expires_at_ms], now_ms)]
         }
         Err(error) => {
-            let remedy = "berth-control token create --node NAME on the control plane, and here berthd join with that token";
+            let remedy = "berth-control token create --node NAME on the control plane, and here berthd join with that token, \
+                          with --replace if it had joined before";
             vec![Finding::warning(Check::Certificate, chain(error), remedy)]
         }
     }
@@ -38,14 +39,14 @@ fn connection(link: &LinkStatus) -> Finding {
 
 /// By when it begins and ends, milliseconds after the epoch.
 fn certificate([begins_at_ms, expires_at_ms]: [u64; 2], now_ms: u64) -> Finding {
-    let left_ms = expires_at_ms.saturating_sub(now_ms);
-    let found =
-        format!("{} h left of {}", left_ms / MS_PER_HOUR, (expires_at_ms - begins_at_ms) / MS_PER_HOUR);
+    let (life_ms, left_ms) =
+        (expires_at_ms.saturating_sub(begins_at_ms), expires_at_ms.saturating_sub(now_ms));
+    let found = format!("{} h left of {}", left_ms / MS_PER_HOUR, life_ms / MS_PER_HOUR);
     if left_ms == 0 {
         let remedy = "give this node another one: berthd join --replace, with a token made with --node";
         return Finding::error(Check::Certificate, "it has expired", remedy);
     }
-    match left_ms < expires_at_ms.saturating_sub(begins_at_ms) / PART_OF_LIFE {
+    match left_ms < life_ms / PART_OF_LIFE {
         true => Finding::warning(
             Check::Certificate,
             found,

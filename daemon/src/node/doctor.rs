@@ -329,7 +329,7 @@ fn pressure(proc: &Path) -> Finding {
 
 fn apparmor(root: &Path) -> Finding {
     match (has_apparmor(root), has_parser(root)) {
-        (Ok(true), true) => Finding::ok(Check::AppArmor, "containers are confined by it"),
+        (Ok(true), true) => Finding::ok(Check::AppArmor, "the kernel has it, and so has the host its parser"),
         (Ok(true), false) => Finding::warning(
             Check::AppArmor,
             "the kernel has it, and containers are not confined: there is no /sbin/apparmor_parser",

@@ -182,10 +182,7 @@ impl Client {
             Ok(Err(status)) => probe::not_ended(what, &status),
             // A command may hang for its own reasons: it waits for a dead disk, or a child of it keeps its output open.
             Err(_) => match self.version().await {
-                Ok(_) => Ok(ProbeAnswer::NotReady(format!(
-                    "its probe did not end within {} ms",
-                    within.as_millis()
-                ))),
+                Ok(_) => Ok(probe::hung(within)),
                 Err(_) => Err(transient(what, format!("no answer in {} s", limit.as_secs()))),
             },
         }

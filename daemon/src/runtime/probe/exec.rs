@@ -5,6 +5,7 @@ use crate::runtime::RuntimeError;
 use crate::runtime::error::{Call, refused};
 use berth_model::ProbeAnswer;
 use k8s_cri::v1::ExecSyncResponse;
+use std::time::Duration;
 use tonic::{Code, Status};
 
 /// The most of containerd's words that is told, characters.
@@ -30,6 +31,11 @@ pub(in crate::runtime) fn not_ended(what: String, status: &Status) -> Result<Pro
         true => Err(refused(what, Call::Plain, status)),
         false => Ok(not_ready(format!("its probe did not end: {}", the_end(status.message())))),
     }
+}
+
+/// What an unfinished command tells: it went on beyond its time, and containerd with it.
+pub(in crate::runtime) fn hung(within: Duration) -> ProbeAnswer {
+    not_ready(format!("its probe did not end within {} ms", within.as_millis()))
 }
 
 /// The end of what containerd says: it begins with long ids, and ends with what is wrong.

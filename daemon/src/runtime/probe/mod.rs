@@ -5,7 +5,7 @@ mod exec;
 mod grpc;
 mod http;
 
-pub(super) use exec::{ended, not_ended};
+pub(super) use exec::{ended, hung, not_ended};
 
 use super::error::chain;
 use crate::network;
