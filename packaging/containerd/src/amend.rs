@@ -1,8 +1,8 @@
 //! Setting our keys, and undoing exactly them.
 
-use crate::settings::{Rule, settings};
+use crate::settings::{Rule, Setting, settings};
 use crate::undo::{Undo, UndoEntry};
-use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
 /// The version written where there is no file: containerd 1.x knows no other, 2.x still reads it.
 const VERSION_OF_NEW_FILE: i64 = 2;
@@ -60,6 +60,10 @@ pub fn amend(original: Option<&str>, earlier: Option<&Undo>) -> Result<Amended, 
     };
     for setting in settings(version).ok_or(AmendError::Version(version))? {
         let known = earlier.and_then(|earlier| earlier.entry(&setting.path));
+        if said_otherwise(&document, &setting) {
+            known.map_or(Ok(true), |ours| undo_one(&mut document, ours))?;
+            continue;
+        }
         let present = get(&document, &setting.path);
         if setting.rule == Rule::KeepTheirs && known.is_none() && present.as_ref().is_some_and(says_something)
         {
@@ -79,7 +83,9 @@ pub fn amend(original: Option<&str>, earlier: Option<&Undo>) -> Result<Amended, 
     // What an earlier version of this package set and this one does not is still to be undone.
     let earlier_entries = earlier.map(|earlier| earlier.entries.as_slice()).unwrap_or_default();
     for entry in earlier_entries {
-        if !undo.entries.iter().any(|known| known.path == entry.path) {
+        let path: Vec<&str> = entry.path.iter().map(String::as_str).collect();
+        let ours_still = get(&document, &path).is_some_and(|present| same(&present, &entry.ours));
+        if ours_still && !undo.entries.iter().any(|known| known.path == entry.path) {
             undo.entries.push(entry.clone());
         }
     }
@@ -94,12 +100,8 @@ pub fn restore(current: &str, undo: &Undo) -> Result<Restored, AmendError> {
     let mut document: DocumentMut = current.parse()?;
     let mut left_alone = Vec::new();
     for entry in &undo.entries {
-        let path: Vec<&str> = entry.path.iter().map(String::as_str).collect();
-        let ours_still = get(&document, &path).is_some_and(|present| same(&present, &entry.ours));
-        match (&entry.theirs, ours_still) {
-            (_, false) => left_alone.push(path.join(".")),
-            (Some(theirs), true) => set(&mut document, &path, theirs.clone())?,
-            (None, true) => remove(document.as_table_mut(), &path),
+        if !undo_one(&mut document, entry)? {
+            left_alone.push(entry.path.join("."));
         }
     }
     let only_version = document.iter().all(|(key, _)| key == "version");
@@ -107,9 +109,33 @@ pub fn restore(current: &str, undo: &Undo) -> Result<Restored, AmendError> {
     Ok(Restored { text, left_alone })
 }
 
-/// `containerd config default` writes empty texts where nothing is set.
+/// Puts back what stood there before; false where somebody has changed ours since, which stays.
+fn undo_one(document: &mut DocumentMut, entry: &UndoEntry) -> Result<bool, AmendError> {
+    let path: Vec<&str> = entry.path.iter().map(String::as_str).collect();
+    let ours_still = get(document, &path).is_some_and(|present| same(&present, &entry.ours));
+    match (&entry.theirs, ours_still) {
+        (_, false) => {}
+        (Some(theirs), true) => set(document, &path, theirs.clone())?,
+        (None, true) => remove(document.as_table_mut(), &path),
+    }
+    Ok(ours_still)
+}
+
+/// Whether the administrator says the same by a key that excludes ours.
+fn said_otherwise(document: &DocumentMut, setting: &Setting) -> bool {
+    let Some((_, tables)) = setting.path.split_last() else {
+        return false;
+    };
+    let beside = |key: &&str| item(document, &[tables, &[*key]].concat());
+    setting.unless.iter().filter_map(beside).any(|item| match item.as_table_like() {
+        Some(table) => !table.is_empty(),
+        None => item.as_value().is_some_and(says_something),
+    })
+}
+
+/// `containerd config default` writes empty texts and arrays where nothing is set.
 fn says_something(value: &Value) -> bool {
-    value.as_str() != Some("")
+    value.as_str() != Some("") && !value.as_array().is_some_and(Array::is_empty)
 }
 
 fn same(one: &Value, other: &Value) -> bool {
@@ -118,12 +144,16 @@ fn same(one: &Value, other: &Value) -> bool {
 }
 
 fn get(document: &DocumentMut, path: &[&str]) -> Option<Value> {
+    item(document, path)?.as_value().map(|value| value.clone().decorated("", ""))
+}
+
+fn item<'a>(document: &'a DocumentMut, path: &[&str]) -> Option<&'a Item> {
     let (last, tables) = path.split_last()?;
     let mut table: &dyn TableLike = document.as_table();
     for part in tables {
         table = table.get(part)?.as_table_like()?;
     }
-    table.get(last)?.as_value().map(|value| value.clone().decorated("", ""))
+    table.get(last)
 }
 
 fn set(document: &mut DocumentMut, path: &[&str], value: Value) -> Result<(), AmendError> {
@@ -226,12 +256,48 @@ sandbox_image = "registry.example/pause:3.8"
 config_path = ""
 "#;
 
+    const OLD_MIRRORS: &str = r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+endpoint = ["https://mirror.example"]
+"#;
+
+    const OLD_BIN_DIR: &str = r#"version = 3
+[plugins."io.containerd.cri.v1.runtime"]
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dir = "/opt/cni/bin"
+"#;
+
     #[test]
     fn every_configuration_is_given_back_as_it_was() {
         given_back(DEBIAN);
         given_back(ADMINISTRATED);
         given_back(VERSION_3);
         given_back(DUMPED);
+        given_back(OLD_MIRRORS);
+        given_back(OLD_BIN_DIR);
+    }
+
+    /// containerd does not load CRI with both.
+    #[test]
+    fn what_excludes_ours_stays_alone() {
+        for (original, ours) in [(OLD_MIRRORS, "config_path"), (OLD_BIN_DIR, "bin_dirs")] {
+            assert!(!amend(Some(original), None).unwrap().text.contains(ours), "{ours}");
+        }
+    }
+
+    #[test]
+    fn an_administrator_who_changes_over_is_followed() {
+        let first = amend(Some(DUMPED), None).unwrap();
+        let mirrors = "[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"docker.io\"]\nendpoint = [\"http://m\"]\n";
+        let with_mirrors = format!("{}{mirrors}", first.text);
+        let second = amend(Some(&with_mirrors), Some(&first.undo)).unwrap();
+        assert!(second.text.contains("config_path = \"\""), "{}", second.text);
+        let third = amend(Some(&second.text), Some(&second.undo)).unwrap();
+        assert_eq!(third.text, second.text);
+        let restored = restore(&third.text, &third.undo).unwrap();
+        assert_eq!(restored.text, Some(format!("{DUMPED}{mirrors}")));
+        assert!(restored.left_alone.is_empty(), "{:?}", restored.left_alone);
     }
 
     #[test]

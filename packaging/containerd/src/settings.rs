@@ -9,6 +9,8 @@ pub const PAUSE_IMAGE: &str = "berth.local/pause:1";
 const CNI_BIN_DIR: &str = "/usr/lib/cni";
 /// Where containerd looks for registries' `hosts.toml`.
 const CERTS_DIR: &str = "/etc/containerd/certs.d";
+/// With `mirrors`, or `configs` that name certificates, containerd 1.5 and later do not load CRI when `config_path` is set.
+const OLD_REGISTRY: [&str; 2] = ["mirrors", "configs"];
 
 /// One key of the configuration.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub(crate) struct Setting {
     pub(crate) value: Value,
     /// What to do with a value that is there already.
     pub(crate) rule: Rule,
+    /// Keys beside it that containerd does not take together with it: an administrator's older words for the same.
+    pub(crate) unless: &'static [&'static str],
 }
 
 /// What to do with a value that is there already.
@@ -31,7 +35,13 @@ pub(crate) enum Rule {
 }
 
 fn setting(path: &[&'static str], value: impl Into<Value>, rule: Rule) -> Setting {
-    Setting { path: path.to_vec(), value: value.into(), rule }
+    Setting { path: path.to_vec(), value: value.into(), rule, unless: &[] }
+}
+
+impl Setting {
+    fn unless(self, unless: &'static [&'static str]) -> Self {
+        Self { unless, ..self }
+    }
 }
 
 /// The settings for a configuration of `version` (2 for containerd 1.x, 3 for 2.x); none for a version unknown to us.
@@ -50,7 +60,7 @@ fn version_2() -> Vec<Setting> {
     vec![
         setting(&cri(&["sandbox_image"]), PAUSE_IMAGE, Rule::Replace),
         setting(&cri(&["cni", "bin_dir"]), CNI_BIN_DIR, Rule::KeepTheirs),
-        setting(&cri(&["registry", "config_path"]), CERTS_DIR, Rule::KeepTheirs),
+        setting(&cri(&["registry", "config_path"]), CERTS_DIR, Rule::KeepTheirs).unless(&OLD_REGISTRY),
         setting(&cri(&[&runc[..], &["runtime_type"]].concat()), "io.containerd.runc.v2", Rule::KeepTheirs),
         setting(&cri(&[&runc[..], &["options", "SystemdCgroup"]].concat()), true, Rule::Replace),
     ]
@@ -63,8 +73,8 @@ fn version_3() -> Vec<Setting> {
     let bin_dirs: Array = [CNI_BIN_DIR].into_iter().collect();
     vec![
         setting(&images(&["pinned_images", "sandbox"]), PAUSE_IMAGE, Rule::Replace),
-        setting(&images(&["registry", "config_path"]), CERTS_DIR, Rule::KeepTheirs),
-        setting(&runtime(&["cni", "bin_dirs"]), bin_dirs, Rule::KeepTheirs),
+        setting(&images(&["registry", "config_path"]), CERTS_DIR, Rule::KeepTheirs).unless(&OLD_REGISTRY),
+        setting(&runtime(&["cni", "bin_dirs"]), bin_dirs, Rule::KeepTheirs).unless(&["bin_dir"]),
         setting(
             &runtime(&[&runc[..], &["runtime_type"]].concat()),
             "io.containerd.runc.v2",
