@@ -88,6 +88,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     });
     runtime.forget_all_but(&here);
     let (eyes, ordered) = (runtime.clone(), ledger.clone());
+    tokio::spawn(runtime.lost_shims().run());
     let strain = events::StrainWatch::begin(CgroupRoot::system());
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;

@@ -1,6 +1,7 @@
 //! What the ledger knows of a pod: its charter, and the intent that cannot be seen in the world.
 
-use crate::HostView;
+use crate::next::may_live;
+use crate::{HostView, Observed};
 use berth_model::{
     Attempt, ContainerName, ContainerRole, CpuSet, Digest, EvictDisposition, Failure, Generation,
     Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
@@ -82,7 +83,8 @@ pub struct ContainerRecord {
     /// Of the newest container that was asked for.
     pub attempt: Attempt,
     /// What `attempt` was when an order last said that it must run: a dead container up to here is started again
-    /// whatever the restart policy says, and back-off counts from here.
+    /// whatever the restart policy says, and back-off counts from here. Once that order has ended, whatever lives is
+    /// beyond it.
     pub ordered: Attempt,
     /// What its image name was resolved to, once; the same image comes back from then on.
     pub digest: Option<Digest>,
@@ -95,8 +97,8 @@ pub struct ContainerRecord {
     pub ready: Attempt,
     /// What `attempt` was when the host last booted: what ended unseen up to here was interrupted, and goes on.
     pub before_boot: Attempt,
-    /// The newest attempt that goes on however it ended: it was stopped for the host's shutdown, or it prepares for a pod
-    /// that has been ordered to run since.
+    /// The newest attempt that goes on however it ended: it was stopped by us, and its pod is to run; or it prepares for a
+    /// pod that has been ordered to run since.
     pub goes_on: Attempt,
 }
 
@@ -191,15 +193,24 @@ impl PodRecord {
         self.charter.as_ref()?.previous.as_ref()
     }
 
-    /// The open order has got there, and there is nothing to go back to. What ran already when it was ordered to run is
-    /// what was ordered: once it ends, its restart policy decides.
-    pub(crate) fn seen_through(&mut self) {
+    /// The open order has ended, and there is nothing to go back to any more. What lives then is what is to run, whenever
+    /// it started: once it ends, its restart policy decides.
+    pub(crate) fn seen_through(&mut self, observed: &Observed) {
         let Some(charter) = &mut self.charter else { return };
         charter.previous = None;
-        if charter.run_state == RunState::Running && charter.leaving.is_none() {
-            let running = self.containers.values_mut().filter(|known| known.ordered == known.attempt);
-            running.for_each(|known| known.ordered.0 = known.ordered.0.saturating_sub(1));
+        for seen in observed.containers.iter().filter(|seen| may_live(seen)) {
+            let ours = seen.incarnation == self.incarnation;
+            let known = self.containers.get_mut(&seen.name).filter(|_| ours);
+            if let Some(known) = known.filter(|known| known.generation == seen.generation) {
+                known.ordered = known.ordered.min(Attempt(seen.attempt.0.saturating_sub(1)));
+            }
         }
+    }
+
+    /// Whether it is meant to run on this node.
+    pub(crate) fn is_meant_to_run(&self) -> bool {
+        let charter = self.charter.as_ref();
+        charter.is_some_and(|charter| charter.leaving.is_none() && charter.run_state == RunState::Running)
     }
 
     /// Takes back an Upgrade or Resize that has not got there.

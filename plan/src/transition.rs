@@ -1,6 +1,6 @@
 //! What the ledger writes around each step. Pure, so that the daemon only stores what these return.
 
-use crate::{Charter, Cover, KeptDisk, Leaving, Observed, OpenOrder, PodRecord, Step};
+use crate::{Charter, KeptDisk, Leaving, Observed, OpenOrder, PodRecord, Step};
 use berth_model::{
     ContainerName, Digest, DiskPolicy, EvictDisposition, Failure, OrderId, Outcome, PodVerb, RecoveryPolicy,
     RunState,
@@ -30,14 +30,14 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
             }
             known.attempt = *attempt;
         }
-        // What runs when the host goes down runs again when it is back, however it ends now.
-        Step::StopContainer { id, cover: Cover::HostShutdown, .. } => {
+        // What we end has not ended by itself: for a host's shutdown or for a successor that an order wants, it goes on,
+        // also if that order fails before there is one.
+        Step::StopContainer { id, .. } if record.is_meant_to_run() => {
             let seen = observed.containers.iter().find(|seen| seen.id == *id);
             if let Some(seen) = seen {
                 next.containers.entry(seen.name.clone()).or_default().goes_on = seen.attempt;
             }
         }
-        Step::StopContainer { cover: Cover::Order(_) | Cover::Charter, .. } => {}
         // What a container writes is worth keeping from its first instruction on, and not before.
         Step::StartContainer { container, id } => {
             let keeps = record.charter.as_ref().is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
@@ -55,6 +55,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
         | Step::AmendSpec { .. }
         | Step::UpdateResources { .. }
         | Step::AwaitReady { .. }
+        | Step::StopContainer { .. }
         | Step::RemoveContainer { .. }
         | Step::StopSandbox { .. }
         | Step::RemoveSandbox { .. }
@@ -172,16 +173,16 @@ pub struct Concluded {
 }
 
 /// What [`Step::Settled`] and [`Step::Refuse`] mean for the open order; none for other steps, or without one.
-pub fn conclude(record: &PodRecord, step: &Step) -> Option<Concluded> {
+pub fn conclude(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Concluded> {
     let open = record.open.as_ref()?;
     match step {
         Step::Settled => {
             let ended = Some((open.id.clone(), outcome(open)));
             let mut record = PodRecord { open: None, ..record.clone() };
-            record.seen_through();
+            record.seen_through(observed);
             Some(Concluded { record, ended })
         }
-        Step::Refuse { why } => give_up(record, why.clone()),
+        Step::Refuse { why } => give_up(record, observed, why.clone()),
         Step::EnsureImage { .. }
         | Step::EnsureDisks
         | Step::EnsureSlice
@@ -217,7 +218,7 @@ fn outcome(open: &OpenOrder) -> Outcome {
 /// The open order cannot be carried out, because of `why`. A Run is undone: the pod leaves under the same order, which
 /// has failed once nothing is left. An Upgrade and a Resize are taken back under the same order. What stops or leaves
 /// goes on: giving up would leave it half-way.
-pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
+pub fn give_up(record: &PodRecord, observed: &Observed, why: Failure) -> Option<Concluded> {
     let open = record.open.as_ref()?;
     let mut next = record.clone();
     match &open.verb {
@@ -235,6 +236,7 @@ pub fn give_up(record: &PodRecord, why: Failure) -> Option<Concluded> {
         // Nothing is left to try: what was taken back may be wanting still, and its charter sees to that.
         PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Upgrade { .. } | PodVerb::Resize { .. } => {
             next.open = None;
+            next.seen_through(observed);
             Some(Concluded { record: next, ended: Some((open.id.clone(), Outcome::Failed(why))) })
         }
         PodVerb::Run { .. } | PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => None,

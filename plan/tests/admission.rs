@@ -10,8 +10,8 @@ use berth_model::{
     NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
 };
 use berth_plan::{
-    Accepted, Admission, Change, HostView, Known, LedgerView, PodRecord, ProfileView, QuotaView, SharedPool,
-    Step, admit, after, conclude,
+    Accepted, Admission, Change, HostView, Known, LedgerView, Observed, PodRecord, ProfileView, QuotaView,
+    SharedPool, Step, admit, after, conclude,
 };
 use std::collections::BTreeMap;
 
@@ -315,10 +315,10 @@ fn a_pod_that_left_is_remembered() {
         Some(OrderId::new("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap()),
         "it replaces the open Run"
     );
-    let observed = berth_plan::Observed::default();
+    let observed = Observed::default();
     let step = Step::EndGrant { order: record.open.as_ref().unwrap().id.clone() };
     let gone = after(&record, &observed, &step, &berth_plan::Effect::Happened).unwrap();
-    ledger.pods.insert(pod, conclude(&gone, &Step::Settled).unwrap().record);
+    ledger.pods.insert(pod, conclude(&gone, &Observed::default(), &Step::Settled).unwrap().record);
     let web = |counters, verb| pod_order("shop/web", counters, verb);
     check(&ledger, &web([3, 2, 7], run(fixtures_spec())), "StaleIncarnation");
     check(&ledger, &web([4, 1, 6], run(fixtures_spec())), "StaleSeq");
@@ -362,7 +362,7 @@ fn stopped() -> Ledger {
     let Admission::Accept(Accepted { change: Change::Pod(record), .. }) = ledger.answer(&stop) else {
         panic!("a stop was not accepted")
     };
-    let concluded = conclude(&record, &Step::Settled).unwrap();
+    let concluded = conclude(&record, &Observed::default(), &Step::Settled).unwrap();
     ledger.pods.insert(record.pod.clone(), concluded.record);
     ledger
 }

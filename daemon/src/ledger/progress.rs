@@ -87,7 +87,7 @@ impl Ledger {
             if !desk.is_current(&look.record) {
                 return Ok(true);
             }
-            desk.write_end(berth_plan::conclude(&look.record, &look.step), now)
+            desk.write_end(berth_plan::conclude(&look.record, &look.observed, &look.step), now)
         })
         .await?
     }
@@ -102,7 +102,7 @@ impl Ledger {
         self.run(move |desk| {
             let record = desk.read(|book| book.pods.get(&look.record.pod).cloned());
             let record = record.filter(|record| open_id(record) == open_id(&look.record));
-            let concluded = record.and_then(|record| berth_plan::give_up(&record, why));
+            let concluded = record.and_then(|record| berth_plan::give_up(&record, &look.observed, why));
             desk.write_end(concluded, now)
         })
         .await?

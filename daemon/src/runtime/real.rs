@@ -19,6 +19,7 @@ use super::identity::{
 };
 use super::kernel::{KernelRoots, cgroup_fact};
 use super::liveness::CgroupFact;
+use super::lost_shims::LostShims;
 use super::observe::{Observer, expect_owner};
 use super::probe;
 use super::stopping::from_annotations;
@@ -131,6 +132,12 @@ impl ContainerdRuntime {
     /// What keeps the containers' logs within limits.
     pub fn log_keeper(&self, limits: LogLimits) -> LogKeeper {
         LogKeeper::new(self.client().clone(), self.inner.paths.logs.clone(), limits)
+    }
+
+    /// What ends the shims that containerd has lost.
+    pub fn lost_shims(&self) -> LostShims {
+        let RuntimePaths { containerd_socket, kernel, .. } = &self.inner.paths;
+        LostShims { root: "/".into(), proc: kernel.proc.clone(), containerd: containerd_socket.clone() }
     }
 
     /// The runtime's name and version, such as `containerd 1.7.24`.

@@ -1,10 +1,10 @@
 //! What each container of a running pod needs.
 
-use super::replace::{covering, current, rival};
-use super::restart::{Again, UNSEEN_EXIT_CODE, again};
+use super::replace::{current, giving_way, rival, unknown};
+use super::restart::{Again, UNSEEN_EXIT_CODE, again, policy};
 use super::run::home;
 use crate::{Charter, Liveness, Observed, ObservedContainer, PodRecord, TaskState, Wait};
-use berth_model::{ContainerName, ContainerRole, ContainerSpec, RestartPolicy};
+use berth_model::{ContainerName, ContainerRole, ContainerSpec};
 use std::collections::BTreeMap;
 
 /// What one container needs.
@@ -22,8 +22,8 @@ pub(super) enum Need {
     Attempt,
     /// Its attempt is created and not started.
     Start,
-    /// It cannot be known.
-    Unknown,
+    /// Nothing can be done, because of this: it cannot be known whether it lives, or another one may live in its stead.
+    Blocked(Wait),
 }
 
 impl Need {
@@ -41,11 +41,11 @@ pub(super) fn needs<'a>(
 ) -> Vec<(&'a ContainerSpec, Need)> {
     let mut needs = BTreeMap::new();
     for spec in charter.spec.with_role(ContainerRole::Main) {
-        needs.insert(&spec.name, need(record, charter, charter.spec.restart, observed, spec));
+        needs.insert(&spec.name, need(record, charter, observed, spec));
     }
     let is_done = needs.values().all(|need| *need == Need::Finished);
     for spec in charter.spec.with_role(ContainerRole::Sidecar) {
-        let need = need(record, charter, RestartPolicy::Always, observed, spec);
+        let need = need(record, charter, observed, spec);
         let serves_nobody = is_done
             && !is_replaced(charter, &spec.name)
             && matches!(need, Need::Attempt | Need::Start | Need::Later(_));
@@ -67,18 +67,15 @@ fn is_replaced(charter: &Charter, name: &ContainerName) -> bool {
     charter.previous.as_ref().is_some_and(|previous| previous.replaced.contains_key(name))
 }
 
-fn need(
-    record: &PodRecord,
-    charter: &Charter,
-    policy: RestartPolicy,
-    observed: &Observed,
-    spec: &ContainerSpec,
-) -> Need {
+fn need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
     let Some(container) = current(record, observed, &spec.name) else {
         return absent_need(record, charter, observed, spec);
     };
     if container.liveness != Liveness::Dead {
-        return if container.liveness == Liveness::Live { Need::Nothing } else { Need::Unknown };
+        return match container.liveness {
+            Liveness::Live => Need::Nothing,
+            Liveness::Unknown | Liveness::Dead => Need::Blocked(unknown(container)),
+        };
     }
     let known = record.containers.get(&spec.name).cloned().unwrap_or_default();
     if container.state == TaskState::Created {
@@ -86,7 +83,7 @@ fn need(
         let can_start = is_home(record, observed, container) && container.attempt > known.ordered;
         return if can_start { Need::Start } else { Need::Attempt };
     }
-    match again(policy, &known, container, observed.now_ms) {
+    match again(policy(&charter.spec, spec.role), &known, container, observed.now_ms) {
         Again::Now => Need::Attempt,
         Again::Later(wait) => Need::Later(wait),
         Again::No => Need::Finished,
@@ -96,11 +93,7 @@ fn need(
 /// An init container has done its work once it has ended well in the sandbox of those that wait for it. Where the runtime
 /// has lost how it ended, others that have started there since prove the same.
 fn init_need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
-    let policy = match charter.spec.restart {
-        RestartPolicy::Never => RestartPolicy::Never,
-        RestartPolicy::Always | RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-    };
-    let need = || need(record, charter, policy, observed, spec);
+    let need = || need(record, charter, observed, spec);
     let Some(container) = current(record, observed, &spec.name) else {
         return if others_have_started(record, charter, observed, spec) { Need::Finished } else { need() };
     };
@@ -162,9 +155,6 @@ fn is_home(record: &PodRecord, observed: &Observed, container: &ObservedContaine
 fn absent_need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {
     match rival(record, observed, &spec.name) {
         None => Need::Attempt,
-        Some(live) if live.liveness == Liveness::Live && covering(record, charter, live).is_some() => {
-            Need::Attempt
-        }
-        Some(_) => Need::Unknown,
+        Some(rival) => giving_way(record, charter, rival).map_or_else(Need::Blocked, |_| Need::Attempt),
     }
 }

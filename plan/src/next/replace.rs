@@ -2,13 +2,14 @@
 //! Upgrade back. The new attempt is made beside the old one, so that the gap between them is as short as it can be.
 
 use super::need::Need;
-use super::restart::untold;
+use super::restart::{Again, again, policy, untold};
 use super::{may_live, wait};
 use crate::{Charter, Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait};
 use berth_model::{ContainerName, ContainerRole, ContainerSpec, Failure, PodVerb, RestartPolicy};
 
 /// The container that is ordered: made by the spec in force, and not one that a Restart is to replace. One that may live
-/// comes before one that a Restart, replaced by another order, has made and never started; then the newest.
+/// comes before one that a Restart has made and not got to start; so does one that has ended since that Restart was given
+/// up, unless it is to be started again now. Then the newest.
 pub(super) fn current<'a>(
     record: &PodRecord,
     observed: &'a Observed,
@@ -16,7 +17,32 @@ pub(super) fn current<'a>(
 ) -> Option<&'a ObservedContainer> {
     let named = observed.containers.iter().filter(|container| container.name == *name);
     let ordered = named.filter(|container| is_ordered(record, container));
-    ordered.max_by_key(|container| (may_live(container), container.attempt))
+    let newest = ordered.max_by_key(|container| (may_live(container), container.attempt))?;
+    Some(predecessor(record, observed, newest).unwrap_or(newest))
+}
+
+/// The one before a container that was made and not started, dead as all are then, unless it is to be started again now:
+/// until then its successor is of no use. What prepares does so in every sandbox, whatever it came to in another one.
+fn predecessor<'a>(
+    record: &PodRecord,
+    observed: &'a Observed,
+    created: &ObservedContainer,
+) -> Option<&'a ObservedContainer> {
+    let charter = record.charter.as_ref().filter(|_| created.state == TaskState::Created)?;
+    let role = charter.spec.container(&created.name)?.role;
+    if role == ContainerRole::Init {
+        return None;
+    }
+    let started = observed.containers.iter().filter(|seen| {
+        seen.name == created.name
+            && seen.attempt < created.attempt
+            && seen.state != TaskState::Created
+            && is_ordered(record, seen)
+    });
+    let elder = started.max_by_key(|seen| seen.attempt)?;
+    let known = record.containers.get(&created.name)?;
+    let again = again(policy(&charter.spec, role), known, elder, observed.now_ms);
+    (again != Again::Now).then_some(elder)
 }
 
 /// Whether a container is made by the spec in force, and not one that an open Restart is to replace.
@@ -50,25 +76,33 @@ pub(super) fn rival<'a>(
 
 /// How a rival ends: by the open order, if that is what it is about.
 pub(super) fn stop(record: &PodRecord, charter: &Charter, rival: &ObservedContainer) -> Step {
-    match (rival.liveness, covering(record, charter, rival)) {
-        (Liveness::Live, Some((cover, grace_ms))) => {
-            Step::StopContainer { id: rival.id.clone(), grace_ms, cover }
-        }
-        (Liveness::Live, None) => {
-            wait(format!("container {} lives, and no order covers stopping it", rival.id))
-        }
-        (Liveness::Unknown | Liveness::Dead, _) => {
-            wait(format!("it cannot be known whether container {} lives", rival.id))
-        }
+    match giving_way(record, charter, rival) {
+        Ok((cover, grace_ms)) => Step::StopContainer { id: rival.id.clone(), grace_ms, cover },
+        Err(wait) => wait.into(),
     }
 }
 
-/// What covers stopping a container that another one replaces, and how long it has.
-pub(super) fn covering(
+/// What covers stopping a rival, and how long it has; or what has to come first.
+pub(super) fn giving_way(
     record: &PodRecord,
     charter: &Charter,
-    container: &ObservedContainer,
-) -> Option<(Cover, u64)> {
+    rival: &ObservedContainer,
+) -> Result<(Cover, u64), Wait> {
+    let why = match (rival.liveness, covering(record, charter, rival)) {
+        (Liveness::Live, Some(covered)) => return Ok(covered),
+        (Liveness::Live, None) => format!("container {} lives, and no order covers stopping it", rival.id),
+        (Liveness::Unknown | Liveness::Dead, _) => return Err(unknown(rival)),
+    };
+    Err(Wait { until_ms: None, why })
+}
+
+/// Until it is known whether a container lives.
+pub(super) fn unknown(container: &ObservedContainer) -> Wait {
+    Wait { until_ms: None, why: format!("it cannot be known whether container {} lives", container.id) }
+}
+
+/// What covers stopping a container that another one replaces, and how long it has.
+fn covering(record: &PodRecord, charter: &Charter, container: &ObservedContainer) -> Option<(Cover, u64)> {
     let open = record.open.as_ref()?;
     let known = record.containers.get(&container.name)?;
     let grace_ms = match &open.verb {

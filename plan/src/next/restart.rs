@@ -1,7 +1,7 @@
 //! Whether and when a container that has died is started again.
 
 use crate::{ContainerRecord, ObservedContainer, Step, TaskState, Wait};
-use berth_model::RestartPolicy;
+use berth_model::{ContainerRole, PodSpec, RestartPolicy};
 
 /// The first restart waits this long after the exit; each further one twice as long (kubelet: 10 s).
 const BACK_OFF_MS: u64 = 10_000;
@@ -25,6 +25,17 @@ pub(super) enum Again {
     No,
 }
 
+/// The restart policy of a pod's container: what serves goes on for as long as it is needed, and what prepares has to get
+/// there, unless nothing is ever started again.
+pub(super) fn policy(pod: &PodSpec, role: ContainerRole) -> RestartPolicy {
+    match (role, pod.restart) {
+        (ContainerRole::Main, policy) => policy,
+        (ContainerRole::Sidecar, _) => RestartPolicy::Always,
+        (ContainerRole::Init, RestartPolicy::Never) => RestartPolicy::Never,
+        (ContainerRole::Init, RestartPolicy::Always | RestartPolicy::OnFailure) => RestartPolicy::OnFailure,
+    }
+}
+
 /// Decides for a container that is proven dead.
 pub(super) fn again(
     policy: RestartPolicy,
@@ -32,7 +43,7 @@ pub(super) fn again(
     container: &ObservedContainer,
     now_ms: u64,
 ) -> Again {
-    // Dead since before an order last said that it must run, or by our own hand when the host went down.
+    // Dead since before an order last said that it must run, or by our own hand.
     if container.attempt <= known.ordered || container.attempt <= known.goes_on {
         return Again::Now;
     }
@@ -53,7 +64,7 @@ pub(super) fn again(
     if !wanted {
         return Again::No;
     }
-    let delay_ms = back_off_ms(known.attempt.0 - known.ordered.0);
+    let delay_ms = back_off_ms(container.attempt.0.saturating_sub(known.ordered.0));
     match delay_ms.checked_sub(ago_ms).filter(|left| *left > 0) {
         Some(left_ms) => Again::Later(Wait {
             until_ms: Some(now_ms.saturating_add(left_ms)),
@@ -69,7 +80,7 @@ pub(super) fn untold(now_ms: u64) -> Wait {
     Wait { until_ms, why: "it has ended, and the runtime does not say yet how".to_owned() }
 }
 
-/// 10 s, 20 s, 40 s … 300 s, by how many attempts were made since an order last said that it must run.
+/// 10 s, 20 s, 40 s … 300 s, by which attempt it was since an order last said that it must run.
 fn back_off_ms(attempts: u32) -> u64 {
     let doublings = attempts.saturating_sub(1).min(16);
     (BACK_OFF_MS << doublings).min(BACK_OFF_CAP_MS)
@@ -111,7 +122,13 @@ mod tests {
     /// Attempts: what was ordered, what was there before the host booted, and this one.
     fn check_after_boot(policy: RestartPolicy, attempts: [u32; 3], state: &TaskState, expected: Option<u64>) {
         let [ordered, before_boot, attempt] = attempts.map(Attempt);
-        let known = ContainerRecord { attempt, ordered, before_boot, ..ContainerRecord::default() };
+        // What was made since and has not started counts for nothing.
+        let known = ContainerRecord {
+            attempt: Attempt(attempt.0.saturating_add(2)),
+            ordered,
+            before_boot,
+            ..ContainerRecord::default()
+        };
         let said = match again(policy, &known, &container(attempt, state.clone()), 1_000_000) {
             Again::Now => Some(0),
             Again::Later(wait) => wait.until_ms.map(|until| until - 1_000_000),

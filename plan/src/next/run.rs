@@ -15,8 +15,12 @@ pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -
         return Step::Refuse { why };
     }
     let needs = needs(record, charter, observed);
-    if let Some((spec, _)) = needs.iter().find(|(_, need)| matches!(need, Need::Unknown)) {
-        return wait(format!("it cannot be known whether container {} lives", spec.name));
+    let blocked = needs.iter().find_map(|(_, need)| match need {
+        Need::Blocked(wait) => Some(wait.clone()),
+        _ => None,
+    });
+    if let Some(wait) = blocked {
+        return wait.into();
     }
     if needs.iter().any(|(_, need)| need.wants_start()) {
         return hindrance(record, charter, observed)
@@ -271,7 +275,7 @@ fn settle(
     }
     let waits = needs.iter().filter_map(|(_, need)| match need {
         Need::Later(wait) => Some(wait),
-        Need::Nothing | Need::Finished | Need::Failed(_) | Need::Attempt | Need::Start | Need::Unknown => {
+        Need::Nothing | Need::Finished | Need::Failed(_) | Need::Attempt | Need::Start | Need::Blocked(_) => {
             None
         }
     });

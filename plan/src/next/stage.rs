@@ -42,7 +42,7 @@ pub(super) fn unfinished(record: &PodRecord, spec: &ContainerSpec, need: &Need) 
         }
         Need::Later(later) => Some(Step::Wait(later.clone())),
         Need::Nothing => Some(wait(format!("init container {} has not ended", spec.name))),
-        Need::Attempt | Need::Start | Need::Unknown => {
+        Need::Attempt | Need::Start | Need::Blocked(_) => {
             Some(wait(format!("init container {} has not started", spec.name)))
         }
     }
@@ -62,7 +62,7 @@ fn unready(record: &PodRecord, observed: &Observed, spec: &ContainerSpec, need: 
                 probe,
             })
         }
-        Need::Finished | Need::Failed(_) | Need::Attempt | Need::Start | Need::Unknown => None,
+        Need::Finished | Need::Failed(_) | Need::Attempt | Need::Start | Need::Blocked(_) => None,
     }
 }
 

@@ -87,6 +87,16 @@ impl World {
         Ok(())
     }
 
+    /// A stop that fails half-way: what it was about has its signal, and lives on for now.
+    pub(super) fn signal(&mut self, record: &PodRecord, step: &Step) -> Judged {
+        let Step::StopContainer { id, cover, .. } = step else { return Ok(()) };
+        self.books.signalled.insert(id.clone());
+        match cover {
+            Cover::HostShutdown => Ok(()),
+            Cover::Order(_) | Cover::Charter => self.judge_end(record, id, "StopContainer"),
+        }
+    }
+
     pub(super) fn inside(&self, sandbox: &str) -> Vec<String> {
         self.containers.iter().filter(|(_, c)| c.sandbox == sandbox).map(|(id, _)| id.clone()).collect()
     }
@@ -206,6 +216,7 @@ impl World {
             self.books.provisional.insert(key);
         }
         self.books.ended.remove(&container.name);
+        self.books.wanted.remove(&container.name);
         let key = (container.name.clone(), container.sandbox.clone());
         self.books.started.insert(key, container.made_by.clone());
         let now_ms = self.now_ms;

@@ -37,14 +37,21 @@ impl World {
     }
 
     fn must_run(&self, pod: &PodSpec, spec: &ContainerSpec) -> bool {
-        let goes_on = |spec: &ContainerSpec| {
-            pod.restart == RestartPolicy::Always || !self.books.ended.contains_key(&spec.name)
-        };
+        let goes_on = |spec: &ContainerSpec| !self.has_ended_for_good(pod, &spec.name);
         match spec.role {
             ContainerRole::Main => goes_on(spec),
             ContainerRole::Sidecar => pod.with_role(ContainerRole::Main).any(goes_on),
             ContainerRole::Init => false,
         }
+    }
+
+    /// Whether it has ended by itself, its pod's policy is that it stays so, and no order has said otherwise.
+    fn has_ended_for_good(&self, pod: &PodSpec, name: &ContainerName) -> bool {
+        self.books.ended.get(name).is_some_and(|end| match pod.restart {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => !end.wanted && end.code == 0,
+            RestartPolicy::Never => !end.wanted,
+        })
     }
 
     /// An init container has failed, and its pod's policy is that nothing is started again.
@@ -87,17 +94,10 @@ impl World {
     /// What has ended by itself is not started again where its pod says so, whenever its end became known, unless by order.
     /// Whose record the runtime has lost has nobody to say that it ended.
     pub(super) fn judge_restart(&self, pod: &PodSpec, container: &Container) -> Judged {
-        let Some(record) = self.record.as_ref().filter(|record| record.open.is_none()) else { return Ok(()) };
-        let known = record.containers.get(&container.name).cloned().unwrap_or_default();
-        let elders = self.containers.values().filter(|c| c.name == container.name && !c.live);
-        // Up to here an order has said, since it ended, that it must run.
-        let ended_since =
-            |c: &Container| c.state != TaskState::Created && c.attempt > known.ordered.max(known.goes_on);
-        let again = pod.restart == RestartPolicy::Never
-            && container.made_by.role == ContainerRole::Main
+        let again = container.made_by.role == ContainerRole::Main
             && !self.books.lost.contains(&container.name)
-            && self.books.ended.contains_key(&container.name)
-            && elders.filter(|c| c.attempt < container.attempt).any(ended_since);
+            && !self.books.wanted.contains(&container.name)
+            && self.has_ended_for_good(pod, &container.name);
         match again {
             true => Err(format!("container {} was started again, and is never to be", container.name)),
             false => Ok(()),

@@ -14,13 +14,13 @@ mod sight;
 
 use berth_model::{
     Attempt, ContainerName, ContainerRole, ContainerSpec, Digest, Disk, DiskName, DiskPolicy, EnvVar,
-    EvictDisposition, Generation, ImageName, Incarnation, Order, OrderId, Outcome, PodOrder, PodSpec,
-    PodVerb, RecoveryPolicy, RestartPolicy, RunState, Seq, Target, Term,
+    EvictDisposition, Failure, Generation, ImageName, Incarnation, Order, OrderId, Outcome, PodOrder,
+    PodSpec, PodVerb, RecoveryPolicy, RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
-    Admission, Change, Controls, Cover, DiskState, Effect, ImageState, Known, LedgerView, Liveness, Observed,
-    ObservedContainer, ObservedSandbox, PodRecord, Shutdown, SliceState, Step, TaskState, admit, after,
-    before, booted, check, conclude,
+    Admission, Change, Concluded, Controls, Cover, DiskState, Effect, ImageState, Known, LedgerView,
+    Liveness, Observed, ObservedContainer, ObservedSandbox, PodRecord, Shutdown, SliceState, Step, TaskState,
+    admit, after, before, booted, check, conclude, give_up,
 };
 use fixtures::{host, pod, spec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,8 +48,10 @@ pub(crate) enum Op {
     Blind(u8),
     /// The runtime drops the record of a dead container.
     Vanish(u8),
-    /// The next effect fails before, or after, it has happened.
+    /// The next effect fails before, or after, it has happened. A stop that fails has sent its signal all the same.
     Fail { after: bool },
+    /// The next effect is refused for good, and with it the order that wanted it.
+    Refused,
     /// The daemon crashes around the next effect: before it, after it, or after what comes after is written.
     Crash(u8),
     /// Something overwrites a control.
@@ -141,6 +143,7 @@ pub(crate) struct World {
     /// What was rewritten since the world last changed otherwise.
     rewritten: BTreeSet<String>,
     fail: Option<bool>,
+    refused: bool,
     crash: Option<u8>,
     /// Disks that a started container has written to, and that nobody has given up.
     precious: BTreeSet<String>,
@@ -160,8 +163,14 @@ struct Books {
     provisional: BTreeSet<String>,
     /// When the last Restart was accepted.
     restarted_at_ms: u64,
-    /// Containers that ended by themselves since they were started, and by what these were made.
-    ended: BTreeMap<ContainerName, ContainerSpec>,
+    /// Containers that ended by themselves since they were started.
+    ended: BTreeMap<ContainerName, OwnEnd>,
+    /// The ids of containers that were sent a signal: they do not end by themselves.
+    signalled: BTreeSet<String>,
+    /// Containers that an order has said must run, which has not ended yet.
+    wanted: BTreeSet<ContainerName>,
+    /// The last order could not even be taken back.
+    abandoned: bool,
     /// Since a reboot nothing may start without an order.
     held: bool,
     /// The last order that got through was a Stop.
@@ -172,6 +181,13 @@ struct Books {
     lost: BTreeSet<ContainerName>,
     /// What has started since it was last ordered to, in which sandbox, and made by what: it waits for nobody again.
     started: BTreeMap<(ContainerName, String), ContainerSpec>,
+}
+
+/// How a container has ended by itself.
+struct OwnEnd {
+    code: i32,
+    /// An order was open that said that it must run.
+    wanted: bool,
 }
 
 type Judged = Result<(), String>;
@@ -199,6 +215,7 @@ impl World {
             blind: 0,
             rewritten: BTreeSet::new(),
             fail: None,
+            refused: false,
             crash: None,
             precious: BTreeSet::new(),
             policy,
@@ -222,8 +239,7 @@ impl World {
                 let live: Vec<_> =
                     self.containers.iter().filter(|(_, c)| c.live).map(|(id, _)| id.clone()).collect();
                 if let Some(id) = live.get(usize::from(*which) % live.len().max(1)) {
-                    let ended = self.containers.get(id).map(|c| (c.name.clone(), c.made_by.clone()));
-                    self.books.ended.extend(ended);
+                    self.note_own_end(id, *code);
                     self.end(id, *code);
                 }
                 Ok(())
@@ -264,6 +280,10 @@ impl World {
                 self.fail = Some(*after);
                 Ok(())
             }
+            Op::Refused => {
+                self.refused = true;
+                Ok(())
+            }
             Op::Crash(point) => {
                 self.crash = Some(*point);
                 Ok(())
@@ -280,6 +300,7 @@ impl World {
     /// Nothing more happens: the pod must come to rest, and be as its charter says.
     pub(crate) fn settle(&mut self) -> Judged {
         (self.blind, self.fail, self.crash, self.obstacle) = (0, None, None, false);
+        self.refused = false;
         for _ in 0..400 {
             let had_order = self.record.as_ref().is_some_and(|record| record.open.is_some());
             match self.step()? {
@@ -289,7 +310,7 @@ impl World {
                     None if self.prepares() => {}
                     None if self.has_given_up() => return Ok(()),
                     // Its sandbox has ended around something that lives: only upstream may end that.
-                    None if self.is_stranded() || self.books.held => return Ok(()),
+                    None if self.is_stranded() || self.books.held || self.books.abandoned => return Ok(()),
                     None => return Err(format!("waits for ever: {}", wait.why)),
                 },
                 Some(_) | None => {}
@@ -371,21 +392,8 @@ impl World {
         {
             return Err(format!("the checker refuses {step:?}: {violation}"));
         }
-        if let Some(concluded) = conclude(&record, &step) {
-            if concluded.record.open.as_ref().is_some_and(|open| open.failure.is_some()) {
-                for key in std::mem::take(&mut self.books.provisional) {
-                    self.precious.remove(&key);
-                }
-            }
-            if let Some((id, outcome)) = concluded.ended {
-                self.note_ended(&record, &outcome)?;
-                let entry = self.orders.get_mut(&id).ok_or("an unknown order ended")?;
-                if entry.1.is_some() {
-                    return Err(format!("order {id} ended twice"));
-                }
-                entry.1 = Some(outcome);
-            }
-            self.record = Some(concluded.record);
+        if let Some(concluded) = conclude(&record, &observed, &step) {
+            self.note_concluded(&record, concluded)?;
             return Ok(Some(step));
         }
         if let Some(next) = before(&record, &observed, &step) {
@@ -395,9 +403,19 @@ impl World {
         if crash == Some(0) {
             return Ok(None);
         }
+        if is_effect(&step) && std::mem::take(&mut self.refused) {
+            self.signal(&record, &step)?;
+            let record = self.record.clone().unwrap_or(record);
+            if let Some(concluded) = give_up(&record, &observed, refused()) {
+                self.books.abandoned |= record.open.as_ref().is_some_and(|open| open.failure.is_some());
+                self.note_concluded(&record, concluded)?;
+            }
+            return Ok(None);
+        }
         match (is_effect(&step), self.fail) {
             (true, Some(false)) => {
                 self.fail = None;
+                self.signal(&record, &step)?;
                 return Ok(None);
             }
             (true, Some(true)) => {
@@ -424,6 +442,10 @@ impl World {
         }
         Ok(Some(step))
     }
+}
+
+fn refused() -> Failure {
+    Failure::Effect { step: "anything".to_owned(), why: "refused".to_owned() }
 }
 
 fn is_effect(step: &Step) -> bool {

@@ -105,6 +105,7 @@ impl World {
         for key in std::mem::take(&mut self.books.provisional) {
             self.precious.remove(&key);
         }
+        self.books.abandoned = false;
         let Target::Pod(target) = &order.target else { return };
         match &target.verb {
             PodVerb::Run { spec, .. } => {
@@ -115,6 +116,7 @@ impl World {
                 self.books.held = false;
             }
             PodVerb::Start => {
+                self.wants_all();
                 self.books.started.clear();
                 if self.books.stopped {
                     self.starts_from_rest();
@@ -123,6 +125,7 @@ impl World {
                 self.books.held = false;
             }
             PodVerb::Restart { disk, .. } => {
+                self.wants_all();
                 self.books.started.clear();
                 if self.books.stopped {
                     self.starts_from_rest();
@@ -139,14 +142,67 @@ impl World {
                 self.books.started.retain(|(name, _), made_by| {
                     spec.container(name).is_some_and(|ordered| same_making(made_by, ordered))
                 });
-                self.books.ended.retain(|name, made_by| {
-                    spec.container(name).is_some_and(|ordered| same_making(made_by, ordered))
-                });
+                self.wants_replaced(spec);
             }
             PodVerb::Evict { .. } => self.books.held = false,
             PodVerb::Stop { .. } => (self.books.held, self.books.stopped) = (false, true),
             PodVerb::Resize { .. } | PodVerb::Release => {}
         }
+    }
+
+    /// From now on, until its order has ended, whatever ends of these is started again.
+    fn wants(&mut self, containers: &[ContainerSpec]) {
+        self.books.wanted.extend(containers.iter().map(|spec| spec.name.clone()));
+    }
+
+    /// What an Upgrade replaces is to run, as it says or, if that fails, as it was.
+    fn wants_replaced(&mut self, upgrade: &PodSpec) {
+        let differs = |old: &&ContainerSpec| {
+            upgrade.container(&old.name).is_some_and(|ordered| !same_making(old, ordered))
+        };
+        let committed = self.books.committed.iter().flat_map(|old| &old.containers);
+        let replaced: Vec<_> = committed.filter(differs).cloned().collect();
+        for spec in &replaced {
+            self.books.ended.remove(&spec.name);
+        }
+        self.wants(&replaced);
+    }
+
+    fn wants_all(&mut self) {
+        let all = self.books.committed.as_ref().map(|spec| spec.containers.clone());
+        self.wants(&all.unwrap_or_default());
+    }
+
+    /// A container is about to end by itself, unless it was sent a signal.
+    pub(super) fn note_own_end(&mut self, id: &str, code: i32) {
+        let Some(container) = self.containers.get(id).filter(|_| !self.books.signalled.contains(id)) else {
+            return;
+        };
+        let wanted = self.books.wanted.contains(&container.name);
+        let end = OwnEnd { code, wanted };
+        self.books.ended.insert(container.name.clone(), end);
+    }
+
+    /// The judge's books, and the ledger, when an order has ended or is taken back.
+    pub(super) fn note_concluded(&mut self, before: &PodRecord, concluded: Concluded) -> Judged {
+        if let Some(open) = concluded.record.open.as_ref().filter(|open| open.failure.is_some()) {
+            for key in std::mem::take(&mut self.books.provisional) {
+                self.precious.remove(&key);
+            }
+            if let PodVerb::Upgrade { spec, .. } = &open.verb {
+                self.wants_replaced(spec);
+            }
+        }
+        if let Some((id, outcome)) = concluded.ended {
+            self.note_ended(before, &outcome)?;
+            let entry = self.orders.get_mut(&id).ok_or("an unknown order ended")?;
+            if entry.1.is_some() {
+                return Err(format!("order {id} ended twice"));
+            }
+            entry.1 = Some(outcome);
+        }
+        self.record = Some(concluded.record);
+        Ok(())
     }
 
     fn starts_from_rest(&mut self) {
@@ -196,12 +252,11 @@ impl World {
             }
             _ => {}
         }
-        // What runs when its order has got there, or was taken back, is what was ordered.
-        if !matches!(outcome, Outcome::Failed(_)) {
-            let runs = live().map(|c| ((c.name.clone(), c.sandbox.clone()), c.made_by.clone()));
-            let runs: Vec<_> = runs.collect();
-            self.books.started.extend(runs);
-        }
+        // What runs when its order has ended is what is to run.
+        let runs = live().map(|c| ((c.name.clone(), c.sandbox.clone()), c.made_by.clone()));
+        let runs: Vec<_> = runs.collect();
+        self.books.started.extend(runs);
+        self.books.wanted.clear();
         Ok(())
     }
 
@@ -238,7 +293,7 @@ impl World {
                 self.last = Some(order.clone());
                 if let Some((_, outcome)) = accepted.superseded.and_then(|id| self.orders.get_mut(&id)) {
                     let by = order.id.clone();
-                    *outcome = Some(Outcome::Failed(berth_model::Failure::Superseded { by }));
+                    *outcome = Some(Outcome::Failed(Failure::Superseded { by }));
                 }
                 Ok(true)
             }
