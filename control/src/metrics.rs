@@ -13,18 +13,20 @@ use std::sync::Arc;
 /// Where the numbers come from.
 pub(crate) struct ControlMetrics {
     core: Arc<Core>,
+    certificate_expires_at_ms: u64,
 }
 
 impl ControlMetrics {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    /// The certificate is the server's: when it ends, milliseconds after the epoch.
+    pub(crate) fn new(core: Arc<Core>, certificate_expires_at_ms: u64) -> Self {
+        Self { core, certificate_expires_at_ms }
     }
 }
 
 impl Source for ControlMetrics {
     async fn sheet(&self) -> Result<Sheet, String> {
         let counted = self.core.act(count).await.map_err(|error| error.to_string())?;
-        Ok(tell(&counted))
+        Ok(tell(&Counted { certificate_expires_at_ms: self.certificate_expires_at_ms, ..counted }))
     }
 }
 
@@ -32,6 +34,7 @@ impl Source for ControlMetrics {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Counted {
     term: u64,
+    certificate_expires_at_ms: u64,
     nodes: BTreeMap<&'static str, u64>,
     pods: BTreeMap<&'static str, u64>,
     /// How many are open, and how old the oldest is, milliseconds.
@@ -122,6 +125,8 @@ fn tell(counted: &Counted) -> Sheet {
     sheet.info("build", "The control plane.", version);
     let help = "The control plane's term: it grows with every start, and with every change of leadership.";
     sheet.one("term", help, float(counted.term));
+    let help = "When the server's certificate ends, seconds after the epoch: berth-control ca server makes another one.";
+    sheet.one("certificate_expiry_timestamp_seconds", help, float(counted.certificate_expires_at_ms) / 1e3);
     let state = |counts: &BTreeMap<&'static str, u64>, name: &'static str| {
         (vec![("state", name.to_owned())], float(counts.get(name).copied().unwrap_or_default()))
     };
@@ -192,13 +197,18 @@ mod tests {
         let never = NodeNumbers { name: "node-2".to_owned(), last_heartbeat_ms: 0, ..node.clone() };
         let counted = Counted {
             term: 7,
+            certificate_expires_at_ms: 2_500,
             nodes: [("ready", 2)].into(),
             pods: [("running", 1)].into(),
             open: [("Run", (1, 2_500))].into(),
             ended: [(("Run", "done"), 3), (("Upgrade", "rolled back"), 1)].into(),
             each_node: vec![node, never],
         };
-        let text = tell(&counted).text();
+        let sheet = tell(&counted);
+        let rows: String = sheet.numbers().iter().map(|number| format!("{number}\n")).collect();
+        let said = include_str!("../../docs/observability.md").contains(&format!("--- |\n{rows}\n"));
+        assert!(said, "docs/observability.md has to say exactly:\n{rows}");
+        let text = sheet.text();
         let values: String =
             text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
         insta::assert_snapshot!(values);

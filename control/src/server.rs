@@ -129,7 +129,7 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
     let pki_dir = config.pki_dir();
     let authority =
         Arc::new(Authority::load(&pki_dir).context("load the authority: run berth-control ca init first")?);
-    let credential = server_credential(&pki_dir, &authority)?;
+    let (credential, expires_at_ms) = server_credential(&pki_dir, &authority)?;
     let core = Arc::new(open_core(config, clock).await?);
     let (draining, drained) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -163,7 +163,8 @@ pub async fn serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Ser
         .serve_with_incoming_shutdown(strangers, until(drained.clone()));
     tasks.spawn(async move { server.await.context("serve joining nodes") });
     if let Some(address) = config.metrics_listen {
-        tasks.spawn(serve_metrics(address, Arc::clone(&core), drained.clone()));
+        let source = ControlMetrics::new(Arc::clone(&core), expires_at_ms);
+        tasks.spawn(serve_metrics(address, source, drained.clone()));
     }
     tasks.spawn(watch_leases(Arc::clone(&core), drained));
     Ok(Serving { listen, enroll_listen, core, draining, tasks })
@@ -198,13 +199,13 @@ async fn open_core(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Cor
 
 async fn serve_metrics(
     address: SocketAddr,
-    core: Arc<Core>,
+    source: ControlMetrics,
     draining: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     // Dropping either loses nothing: whoever asks for numbers asks again.
     tokio::select! {
         () = until(draining) => Ok(()),
-        never = berth_metrics::serve(address, ControlMetrics::new(core)) => match never {},
+        never = berth_metrics::serve(address, source) => match never {},
     }
 }
 

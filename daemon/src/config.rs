@@ -457,6 +457,22 @@ mod tests {
         }
     }
 
+    /// What the package brings is read by whoever looks for a key: all are there, each with a value that is accepted.
+    #[test]
+    fn the_packaged_file_has_every_key() {
+        let packaged = include_str!("../../packaging/config/berthd.toml");
+        let keys =
+            packaged.lines().filter_map(|line| line.strip_prefix('#').filter(|line| line.contains(" = ")));
+        let keys: Vec<&str> = keys.filter(|line| !line.starts_with(' ')).collect();
+        let config = Config::parse(&keys.join("\n"), Path::new("/etc/berth/berthd.toml")).unwrap();
+        let known: toml_edit::DocumentMut = config.to_toml().parse().unwrap();
+        let known: Vec<&str> = known.iter().map(|(key, _)| key).collect();
+        for key in &known {
+            assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in it");
+        }
+        assert_eq!(keys.len(), known.len(), "{known:?}");
+    }
+
     #[test]
     fn bad_files() {
         check("node = ", &["line 1"]);

@@ -12,12 +12,31 @@ pub type Labels = Vec<(&'static str, String)>;
 pub struct Sheet {
     prefix: &'static str,
     text: String,
+    numbers: Vec<Number>,
+}
+
+/// One of a sheet's numbers, for people who look for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Number {
+    /// As its rows are called.
+    pub name: String,
+    /// `gauge`, `counter` or `info`.
+    pub kind: &'static str,
+    /// What it is.
+    pub help: String,
+}
+
+impl std::fmt::Display for Number {
+    /// As a row of a table in Markdown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "| `{}` | {} | {} |", self.name, self.kind, self.help)
+    }
 }
 
 impl Sheet {
     /// An empty one, whose names all begin with `prefix` and `_`.
     pub fn new(prefix: &'static str) -> Self {
-        Self { prefix, text: String::new() }
+        Self { prefix, text: String::new(), numbers: Vec::new() }
     }
 
     /// A number that goes up and down. Of rows with the same labels the last one counts.
@@ -40,6 +59,11 @@ impl Sheet {
         self.family(Kind::Info, name, help, [(labels, 1.0)]);
     }
 
+    /// What it tells, without the values.
+    pub fn numbers(&self) -> &[Number] {
+        &self.numbers
+    }
+
     /// All of it.
     pub fn text(mut self) -> String {
         self.text.push_str("# EOF\n");
@@ -52,6 +76,7 @@ impl Sheet {
         let (kind, suffix) = kind.words();
         // A text takes whatever is written to it.
         let _ = writeln!(self.text, "# HELP {name} {}\n# TYPE {name} {kind}", escaped(help));
+        self.numbers.push(Number { name: format!("{name}{suffix}"), kind, help: help.to_owned() });
         for (labels, value) in rows {
             let _ = writeln!(self.text, "{name}{suffix}{} {value}", braced(&labels));
         }

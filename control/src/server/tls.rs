@@ -18,17 +18,19 @@ pub(super) fn trust(authority: &Authority) -> anyhow::Result<Trust> {
         .context("trust the authority")
 }
 
-/// Our certificate and, for nodes that know only its hash yet, the authority's.
-pub(super) fn server_credential(dir: &Path, authority: &Authority) -> anyhow::Result<Credential> {
+/// Our certificate and, for nodes that know only its hash yet, the authority's; and when ours ends, milliseconds after the
+/// epoch.
+pub(super) fn server_credential(dir: &Path, authority: &Authority) -> anyhow::Result<(Credential, u64)> {
     let (cert, key) = (dir.join(pki::SERVER_CERT), dir.join(pki::SERVER_KEY));
     let own = CertificateDer::from_pem_file(&cert)
         .with_context(|| format!("read certificate {}", cert.display()))?;
     let key = PrivateKeyDer::from_pem_file(&key).with_context(|| format!("read key {}", key.display()))?;
-    check(&own, authority).with_context(|| format!("look at certificate {}", cert.display()))?;
-    Ok(Credential::new(vec![own, authority.certificate().clone()], key))
+    let expires_at_ms =
+        check(&own, authority).with_context(|| format!("look at certificate {}", cert.display()))?;
+    Ok((Credential::new(vec![own, authority.certificate().clone()], key), expires_at_ms))
 }
 
-fn check(own: &CertificateDer<'_>, authority: &Authority) -> anyhow::Result<()> {
+fn check(own: &CertificateDer<'_>, authority: &Authority) -> anyhow::Result<u64> {
     let certified = Certified::read(own)?;
     let identity = Identity::from_uri(certified.uri()?, authority.trust_domain())?;
     if identity != Identity::Control {
@@ -42,5 +44,5 @@ fn check(own: &CertificateDer<'_>, authority: &Authority) -> anyhow::Result<()> 
         ),
         Some(_) => {}
     }
-    Ok(())
+    Ok(certified.expires_at_ms)
 }

@@ -191,3 +191,35 @@ impl From<&Event> for v1::Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_of_each() -> [Incident; 10] {
+        let (resource, share_permyriad) = (Resource::Memory, 4_200);
+        let text = String::new;
+        [
+            Incident::Started { attempt: Attempt(1) },
+            Incident::Exited { attempt: Attempt(1), code: 1, reason: text() },
+            Incident::Ready,
+            Incident::NotReady { why: text() },
+            Incident::OomKill { processes: 1 },
+            Incident::ControlDrift { file: text(), ordered: text(), found: text() },
+            Incident::PressureHigh { resource, share_permyriad },
+            Incident::PressureOver { resource, share_permyriad },
+            Incident::UnknownContainer { id: text(), image: text() },
+            Incident::MoreUnknownContainers { containers: 1 },
+        ]
+    }
+
+    #[test]
+    fn every_code_is_documented_with_its_details() {
+        let said = include_str!("../../../docs/observability.md");
+        for incident in one_of_each() {
+            let details: Vec<_> = incident.details().iter().map(|(name, _)| format!("`{name}`")).collect();
+            let row = format!("| `{}` | {} |", incident.code(), details.join(", "));
+            assert!(said.contains(&row), "docs/observability.md has no row that begins {row:?}");
+        }
+    }
+}

@@ -281,6 +281,14 @@ mod tests {
     }
 
     #[test]
+    fn every_number_is_documented() {
+        let sheet = tell(&moment());
+        let rows: String = sheet.numbers().iter().map(|number| format!("{number}\n")).collect();
+        let said = include_str!("../../../docs/observability.md").contains(&format!("--- |\n{rows}\n"));
+        assert!(said, "docs/observability.md has to say exactly:\n{rows}");
+    }
+
+    #[test]
     fn a_node_that_has_not_joined_and_has_no_pods_says_so() {
         let said = values(&Moment::default());
         assert!(said.contains("berth_agent_connected 0\n"), "{said}");
