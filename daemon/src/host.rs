@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::disk::{DiskError, FoundDisk, Usage};
 use crate::node;
 use crate::report::chain;
-use crate::runtime::{ContainerdRuntime, SeenImage};
+use crate::runtime::{CONTAINERD_ROOT, ContainerdRuntime, SeenImage};
 use berth_plan::HostView;
 use berth_proto::v1;
 use std::collections::BTreeMap;
@@ -84,7 +84,10 @@ impl LocalHost {
                 reserved_memory: config.reserved_memory,
                 peer_port: config.peer_listen.map(|address| address.port()),
             },
-            places: node::Places { sockets, ..node::Places::default() },
+            places: node::Places {
+                disks: vec![config.state_dir.clone(), CONTAINERD_ROOT.into(), config.log_dir.clone()],
+                sockets,
+            },
             runtime,
             version: Mutex::default(),
         }

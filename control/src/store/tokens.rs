@@ -14,16 +14,20 @@ const MAX_TOKENS: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenRefusal {
     /// There is none of that id, or the secret is another one.
-    #[error("token is unknown")]
+    #[error("token is unknown: berth-control token list shows those that are not used up")]
     Unknown,
     /// It was used before.
-    #[error("token was used already, by node {0}")]
+    #[error(
+        "token was used already, by node {0}: it lets one node in once; make another by berth-control token create"
+    )]
     Used(String),
     /// It is too late.
-    #[error("token has expired")]
+    #[error("token has expired: make another by berth-control token create, or one that lasts by --ttl")]
     Expired,
     /// It is for another node.
-    #[error("token is for node {0}")]
+    #[error(
+        "token is for node {0}: join under that name (berthd join --name), or make another by berth-control token create"
+    )]
     OtherNode(String),
     /// The node has joined before, and anyone's token must not take its name.
     #[error("node {0} has joined before: only a token made with --node {0} lets it join again")]

@@ -5,7 +5,7 @@ use super::probe::{ProbeTiming, Verdict, announce, probe};
 use crate::ledger::{Grant, Ledger};
 use std::path::{Path, PathBuf};
 use tonic::Status;
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// What is said of an address that somebody else has; the runtime passes it on as a text.
 pub(crate) const IN_USE: &str = "is in use by";
@@ -72,7 +72,11 @@ impl Probing {
         Ok(interface.filter(|name| {
             let exists = Path::new("/sys/class/net").join(name).exists();
             if !exists {
-                debug!(interface = name, "not probing by an interface that does not exist yet");
+                warn!(
+                    interface = name,
+                    "no address is probed for a second owner: there is no such interface yet; a bridge that the CNI \
+                     plugin makes has no link to other hosts"
+                );
             }
             exists
         }))

@@ -1,6 +1,7 @@
-//! Shims that containerd has lost: it died after it had started one and before it had written down where it listens, and at
-//! its next start threw away what it found of it. Such a shim waits for ever, for nobody can reach it, and nothing is in it.
-//! A container is what lives and may be ended by order only; this is none, and goes.
+//! Shims that containerd has lost: it died after it had started one and before it had written down where it listens, or in
+//! the middle of shutting one down, and at its next start threw away what it found of it. Such a shim waits for ever, for
+//! nobody knows where to reach it, and nothing is in it. A container is what lives and may be ended by order only; this is
+//! none, and goes.
 
 use super::error::chain;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,10 +15,12 @@ use tracing::{info, warn};
 
 /// Between two looks. What is found at two of them, one after the other, goes.
 const LOOK: Duration = Duration::from_secs(30);
-/// How the kernel shows the name of a shim: the first 15 characters (`TASK_COMM_LEN`).
-const SHIM: &str = "containerd-shim";
+/// The shim that holds on to all that ever ran below it (`PR_SET_CHILD_SUBREAPER`), as not every other one does.
+const SHIM: &str = "containerd-shim-runc-v2";
 /// containerd's namespace for what comes by CRI.
 const NAMESPACE: &str = "k8s.io";
+/// In the folder of each sandbox and container, where its shim listens: by containerd 1.x, and by 2.x.
+const ADDRESS_FILES: [&str; 2] = ["address", "bootstrap.json"];
 /// Of a socket that listens (`__SO_ACCEPTCON`), in the flags that `/proc/PID/net/unix` shows.
 const LISTENS: u32 = 1 << 16;
 /// What the kernel puts behind the name of what is deleted (proc_pid_cwd(5)).
@@ -26,8 +29,6 @@ const DELETED: &str = " (deleted)";
 /// Finds and ends them.
 #[derive(Debug, Clone)]
 pub struct LostShims {
-    /// The root of the host's files.
-    pub(super) root: PathBuf,
     /// The proc file system.
     pub(super) proc: PathBuf,
     /// Where the containerd listens whose shims these are.
@@ -81,63 +82,86 @@ impl LostShims {
         Ok(found)
     }
 
+    /// A look that misses a process could take a shim for empty, so it succeeds only where it has seen all of them.
     fn find(&self) -> io::Result<BTreeSet<Shim>> {
         let mut processes = Vec::new();
         for entry in std::fs::read_dir(&self.proc)? {
             let name = entry?.file_name();
             if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
-                processes.extend(self.process(pid));
+                processes.extend(self.process(pid)?);
             }
         }
         let parents: BTreeSet<i32> = processes.iter().map(|process| process.parent).collect();
-        let empty = processes.into_iter().filter(|process| !parents.contains(&process.pid));
-        Ok(empty.filter_map(|process| self.lost(&process)).collect())
+        let mut lost = BTreeSet::new();
+        for process in processes.iter().filter(|process| !parents.contains(&process.pid)) {
+            if let Some(shim) = self.shim(process)? {
+                let reachable = unless_ended(self.is_reachable(process.pid))?.unwrap_or(true);
+                lost.extend((!reachable).then_some(shim));
+            }
+        }
+        Ok(lost)
     }
 
     /// None for one that has ended.
-    fn process(&self, pid: i32) -> Option<Process> {
-        let stat = std::fs::read_to_string(self.folder(pid).join("stat")).ok()?;
-        Process::parse(pid, &stat)
+    fn process(&self, pid: i32) -> io::Result<Option<Process>> {
+        let Some(stat) = unless_ended(std::fs::read(self.folder(pid).join("stat")))? else { return Ok(None) };
+        let process = Process::parse(pid, &String::from_utf8_lossy(&stat));
+        process.map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))
     }
 
-    /// A shim of our containerd, whose folder is gone, and the socket that it listens on as well.
-    fn lost(&self, process: &Process) -> Option<Shim> {
-        let command = std::fs::read(self.folder(process.pid).join("cmdline")).ok()?;
+    /// The shim that a process is, if it is one of our containerd.
+    fn shim(&self, process: &Process) -> io::Result<Option<Shim>> {
+        let command =
+            unless_ended(std::fs::read(self.folder(process.pid).join("cmdline")))?.unwrap_or_default();
         let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
         let after = |name: &str| {
             let at = words.iter().position(|word| *word == name.as_bytes())?;
             std::str::from_utf8(words.get(at + 1)?).ok()
         };
-        let ours = process.name.starts_with(SHIM)
+        let program = words.first().and_then(|word| std::str::from_utf8(word).ok()).map(Path::new);
+        let ours = program.and_then(Path::file_name).is_some_and(|name| name == SHIM)
             && after("-namespace") == Some(NAMESPACE)
             && after("-address").map(Path::new) == Some(&self.containerd);
-        let sandbox = after("-id").filter(|_| ours)?.to_owned();
-        let folder = std::fs::read_link(self.folder(process.pid).join("cwd")).ok()?;
-        let sockets = self.listens_at(process.pid).ok()?;
-        let unreachable = folder.to_str()?.ends_with(DELETED)
-            && !sockets.is_empty()
-            && sockets.iter().all(|socket| !self.root.join(socket.trim_start_matches('/')).exists());
-        unreachable.then_some(Shim { pid: process.pid, started: process.started, sandbox })
+        let sandbox = after("-id").filter(|_| ours).map(str::to_owned);
+        Ok(sandbox.map(|sandbox| Shim { pid: process.pid, started: process.started, sandbox }))
     }
 
-    /// The paths of the sockets on which a process listens.
-    fn listens_at(&self, pid: i32) -> io::Result<Vec<String>> {
+    /// Whether somebody is connected to a shim, or can find out where it listens.
+    fn is_reachable(&self, pid: i32) -> io::Result<bool> {
+        let folder = std::fs::read_link(self.folder(pid).join("cwd"))?;
+        let Some(folder) = folder.to_str().and_then(|folder| folder.strip_suffix(DELETED)) else {
+            return Ok(true);
+        };
+        let sockets = self.sockets(pid)?;
+        let connected = sockets.iter().any(|socket| !socket.listens && !socket.path.is_empty());
+        let listens: Vec<&str> =
+            sockets.iter().filter(|socket| socket.listens).map(|socket| socket.path.as_str()).collect();
+        if connected || listens.is_empty() {
+            return Ok(true);
+        }
+        // The folders of everything that lives in a shim lie side by side.
+        let Some(bundles) = Path::new(folder).parent() else { return Ok(true) };
+        named_in(&self.folder(pid).join("root").join(bundles.strip_prefix("/").unwrap_or(bundles)), &listens)
+    }
+
+    /// The local sockets that a process has open.
+    fn sockets(&self, pid: i32) -> io::Result<Vec<Socket>> {
         let mut own = BTreeSet::new();
         for entry in std::fs::read_dir(self.folder(pid).join("fd"))? {
             let target = std::fs::read_link(entry?.path())?;
             let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']'));
-            own.extend(inode.map(str::to_owned));
+            own.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
         }
-        let sockets = std::fs::read_to_string(self.folder(pid).join("net/unix"))?;
-        Ok(sockets.lines().filter_map(|line| listening(line, &own)).collect())
+        let all = std::fs::read(self.folder(pid).join("net/unix"))?;
+        let all = String::from_utf8_lossy(&all);
+        Ok(all.lines().filter_map(Socket::parse).filter(|socket| own.contains(&socket.inode)).collect())
     }
 
     /// By a handle of the process, so that no other one is meant by its number.
     fn end(&self, shim: &Shim) -> io::Result<()> {
         let Some(pid) = Pid::from_raw(shim.pid) else { return Ok(()) };
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
-        let still = self.process(shim.pid).and_then(|process| self.lost(&process));
-        match still.as_ref() == Some(shim) {
+        match self.find()?.contains(shim) {
             true => Ok(pidfd_send_signal(&handle, Signal::KILL)?),
             false => Ok(()),
         }
@@ -152,7 +176,6 @@ impl LostShims {
 #[derive(Debug, PartialEq, Eq)]
 struct Process {
     pid: i32,
-    name: String,
     parent: i32,
     started: u64,
 }
@@ -161,22 +184,59 @@ impl Process {
     /// Fields by proc_pid_stat(5): the second is the name in parentheses, which may hold any of its own; the fourth is the
     /// parent, and the 22nd when it was started.
     fn parse(pid: i32, stat: &str) -> Option<Self> {
-        let (before, after) = stat.rsplit_once(')')?;
-        let (_, name) = before.split_once('(')?;
+        let (_, after) = stat.rsplit_once(')')?;
         let mut fields = after.split_ascii_whitespace();
         let parent = fields.nth(1)?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
-        Some(Self { pid, name: name.to_owned(), parent, started })
+        Some(Self { pid, parent, started })
     }
 }
 
-/// The path of a socket that listens and is one of `own`, of a line of `/proc/PID/net/unix`: number, references, protocol,
-/// flags, type, state, inode, path. One in the abstract namespace begins with `@`, and ends with its process.
-fn listening(line: &str, own: &BTreeSet<String>) -> Option<String> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let (flags, inode, path) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
-    let listens = u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & LISTENS != 0);
-    (listens && own.contains(*inode)).then(|| (*path).to_owned())
+/// A line of `/proc/PID/net/unix`: number, references, protocol, flags, type, state, inode, and a path where there is one,
+/// which may hold spaces. A connection that was taken has the path of the socket that listens.
+#[derive(Debug, PartialEq, Eq)]
+struct Socket {
+    listens: bool,
+    inode: u64,
+    path: String,
+}
+
+impl Socket {
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split_ascii_whitespace();
+        let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
+        let inode = fields.nth(2)?;
+        let path = fields.collect::<Vec<_>>().join(" ");
+        Some(Self { listens: flags & LISTENS != 0, inode: inode.parse().ok()?, path })
+    }
+}
+
+/// Whether a file in one of a folder's folders says that somebody listens at one of these paths.
+fn named_in(bundles: &Path, sockets: &[&str]) -> io::Result<bool> {
+    for entry in std::fs::read_dir(bundles)? {
+        let bundle = entry?.path();
+        for file in ADDRESS_FILES {
+            let said = match std::fs::read(bundle.join(file)) {
+                Ok(said) => said,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if sockets.iter().any(|socket| String::from_utf8_lossy(&said).contains(socket)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// What is asked of a process that has ended meanwhile is no failure.
+fn unless_ended<T>(asked: io::Result<T>) -> io::Result<Option<T>> {
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -184,59 +244,67 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A host with these processes: number, name, parent, containerd's socket, folder, its own socket's path.
+    /// A process of a host: its program, its parent, containerd's socket, its folder, where it listens, and whether somebody
+    /// is connected.
     struct Made<'a> {
         pid: i32,
-        name: &'a str,
+        program: &'a str,
         parent: i32,
         address: &'a str,
         folder: &'a str,
         socket: &'a str,
+        connected: bool,
     }
 
     const LOST: Made<'_> = Made {
         pid: 40,
-        name: "containerd-shim",
+        program: "/usr/bin/containerd-shim-runc-v2",
         parent: 1,
         address: "/run/c.sock",
-        folder: "/run/bundle/.abc (deleted)",
-        socket: "/run/s/gone",
+        folder: "/run/bundles/.abc (deleted)",
+        socket: "/run/s/with a space",
+        connected: false,
     };
+
+    /// A host on which the folder of a container says that its shim listens at `/run/s/known`.
+    fn host(all: &[Made<'_>]) -> (tempfile::TempDir, LostShims) {
+        let root = tempfile::tempdir().unwrap();
+        let bundle = root.path().join("run/bundles/def");
+        std::fs::create_dir_all(&bundle).unwrap();
+        std::fs::write(bundle.join("address"), "unix:///run/s/known").unwrap();
+        std::fs::write(bundle.join("bootstrap.json"), r#"{"address": "unix:///run/s/newer"}"#).unwrap();
+        all.iter().for_each(|made| write(root.path(), made));
+        let shims = LostShims { proc: root.path().join("proc"), containerd: "/run/c.sock".into() };
+        (root, shims)
+    }
 
     fn write(root: &Path, made: &Made<'_>) {
         let folder = root.join("proc").join(made.pid.to_string());
         std::fs::create_dir_all(folder.join("fd")).unwrap();
         std::fs::create_dir_all(folder.join("net")).unwrap();
-        let stat = format!(
-            "{} ({}) S {} 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 11 0 4711 123 456\n",
-            made.pid, made.name, made.parent
-        );
-        std::fs::write(folder.join("stat"), stat).unwrap();
-        let command = format!("/usr/bin/shim\0-namespace\0k8s.io\0-id\0abc\0-address\0{}\0", made.address);
+        symlink(root, folder.join("root")).unwrap();
+        let name = b") \xff (";
+        let rest = format!(") S {} 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 11 0 4711 123 456\n", made.parent);
+        std::fs::write(folder.join("stat"), [b"7 (", name.as_slice(), rest.as_bytes()].concat()).unwrap();
+        let command = format!("{}\0-namespace\0k8s.io\0-id\0abc\0-address\0{}\0", made.program, made.address);
         std::fs::write(folder.join("cmdline"), command).unwrap();
         symlink(made.folder, folder.join("cwd")).unwrap();
         symlink("/dev/null", folder.join("fd/0")).unwrap();
         symlink("socket:[12]", folder.join("fd/9")).unwrap();
+        let inode = if made.connected { "12" } else { "13" };
         let sockets = format!(
             "Num RefCount Protocol Flags Type St Inode Path\n\
-             0: 00000002 00000000 00010000 0001 01 11 /run/s/there\n\
-             0: 00000003 00000000 00000000 0001 03 12 /run/s/there\n\
+             0: 00000002 00000000 00010000 0001 01 11 /run/s/another\n\
+             0: 00000003 00000000 00000000 0001 03 {inode} {}\n\
+             0: 00000003 00000000 00000000 0001 03 12\n\
              0: 00000002 00000000 00010000 0001 01 12 {}\n",
-            made.socket
+            made.socket, made.socket
         );
         std::fs::write(folder.join("net/unix"), sockets).unwrap();
     }
 
     fn check(all: &[Made<'_>], expected: &[i32]) {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(root.path().join("run/s")).unwrap();
-        std::fs::write(root.path().join("run/s/there"), "").unwrap();
-        all.iter().for_each(|made| write(root.path(), made));
-        let shims = LostShims {
-            root: root.path().to_owned(),
-            proc: root.path().join("proc"),
-            containerd: "/run/c.sock".into(),
-        };
+        let (_root, shims) = host(all);
         let found = shims.find().unwrap();
         let found: Vec<_> = found.into_iter().map(|shim| (shim.pid, shim.started, shim.sandbox)).collect();
         let expected: Vec<_> = expected.iter().map(|pid| (*pid, 4711, "abc".to_owned())).collect();
@@ -251,13 +319,22 @@ mod tests {
 
     #[test]
     fn what_may_be_of_use_is_not() {
-        let child = Made { pid: 50, name: "pause", parent: 40, ..LOST };
+        let child = Made { pid: 50, program: "/pause", parent: 40, ..LOST };
         check(&[LOST, child], &[]);
-        check(&[Made { name: "a program) S 1", ..LOST }], &[]);
+        check(&[Made { program: "/usr/bin/containerd-shim-kata-v2", ..LOST }], &[]);
         check(&[Made { address: "/run/other/c.sock", ..LOST }], &[]);
-        check(&[Made { folder: "/run/bundle/abc", ..LOST }], &[]);
-        check(&[Made { socket: "/run/s/there", ..LOST }], &[]);
-        check(&[Made { socket: "", ..LOST }], &[]);
+        check(&[Made { folder: "/run/bundles/abc", ..LOST }], &[]);
+        check(&[Made { connected: true, ..LOST }], &[]);
+        check(&[Made { socket: "/run/s/known", ..LOST }], &[]);
+        check(&[Made { socket: "/run/s/newer", ..LOST }], &[]);
+        check(&[Made { folder: "/run/elsewhere/.abc (deleted)", ..LOST }], &[]);
+    }
+
+    #[test]
+    fn a_look_that_does_not_see_everything_finds_nothing() {
+        let (root, shims) = host(&[LOST]);
+        std::fs::create_dir_all(root.path().join("proc/50/stat")).unwrap();
+        assert!(shims.find().is_err());
     }
 
     /// A process of the test's own: what is no shim any more is not ended, whatever was seen before.
@@ -265,13 +342,7 @@ mod tests {
     fn what_changes_between_two_looks_stays() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let root = tempfile::tempdir().unwrap();
-        write(root.path(), &Made { pid, ..LOST });
-        let shims = LostShims {
-            root: root.path().to_owned(),
-            proc: root.path().join("proc"),
-            containerd: "/run/c.sock".into(),
-        };
+        let (_root, shims) = host(&[Made { pid, ..LOST }]);
         let seen = shims.look(&BTreeSet::new()).unwrap();
         assert_eq!(seen.len(), 1);
         let later = seen.iter().map(|shim| Shim { started: 4712, ..shim.clone() }).collect();

@@ -3,6 +3,7 @@
 //! [`Runtime`] is what a pod's task needs; [`crate::pod`] owns the trait's meaning, the real one here talks CRI and
 //! containerd's own API over one socket, systemd over D-Bus, and cgroup files; a stateful, unkind fake serves the tests.
 
+mod account;
 mod answers;
 #[cfg(any(test, feature = "fake"))]
 pub mod cases;
@@ -40,6 +41,7 @@ mod stopping;
 mod system_disk;
 mod systemd;
 
+pub use account::Account;
 pub use answers::{Answers, Seen};
 pub use events::{Exit, Hint, UNSAID};
 pub use identity::{ROOT_SLICE, pod_hash, pod_uid, slice_name, slice_path};

@@ -25,8 +25,8 @@ use super::probe;
 use super::stopping::from_annotations;
 use super::systemd::Systemd;
 use super::{
-    DeathProof, LogKeeper, LogLimits, Making, Ordered, Runtime, RuntimeError, SeenImage, data_disk, image,
-    pause, prlimit, rlimits, status, system_disk,
+    Account, DeathProof, LogKeeper, LogLimits, Making, Ordered, Runtime, RuntimeError, SeenImage, data_disk,
+    image, pause, prlimit, rlimits, status, system_disk,
 };
 use crate::crash_point::Deed;
 use crate::disk::Disks;
@@ -137,7 +137,7 @@ impl ContainerdRuntime {
     /// What ends the shims that containerd has lost.
     pub fn lost_shims(&self) -> LostShims {
         let RuntimePaths { containerd_socket, kernel, .. } = &self.inner.paths;
-        LostShims { root: "/".into(), proc: kernel.proc.clone(), containerd: containerd_socket.clone() }
+        LostShims { proc: kernel.proc.clone(), containerd: containerd_socket.clone() }
     }
 
     /// The runtime's name and version, such as `containerd 1.7.24`.
@@ -150,12 +150,12 @@ impl ContainerdRuntime {
         Ok(format!("{} {version}", answer.runtime_name))
     }
 
-    /// Whether containerd puts containers under systemd's control; none if it does not say.
+    /// What containerd says of itself.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn uses_systemd_cgroups(&self) -> Result<Option<bool>, RuntimeError> {
-        self.client().systemd_cgroups().await
+    pub async fn account(&self) -> Result<Account, RuntimeError> {
+        self.client().account().await
     }
 
     /// Whether CRI finds this image without asking anyone off the host.

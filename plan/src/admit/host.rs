@@ -120,7 +120,7 @@ fn check_one(host: &HostView, limits: &Limits) -> Result<(), Refusal> {
         }
         if io.weight.is_some() && !host.io_weight {
             return Err(Refusal::Unsupported(format!(
-                "io.weight on {}: the kernel has none",
+                "io.weight on {}: the kernel was built without it (CONFIG_BLK_CGROUP_IOCOST); leave weights out, or run the pod elsewhere",
                 io.mount_point
             )));
         }
@@ -129,7 +129,10 @@ fn check_one(host: &HostView, limits: &Limits) -> Result<(), Refusal> {
         return Err(Refusal::NoSuchPageSize(huge.page_size));
     }
     if limits.swap_max.is_some() && !host.swap {
-        return Err(Refusal::Unsupported("memory.swap.max: the kernel accounts no swap".to_owned()));
+        return Err(Refusal::Unsupported(
+            "memory.swap.max: the kernel accounts no swap; boot without swapaccount=0, or leave swap out"
+                .to_owned(),
+        ));
     }
     Ok(())
 }

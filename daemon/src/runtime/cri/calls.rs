@@ -1,11 +1,11 @@
 //! The calls.
 
 use crate::crash_point::Deed;
-use crate::runtime::RuntimeError;
 use crate::runtime::answers::is_ready;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent, transient};
 use crate::runtime::probe;
+use crate::runtime::{Account, RuntimeError};
 use berth_model::ProbeAnswer;
 use k8s_cri::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
@@ -87,16 +87,11 @@ impl Client {
         Attempted::look("ask CRI for its version").run(self.runtime().version(request)).await
     }
 
-    /// Whether the runtime called runc uses systemd's cgroup driver, by CRI's own account of its configuration,
-    /// which is JSON of the same shape in 1.x and 2.x; none if it does not say.
-    pub(in crate::runtime) async fn systemd_cgroups(&self) -> Result<Option<bool>, RuntimeError> {
+    /// What the runtime says of itself.
+    pub(in crate::runtime) async fn account(&self) -> Result<Account, RuntimeError> {
         let request = StatusRequest { verbose: true };
-        let answer =
-            Attempted::look("ask CRI for its configuration").run(self.runtime().status(request)).await?;
-        let config = answer.info.get("config").and_then(|text| serde_json::from_str(text).ok());
-        let config: serde_json::Value = config.unwrap_or_default();
-        let driver = config.pointer("/containerd/runtimes/runc/options/SystemdCgroup");
-        Ok(driver.and_then(serde_json::Value::as_bool))
+        let asked = Attempted::look("ask CRI for its status").run(self.runtime().status(request)).await;
+        Ok(asked?.into())
     }
 
     /// The snapshotter that CRI uses, as its file system's mount point tells; none if it tells nothing.

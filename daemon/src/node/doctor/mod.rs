@@ -1,12 +1,13 @@
 //! Whether the host is fit to run pods: a list of checks, each with what was found and what to do about it.
 
+mod cni;
+
 use super::Host;
 use super::profiles::{has_apparmor, has_parser};
 use crate::report::chain;
-use crate::runtime::{ContainerdRuntime, PAUSE_IMAGE};
+use crate::runtime::{Account, ContainerdRuntime, PAUSE_IMAGE};
 use berth_plan::QuotaView;
 use berth_proto::v1;
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ pub enum Check {
     Cgroup2,
     Controllers,
     Runtime,
+    RuntimeReady,
     SystemdCgroup,
     PauseImage,
     CniConfiguration,
@@ -51,6 +53,7 @@ impl Check {
             Self::Cgroup2 => "cgroup v2",
             Self::Controllers => "controllers",
             Self::Runtime => "containerd",
+            Self::RuntimeReady => "containerd's readiness",
             Self::SystemdCgroup => "containerd's cgroup driver",
             Self::PauseImage => "pause image",
             Self::CniConfiguration => "CNI configuration",
@@ -112,31 +115,19 @@ impl From<Finding> for v1::Finding {
 }
 
 /// Where to look beyond the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Places {
-    /// CNI network lists.
-    pub cni_configuration: PathBuf,
-    /// CNI plugins.
-    pub cni_plugins: PathBuf,
     /// File systems that must not fill up.
     pub disks: Vec<PathBuf>,
     /// The agent's own sockets.
     pub sockets: Vec<PathBuf>,
 }
 
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            cni_configuration: "/etc/cni/net.d".into(),
-            cni_plugins: "/usr/lib/cni".into(),
-            disks: ["/var/lib/berth", "/var/lib/containerd", "/var/log/berth"].map(PathBuf::from).into(),
-            sockets: Vec::new(),
-        }
-    }
-}
-
 /// Controllers without which no limit of that kind can be kept.
 const NEEDED_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+/// Where containerd looks unless it says otherwise.
+const CNI_LISTS: &str = "/etc/cni/net.d";
+const CNI_PLUGINS: &str = "/opt/cni/bin";
 /// Below these shares of free space a disk is reported.
 const WARN_FREE_PERCENT: u64 = 15;
 const ERROR_FREE_PERCENT: u64 = 3;
@@ -147,7 +138,6 @@ const EARLIEST_CLOCK_S: u64 = 1_735_689_600;
 pub async fn diagnose(host: &Host, runtime: &ContainerdRuntime, places: &Places) -> Vec<Finding> {
     let mut findings = vec![cgroup2(host), controllers(host), clock()];
     findings.extend(runtime_findings(runtime).await);
-    findings.extend([cni_configuration(&places.cni_configuration), cni_plugins(places)]);
     findings.extend(places.disks.iter().map(|path| disk_space(path)));
     findings.extend(places.sockets.iter().map(|path| socket(path)));
     findings.extend(host_paths(host));
@@ -202,17 +192,43 @@ async fn runtime_findings(runtime: &ContainerdRuntime) -> Vec<Finding> {
             return vec![Finding::error(Check::Runtime, error.to_string(), remedy)];
         }
     };
-    vec![version, cgroup_driver(runtime).await, pause_image(runtime).await]
+    let account = runtime.account().await;
+    let pause = pause_image(runtime).await;
+    let account = match account {
+        Ok(account) => account,
+        Err(error) => {
+            let remedy = "journalctl -u containerd";
+            return vec![version, pause, Finding::error(Check::RuntimeReady, error.to_string(), remedy)];
+        }
+    };
+    let lists = account.cni_configuration.clone().unwrap_or_else(|| CNI_LISTS.into());
+    let mut folders = account.cni_plugins.clone();
+    if folders.is_empty() {
+        folders.push(CNI_PLUGINS.into());
+    }
+    let mut findings = vec![version, ready(&account), cgroup_driver(&account), pause];
+    findings.extend(cni::network(&lists, &folders));
+    findings
 }
 
-async fn cgroup_driver(runtime: &ContainerdRuntime) -> Finding {
+fn ready(account: &Account) -> Finding {
+    match account.unready.is_empty() {
+        true => Finding::ok(Check::RuntimeReady, "it says that it can run pods"),
+        false => Finding::error(
+            Check::RuntimeReady,
+            account.unready.join("; "),
+            "journalctl -u containerd; where the network is not ready, see what is said of CNI",
+        ),
+    }
+}
+
+fn cgroup_driver(account: &Account) -> Finding {
     let remedy = "set SystemdCgroup = true for runtime runc in /etc/containerd/config.toml, \
                   as the package does, and restart containerd";
-    match runtime.uses_systemd_cgroups().await {
-        Ok(Some(true)) => Finding::ok(Check::SystemdCgroup, "systemd"),
-        Ok(Some(false)) => Finding::error(Check::SystemdCgroup, "cgroupfs", remedy),
-        Ok(None) => Finding::warning(Check::SystemdCgroup, "containerd does not say", remedy),
-        Err(error) => Finding::warning(Check::SystemdCgroup, error.to_string(), remedy),
+    match account.systemd_cgroups {
+        Some(true) => Finding::ok(Check::SystemdCgroup, "systemd"),
+        Some(false) => Finding::error(Check::SystemdCgroup, "cgroupfs", remedy),
+        None => Finding::warning(Check::SystemdCgroup, "containerd does not say", remedy),
     }
 }
 
@@ -222,60 +238,6 @@ async fn pause_image(runtime: &ContainerdRuntime) -> Finding {
         Ok(true) => Finding::ok(Check::PauseImage, PAUSE_IMAGE),
         Ok(false) => Finding::error(Check::PauseImage, format!("containerd has no {PAUSE_IMAGE}"), remedy),
         Err(error) => Finding::warning(Check::PauseImage, error.to_string(), remedy),
-    }
-}
-
-/// containerd takes the first network list by name.
-fn cni_configuration(folder: &Path) -> Finding {
-    let remedy = "install a network list whose ipam is berth-ipam; the package brings 10-berth.conflist";
-    let first = match first_network_list(folder) {
-        Ok(Some(path)) => path,
-        Ok(None) => {
-            let found = format!("{} holds no network list", folder.display());
-            return Finding::error(Check::CniConfiguration, found, remedy);
-        }
-        Err(error) => {
-            let found = format!("read {}: {error}", folder.display());
-            return Finding::error(Check::CniConfiguration, found, remedy);
-        }
-    };
-    match std::fs::read_to_string(&first) {
-        Ok(text) if text.contains("\"berth-ipam\"") => {
-            Finding::ok(Check::CniConfiguration, first.display().to_string())
-        }
-        Ok(_) => {
-            let found = format!("{} comes first and does not name berth-ipam", first.display());
-            Finding::error(Check::CniConfiguration, found, remedy)
-        }
-        Err(error) => {
-            Finding::error(Check::CniConfiguration, format!("read {}: {error}", first.display()), remedy)
-        }
-    }
-}
-
-fn first_network_list(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut lists = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_list = path.extension().is_some_and(|end| end == "conflist" || end == "conf" || end == "json");
-        if is_list {
-            lists.push(path);
-        }
-    }
-    Ok(lists.into_iter().min())
-}
-
-fn cni_plugins(places: &Places) -> Finding {
-    const PLUGINS: [&str; 3] = ["berth-ipam", "bridge", "loopback"];
-    let folder = &places.cni_plugins;
-    let missing: Vec<_> = PLUGINS.into_iter().filter(|name| !folder.join(name).exists()).collect();
-    match missing.is_empty() {
-        true => Finding::ok(Check::CniPlugins, folder.display().to_string()),
-        false => Finding::error(
-            Check::CniPlugins,
-            format!("{} has no {}", folder.display(), missing.join(", ")),
-            "install the packages containernetworking-plugins and berth-node",
-        ),
     }
 }
 
@@ -363,19 +325,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_network_list_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(cni_configuration(folder.path()).level, Level::Error);
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        write("10-berth.conflist", r#"{"plugins":[{"ipam":{"type":"berth-ipam"}}]}"#);
-        assert_eq!(cni_configuration(folder.path()).level, Level::Ok);
-        write("05-other.conflist", "{}");
-        let finding = cni_configuration(folder.path());
-        assert_eq!(finding.level, Level::Error);
-        assert!(finding.found.contains("05-other"), "{}", finding.found);
-    }
-
-    #[test]
     fn every_bad_finding_has_a_remedy() {
         let nowhere = Path::new("/does/not/exist");
         let host = Host {
@@ -384,12 +333,12 @@ mod tests {
             containerd: nowhere.into(),
             ..Host::default()
         };
-        let places = Places { cni_plugins: nowhere.into(), ..Places::default() };
+        let unready = Account { unready: vec!["it is not".to_owned()], ..Account::default() };
         let findings = [
             cgroup2(&host),
             controllers(&host),
-            cni_configuration(nowhere),
-            cni_plugins(&places),
+            ready(&unready),
+            cgroup_driver(&unready),
             disk_space(nowhere),
             disk_sizes(&host),
             pressure(nowhere),
