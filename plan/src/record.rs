@@ -1,9 +1,9 @@
 //! What the ledger knows of a pod: its charter, and the intent that cannot be seen in the world.
 
 use crate::next::may_live;
-use crate::{HostView, Observed};
+use crate::{HostView, Observed, ObservedContainer};
 use berth_model::{
-    Attempt, ContainerName, ContainerRole, CpuSet, Digest, EvictDisposition, Failure, Generation,
+    Attempt, ContainerName, ContainerRole, CpuSet, Digest, DiskPolicy, EvictDisposition, Failure, Generation,
     Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
 };
 use std::collections::BTreeMap;
@@ -156,6 +156,28 @@ impl PodRecord {
     /// The key of `container`'s system disk.
     pub fn disk(&self, container: &ContainerName) -> Option<&str> {
         self.containers.get(container)?.disk.as_deref()
+    }
+
+    /// The key of the system disk that a new attempt takes over; none where it begins with its own. By a Restart that
+    /// rebuilds, the disk of what was there before is given up when its successor is started, and not earlier: until then
+    /// the order may fail, and what runs keeps what it has.
+    pub(crate) fn disk_to_keep(&self, observed: &Observed, attempt: &ObservedContainer) -> Option<&str> {
+        let known = self.containers.get(&attempt.name)?;
+        let is_of_before = |key: &str| {
+            let named = observed.containers.iter().filter(|seen| seen.name == attempt.name);
+            match named.filter(|seen| seen.disk_key.as_deref() == Some(key)).map(|seen| seen.attempt).max() {
+                Some(holder) => holder <= known.ordered,
+                // The runtime has lost whose it was: of before if nothing can have been started since.
+                None => attempt.attempt == known.ordered.next(),
+            }
+        };
+        known.disk.as_deref().filter(|key| !(self.rebuilds() && is_of_before(key)))
+    }
+
+    fn rebuilds(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            matches!(open.verb, PodVerb::Restart { disk: DiskPolicy::Rebuild, .. }) && open.failure.is_none()
+        })
     }
 
     /// Whether `key` is the system disk of one of the pod's containers, or would be again if its Upgrade failed.

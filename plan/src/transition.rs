@@ -23,12 +23,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
     match step {
         Step::RunSandbox { attempt } => next.sandbox_attempt = *attempt,
         Step::CreateContainer { container, attempt, .. } => {
-            let known = next.containers.entry(container.clone()).or_default();
-            // The first attempt of a Restart that rebuilds gives the old disk up; its followers have their own.
-            if rebuilds(record) && known.attempt <= known.ordered {
-                known.disk = None;
-            }
-            known.attempt = *attempt;
+            next.containers.entry(container.clone()).or_default().attempt = *attempt;
         }
         // What we end has not ended by itself: for a host's shutdown or for a successor that an order wants, it goes on,
         // also if that order fails before there is one.
@@ -42,8 +37,9 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
         Step::StartContainer { container, id } => {
             let keeps = record.charter.as_ref().is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
             let seen = observed.containers.iter().find(|seen| seen.id == *id);
+            let kept = seen.is_some_and(|seen| record.disk_to_keep(observed, seen).is_some());
             let known = next.containers.entry(container.clone()).or_default();
-            if keeps && known.disk.is_none() {
+            if keeps && !kept {
                 known.disk = seen.and_then(|seen| seen.disk_key.clone());
             }
         }
@@ -110,12 +106,6 @@ pub fn after(record: &PodRecord, observed: &Observed, step: &Step, effect: &Effe
         | Step::Refuse { .. } => {}
     }
     (next != *record).then_some(next)
-}
-
-fn rebuilds(record: &PodRecord) -> bool {
-    record.open.as_ref().is_some_and(|open| {
-        matches!(open.verb, PodVerb::Restart { disk: DiskPolicy::Rebuild, .. }) && open.failure.is_none()
-    })
 }
 
 /// A new name of the same image is no new image: the container keeps its disk.

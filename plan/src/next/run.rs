@@ -170,7 +170,8 @@ fn ensure_sandbox(record: &PodRecord, observed: &Observed) -> Option<Step> {
 
 /// A created container gets its disk, then what CRI cannot say, then it starts.
 fn start(record: &PodRecord, charter: &Charter, observed: &Observed, container: &ObservedContainer) -> Step {
-    let disk = record.disk(&container.name).filter(|_| charter.spec.disk == DiskPolicy::Reuse);
+    let reuses = charter.spec.disk == DiskPolicy::Reuse;
+    let disk = record.disk_to_keep(observed, container).filter(|_| reuses);
     if let Some(key) = disk.filter(|key| container.disk_key.as_deref() != Some(key)) {
         let holder = observed.containers.iter().find(|other| other.disk_key.as_deref() == Some(key));
         return match holder {

@@ -229,6 +229,26 @@ impl World {
         Ok(())
     }
 
+    /// As a container is about to be started by a Restart that rebuilds, and not before, the disks of what was there are
+    /// given up.
+    pub(super) fn rebuild(&mut self, record: &PodRecord, step: &Step) -> Judged {
+        let Step::StartContainer { container: name, id } = step else { return Ok(()) };
+        let container = self.containers.get(id).ok_or("nothing was started")?;
+        if self.policy != DiskPolicy::Reuse || !self.books.rebuilt.remove(name) {
+            return Ok(());
+        }
+        let key = container.disk.as_deref().unwrap_or_default();
+        // What has prepared is not restarted, unless its pod was at rest.
+        let is_restarted = container.made_by.role != ContainerRole::Init && !self.books.lost.contains(name);
+        if is_restarted && self.precious.contains(key) {
+            return Err(format!("container {name} was rebuilt upon its old disk {key}"));
+        }
+        let (own, kept) = (record.disk(name), self.kept_keys());
+        let of_it = |old: &str| old.contains(&format!("-{name}-")) && !kept.contains(old);
+        self.precious.retain(|old| old == key || own != Some(old) && !of_it(old));
+        Ok(())
+    }
+
     /// A container's record goes, and with it whatever disk it names at this moment.
     pub(super) fn remove(&mut self, record: &PodRecord, id: &str) -> Judged {
         self.judge_end(record, id, "removal")?;

@@ -169,6 +169,8 @@ struct Books {
     signalled: BTreeSet<String>,
     /// Containers that an order has said must run, which has not ended yet.
     wanted: BTreeSet<ContainerName>,
+    /// Containers whose disks are given up by a Restart that is open, once their successors are started.
+    rebuilt: BTreeSet<ContainerName>,
     /// The last order could not even be taken back.
     abandoned: bool,
     /// Since a reboot nothing may start without an order.
@@ -399,6 +401,7 @@ impl World {
         if let Some(next) = before(&record, &observed, &step) {
             self.record = Some(next);
         }
+        self.rebuild(&record, &step)?;
         let crash = self.crash.take();
         if crash == Some(0) {
             return Ok(None);

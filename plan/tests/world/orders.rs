@@ -105,8 +105,11 @@ impl World {
         for key in std::mem::take(&mut self.books.provisional) {
             self.precious.remove(&key);
         }
-        self.books.abandoned = false;
+        self.books.rebuilt.clear();
         let Target::Pod(target) = &order.target else { return };
+        // Neither of these may end what was left living.
+        self.books.abandoned &=
+            matches!(target.verb, PodVerb::Start | PodVerb::Resize { .. } | PodVerb::Release);
         match &target.verb {
             PodVerb::Run { spec, .. } => {
                 self.books.started.clear();
@@ -134,8 +137,8 @@ impl World {
                 self.books.held = false;
                 self.books.restarted_at_ms = self.now_ms;
                 if *disk == DiskPolicy::Rebuild {
-                    let kept: BTreeSet<_> = self.kept_keys();
-                    self.precious.retain(|key| kept.contains(key));
+                    let all = self.books.committed.iter().flat_map(|spec| &spec.containers);
+                    self.books.rebuilt = all.map(|spec| spec.name.clone()).collect();
                 }
             }
             PodVerb::Upgrade { spec, .. } => {
@@ -257,6 +260,7 @@ impl World {
         let runs: Vec<_> = runs.collect();
         self.books.started.extend(runs);
         self.books.wanted.clear();
+        self.books.rebuilt.clear();
         Ok(())
     }
 
