@@ -61,6 +61,11 @@ pub enum TaskState {
         /// How long ago, milliseconds.
         ago_ms: u64,
     },
+    /// The runtime could not start it: it has never run, and never will.
+    StartFailed {
+        /// How long ago, milliseconds.
+        ago_ms: u64,
+    },
     /// Ended while nobody looked: with the host, or with the runtime.
     Interrupted {
         /// How long ago, milliseconds.
@@ -68,6 +73,13 @@ pub enum TaskState {
     },
     /// The runtime does not know.
     Unknown,
+}
+
+impl TaskState {
+    /// Whether its program has not run at all.
+    pub fn has_not_run(&self) -> bool {
+        matches!(self, Self::Created | Self::StartFailed { .. })
+    }
 }
 
 /// One container.

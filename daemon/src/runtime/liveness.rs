@@ -76,6 +76,9 @@ pub(super) fn task_state(facts: &Facts, now_ns: i64) -> TaskState {
             CriState::Interrupted { finished_at_ns } => {
                 TaskState::Interrupted { ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
             }
+            CriState::StartFailed { finished_at_ns } => {
+                TaskState::StartFailed { ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
+            }
             CriState::Created | CriState::Running { .. } | CriState::Unknown | CriState::Missing => {
                 TaskState::Unknown
             }
@@ -92,6 +95,9 @@ fn state_without_task(facts: &Facts, now_ns: i64) -> TaskState {
         }
         (CriState::Interrupted { finished_at_ns }, _) => {
             TaskState::Interrupted { ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
+        }
+        (CriState::StartFailed { finished_at_ns }, _) => {
+            TaskState::StartFailed { ago_ms: ago_ms(finished_at_ns, facts, now_ns) }
         }
         // CRI has not heard of the end yet; it will, and will then know the exit code.
         (CriState::Running { .. }, _) => TaskState::Unknown,
@@ -143,11 +149,12 @@ mod tests {
         ]
     }
 
-    const CRI: [CriState; 6] = [
+    const CRI: [CriState; 7] = [
         CriState::Created,
         CriState::Running { started_at_ns: 2_000_000_000 },
         CriState::Interrupted { finished_at_ns: 4_000_000_000 },
         CriState::Exited { code: 3, finished_at_ns: 4_000_000_000 },
+        CriState::StartFailed { finished_at_ns: 4_000_000_000 },
         CriState::Unknown,
         CriState::Missing,
     ];

@@ -104,6 +104,11 @@ async fn phase_of(client: &Client, found: &ObservedContainer) -> ContainerPhase 
             finished_at_ns: told.finished_at.max(0).unsigned_abs(),
             reason: if told.reason.is_empty() { UNSAID.to_owned() } else { told.reason },
         },
+        TaskState::StartFailed { .. } => ContainerPhase::Exited {
+            code: told.exit_code,
+            finished_at_ns: told.finished_at.max(0).unsigned_abs(),
+            reason: told.reason,
+        },
         TaskState::Interrupted { .. } => ContainerPhase::Exited {
             code: told.exit_code,
             finished_at_ns: told.finished_at.max(0).unsigned_abs(),

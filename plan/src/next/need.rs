@@ -111,7 +111,8 @@ fn init_need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &
             }
         }
         (Liveness::Dead, TaskState::Created | TaskState::Running)
-        | (Liveness::Live | Liveness::Unknown, _) => need(),
+        | (Liveness::Live | Liveness::Unknown, _)
+        | (Liveness::Dead, TaskState::StartFailed { .. }) => need(),
     }
 }
 
@@ -141,7 +142,7 @@ pub(super) fn started<'a>(
     observed.containers.iter().filter(move |seen| {
         let has_started = match seen.state {
             TaskState::Running | TaskState::Exited { .. } | TaskState::Interrupted { .. } => true,
-            TaskState::Created | TaskState::Unknown => false,
+            TaskState::Created | TaskState::StartFailed { .. } | TaskState::Unknown => false,
         };
         seen.name == *name && has_started && seen.attempt > ordered && is_home(record, observed, seen)
     })

@@ -2,7 +2,7 @@
 //! Upgrade back. The new attempt is made beside the old one, so that the gap between them is as short as it can be.
 
 use super::need::Need;
-use super::restart::{Again, again, policy, untold};
+use super::restart::{Again, UNSEEN_EXIT_CODE, again, policy, untold};
 use super::{may_live, wait};
 use crate::{Charter, Cover, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait};
 use berth_model::{ContainerName, ContainerRole, ContainerSpec, Failure, PodVerb, RestartPolicy};
@@ -21,14 +21,14 @@ pub(super) fn current<'a>(
     Some(predecessor(record, observed, newest).unwrap_or(newest))
 }
 
-/// The one before a container that was made and not started, dead as all are then, unless it is to be started again now:
+/// The one before a container that has not run, dead as all are then, unless it is to be started again now:
 /// until then its successor is of no use. What prepares does so in every sandbox, whatever it came to in another one.
 fn predecessor<'a>(
     record: &PodRecord,
     observed: &'a Observed,
     created: &ObservedContainer,
 ) -> Option<&'a ObservedContainer> {
-    let charter = record.charter.as_ref().filter(|_| created.state == TaskState::Created)?;
+    let charter = record.charter.as_ref().filter(|_| created.state.has_not_run())?;
     let role = charter.spec.container(&created.name)?.role;
     if role == ContainerRole::Init {
         return None;
@@ -36,7 +36,7 @@ fn predecessor<'a>(
     let started = observed.containers.iter().filter(|seen| {
         seen.name == created.name
             && seen.attempt < created.attempt
-            && seen.state != TaskState::Created
+            && !seen.state.has_not_run()
             && is_ordered(record, seen)
     });
     let elder = started.max_by_key(|seen| seen.attempt)?;
@@ -131,22 +131,20 @@ pub(super) fn broken(record: &PodRecord, charter: &Charter, observed: &Observed)
     upgraded(record, charter).find_map(|(spec, _)| {
         let known = record.containers.get(&spec.name)?;
         let container = current(record, observed, &spec.name)?;
-        match &container.state {
-            TaskState::Exited { code, .. }
-                if known.ready < container.attempt
-                    && !has_finished(spec.role, charter.spec.restart, *code) =>
-            {
-                Some(Failure::NotReady {
-                    container: spec.name.clone(),
-                    why: format!("it ended with code {code}"),
-                })
+        let (code, why) = match &container.state {
+            TaskState::Exited { code, .. } => (*code, format!("it ended with code {code}")),
+            TaskState::Interrupted { .. } if container.attempt > known.before_boot => {
+                (UNSEEN_EXIT_CODE, "it ended, and nobody saw how".to_owned())
             }
-            TaskState::Exited { .. }
-            | TaskState::Interrupted { .. }
+            TaskState::Interrupted { .. }
+            | TaskState::StartFailed { .. }
             | TaskState::Created
             | TaskState::Running
-            | TaskState::Unknown => None,
-        }
+            | TaskState::Unknown => return None,
+        };
+        let is_broken =
+            known.ready < container.attempt && !has_finished(spec.role, charter.spec.restart, code);
+        is_broken.then(|| Failure::NotReady { container: spec.name.clone(), why })
     })
 }
 

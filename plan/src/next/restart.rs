@@ -47,19 +47,20 @@ pub(super) fn again(
     if container.attempt <= known.ordered || container.attempt <= known.goes_on {
         return Again::Now;
     }
-    let (code, ago_ms) = match &container.state {
-        TaskState::Exited { code, ago_ms } => (*code, *ago_ms),
+    let (wanted, how, ago_ms) = match &container.state {
+        TaskState::Exited { code, ago_ms } => {
+            (wants(policy, *code), format!("exited with code {code}"), *ago_ms)
+        }
+        // It has not ended by itself, since it has not begun.
+        TaskState::StartFailed { ago_ms } => (true, "could not be started".to_owned(), *ago_ms),
         // It did not end by itself, but with its host.
         TaskState::Interrupted { .. } if container.attempt <= known.before_boot => return Again::Now,
-        TaskState::Interrupted { ago_ms } => (UNSEEN_EXIT_CODE, *ago_ms),
+        TaskState::Interrupted { ago_ms } => {
+            (wants(policy, UNSEEN_EXIT_CODE), "ended unseen".to_owned(), *ago_ms)
+        }
         // The runtime has not said yet how it ended. Where that decides, it is waited for.
         TaskState::Unknown if policy != RestartPolicy::Always => return Again::Later(untold(now_ms)),
         TaskState::Created | TaskState::Running | TaskState::Unknown => return Again::Now,
-    };
-    let wanted = match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => code != 0,
-        RestartPolicy::Never => false,
     };
     if !wanted {
         return Again::No;
@@ -68,9 +69,17 @@ pub(super) fn again(
     match delay_ms.checked_sub(ago_ms).filter(|left| *left > 0) {
         Some(left_ms) => Again::Later(Wait {
             until_ms: Some(now_ms.saturating_add(left_ms)),
-            why: format!("exited with code {code}, restart after {delay_ms} ms"),
+            why: format!("{how}, restart after {delay_ms} ms"),
         }),
         None => Again::Now,
+    }
+}
+
+fn wants(policy: RestartPolicy, code: i32) -> bool {
+    match policy {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
     }
 }
 
@@ -160,6 +169,9 @@ mod tests {
         // The runtime lost it while the host was up: it has ended, and nobody knows how.
         check_after_boot(Never, [0, 1, 2], &interrupted, None);
         check_after_boot(OnFailure, [0, 1, 2], &interrupted, Some(20_000));
+        // What never ran has not ended by itself.
+        check(Never, [0, 1], &TaskState::StartFailed { ago_ms: 0 }, Some(10_000));
+        check(OnFailure, [0, 2], &TaskState::StartFailed { ago_ms: 20_000 }, Some(0));
         // It has ended, and it is not known yet how: only who is started again anyhow does not wait for that.
         check(Never, [0, 1], &TaskState::Unknown, Some(5_000));
         check(OnFailure, [0, 1], &TaskState::Unknown, Some(5_000));

@@ -5,9 +5,9 @@ use super::replace::{self, current, rival};
 use super::{may_live, stage, wait};
 use crate::{
     Charter, Controls, Cover, DiskState, ImageState, Liveness, Observed, ObservedContainer, ObservedSandbox,
-    PodRecord, SliceState, Step,
+    OpenOrder, PodRecord, SliceState, Step, Wait,
 };
-use berth_model::{Attempt, ContainerRole, ContainerSpec, DiskPolicy, Failure};
+use berth_model::{Attempt, ContainerRole, ContainerSpec, DiskPolicy, Failure, PodVerb};
 
 /// The next step of a pod that is meant to run.
 pub(super) fn next(record: &PodRecord, charter: &Charter, observed: &Observed) -> Step {
@@ -258,7 +258,10 @@ fn settle(
     observed: &Observed,
     needs: &[(&ContainerSpec, Need)],
 ) -> Step {
-    if record.open.is_some() {
+    if let Some(open) = &record.open {
+        if let Some(wait) = unstarted(record, open, observed, needs) {
+            return wait.into();
+        }
         // An Upgrade of what prepares is done once that is.
         let inits = needs.iter().filter(|(spec, _)| spec.role == ContainerRole::Init);
         if let Some(step) = inits.clone().find_map(|(spec, need)| stage::unfinished(record, spec, need)) {
@@ -284,6 +287,25 @@ fn settle(
         Some(soonest) => Step::Wait(soonest.clone()),
         None => Step::Settled,
     }
+}
+
+/// An order by which the pod is to run is not done while one of its containers could not be started yet.
+fn unstarted(
+    record: &PodRecord,
+    open: &OpenOrder,
+    observed: &Observed,
+    needs: &[(&ContainerSpec, Need)],
+) -> Option<Wait> {
+    let is_about_running = match open.verb {
+        PodVerb::Run { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Upgrade { .. } => true,
+        PodVerb::Resize { .. } | PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => false,
+    };
+    needs.iter().filter(|_| is_about_running).find_map(|(spec, need)| match need {
+        Need::Later(wait) => current(record, observed, &spec.name)
+            .filter(|seen| seen.state.has_not_run())
+            .map(|_| wait.clone()),
+        _ => None,
+    })
 }
 
 fn still_drifted(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<String> {

@@ -87,8 +87,14 @@ impl World {
         Ok(())
     }
 
-    /// A stop that fails half-way: what it was about has its signal, and lives on for now.
-    pub(super) fn signal(&mut self, record: &PodRecord, step: &Step) -> Judged {
+    /// What is left of an effect that failed: of a stop, its signal, and the container lives on for now; of a start, a
+    /// container that can never be started.
+    pub(super) fn half_way(&mut self, record: &PodRecord, step: &Step) -> Judged {
+        if let Step::StartContainer { id, .. } = step {
+            let now_ms = self.now_ms;
+            let container = self.containers.get_mut(id).ok_or("nothing was started")?;
+            (container.state, container.ended_at_ms) = (TaskState::StartFailed { ago_ms: 0 }, now_ms);
+        }
         let Step::StopContainer { id, cover, .. } = step else { return Ok(()) };
         self.books.signalled.insert(id.clone());
         match cover {

@@ -48,7 +48,8 @@ pub(crate) enum Op {
     Blind(u8),
     /// The runtime drops the record of a dead container.
     Vanish(u8),
-    /// The next effect fails before, or after, it has happened. A stop that fails has sent its signal all the same.
+    /// The next effect fails before, or after, it has happened. A stop that fails has sent its signal all the same, and what
+    /// could not be started never will.
     Fail { after: bool },
     /// The next effect is refused for good, and with it the order that wanted it.
     Refused,
@@ -407,7 +408,7 @@ impl World {
             return Ok(None);
         }
         if is_effect(&step) && std::mem::take(&mut self.refused) {
-            self.signal(&record, &step)?;
+            self.half_way(&record, &step)?;
             let record = self.record.clone().unwrap_or(record);
             if let Some(concluded) = give_up(&record, &observed, refused()) {
                 self.books.abandoned |= record.open.as_ref().is_some_and(|open| open.failure.is_some());
@@ -418,7 +419,7 @@ impl World {
         match (is_effect(&step), self.fail) {
             (true, Some(false)) => {
                 self.fail = None;
-                self.signal(&record, &step)?;
+                self.half_way(&record, &step)?;
                 return Ok(None);
             }
             (true, Some(true)) => {

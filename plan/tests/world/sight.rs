@@ -27,6 +27,9 @@ impl World {
             sandbox_id: c.sandbox.clone(),
             running_ms: c.live.then(|| self.now_ms - c.started_at_ms),
             state: match &c.state {
+                TaskState::StartFailed { .. } => {
+                    TaskState::StartFailed { ago_ms: self.now_ms - c.ended_at_ms }
+                }
                 TaskState::Interrupted { .. } => {
                     TaskState::Interrupted { ago_ms: self.now_ms - c.ended_at_ms }
                 }

@@ -149,6 +149,7 @@ impl<'a, G: Ground> Player<'a, G> {
             TaskState::Created => "created".to_owned(),
             TaskState::Running => "running".to_owned(),
             TaskState::Exited { code, .. } => format!("exited {code}"),
+            TaskState::StartFailed { .. } => "not started".to_owned(),
             TaskState::Interrupted { .. } => "interrupted".to_owned(),
             TaskState::Unknown => "unknown".to_owned(),
         };

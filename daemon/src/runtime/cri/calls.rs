@@ -33,6 +33,11 @@ pub(in crate::runtime) enum CriState {
         /// When, nanoseconds after the epoch.
         finished_at_ns: i64,
     },
+    /// It could not be started, and never can.
+    StartFailed {
+        /// When that was found out, nanoseconds after the epoch.
+        finished_at_ns: i64,
+    },
     /// Ended while containerd did not look: with the host, or while it was away itself.
     Interrupted {
         /// When containerd found out, nanoseconds after the epoch.
@@ -55,6 +60,9 @@ impl CriState {
             Ok(ContainerState::ContainerExited) if is_unseen(status) => {
                 Self::Interrupted { finished_at_ns: status.finished_at }
             }
+            Ok(ContainerState::ContainerExited) if is_unstarted(status) => {
+                Self::StartFailed { finished_at_ns: status.finished_at }
+            }
             Ok(ContainerState::ContainerExited) => {
                 Self::Exited { code: status.exit_code, finished_at_ns: status.finished_at }
             }
@@ -66,6 +74,11 @@ impl CriState {
 /// What containerd says of a container that it finds gone (internal/cri/server/restart.go: `unknownContainerStatus`).
 fn is_unseen(status: &ContainerStatus) -> bool {
     status.exit_code == 255 && status.reason == "Unknown"
+}
+
+/// What containerd says of a container that it could not start (internal/cri/server/container_start.go: `errorStartReason`).
+fn is_unstarted(status: &ContainerStatus) -> bool {
+    status.exit_code == 128 && status.reason == "StartError"
 }
 
 fn image_spec(name: &str) -> Option<ImageSpec> {

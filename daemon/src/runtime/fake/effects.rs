@@ -523,6 +523,9 @@ fn phase(state: &TaskState) -> ContainerPhase {
         TaskState::Exited { code, .. } => {
             ContainerPhase::Exited { code: *code, finished_at_ns: 0, reason: "Fake".to_owned() }
         }
+        TaskState::StartFailed { .. } => {
+            ContainerPhase::Exited { code: 128, finished_at_ns: 0, reason: "StartError".to_owned() }
+        }
         TaskState::Interrupted { .. } => {
             ContainerPhase::Exited { code: 255, finished_at_ns: 0, reason: "Interrupted".to_owned() }
         }
