@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 /// Between two looks. What is found at two of them, one after the other, goes.
-const LOOK: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(15);
 /// The shim that holds on to all that ever ran below it (`PR_SET_CHILD_SUBREAPER`), as not every other one does.
 const SHIM: &str = "containerd-shim-runc-v2";
 /// containerd's namespace for what comes by CRI.

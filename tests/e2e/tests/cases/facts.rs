@@ -1,6 +1,6 @@
 //! What a node says of its host, against what the kernel shows.
 
-use crate::fleet;
+use crate::{discard, fleet, idle_pod};
 use berth_lab::Guest;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ fn a_node_tells_what_is_on_its_bus() {
     assert!(local["devices"].as_array().is_some_and(|all| all.iter().any(driven)), "{:#}", local["devices"]);
 }
 
-/// Until the agent notices that its link has broken.
+/// Until the agent notices that its link has broken, or that a shim is lost.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 const PARSER: &str = "/usr/sbin/apparmor_parser";
 
@@ -53,7 +53,16 @@ fn findings(guest: &Guest) -> BTreeMap<String, (String, String)> {
 #[test]
 fn a_doctor_says_what_is_missing() {
     let guest = fleet().lab().guest(0);
-    let checks = ["AppArmor", "sizes of disks", "pressure", "control plane", "certificate"];
+    let checks = [
+        "AppArmor",
+        "sizes of disks",
+        "pressure",
+        "control plane",
+        "certificate",
+        "containerd's readiness",
+        "CNI configuration",
+        "CNI plugins",
+    ];
     let healthy = findings(&guest);
     for check in checks {
         assert_eq!(healthy.get(check).map(|(level, _)| level.as_str()), Some("Ok"), "{check}: {healthy:#?}");
@@ -67,4 +76,31 @@ fn a_doctor_says_what_is_missing() {
     fleet().run_control().expect("run the control plane");
     cut.expect("the cut is noticed");
     fleet().wait_connected(&guest).expect("the node is back");
+}
+
+/// Starts a shim as containerd does, and forgets it as containerd does that is killed in the middle of that.
+const LOSE_A_SHIM: &str = r#"set -e
+bundle=/run/containerd/io.containerd.runtime.v2.task/k8s.io/lost
+mkdir "$bundle"; cd "$bundle"
+echo '{"ociVersion":"1.0.2"}' > config.json
+mkfifo log; cat log > /dev/null 2>&1 &
+TTRPC_ADDRESS=/run/containerd/containerd.sock.ttrpc containerd-shim-runc-v2 -namespace k8s.io -id lost \
+    -address /run/containerd/containerd.sock start < /dev/null > /dev/null
+sleep 1; cd /; rm -r "$bundle"
+"#;
+const SHIMS: &str =
+    "for p in $(pgrep -x containerd-shim); do tr '\\0' ' ' < /proc/$p/cmdline; echo; done | sort";
+
+#[test]
+fn a_shim_that_containerd_lost_is_ended() {
+    let guest = fleet().lab().guest(0);
+    fleet().apply(&idle_pod("shim-witness", "", ""), &["--wait"]).expect("run a pod");
+    let before = guest.run_ok(SHIMS).expect("list the shims");
+    assert!(before.contains("-id "), "{before}");
+    guest.run_ok(LOSE_A_SHIM).expect("lose a shim");
+    let lost = guest.run_ok(SHIMS).expect("list the shims");
+    assert!(lost.contains("-id lost "), "{lost}");
+    guest.wait_until("! pgrep -f -- '-id [l]ost '", LOOK_LIMIT).expect("the lost one is ended");
+    assert_eq!(guest.run_ok(SHIMS).expect("list the shims"), before, "and no other one");
+    discard("case/shim-witness");
 }
