@@ -120,7 +120,8 @@ fn check_one(host: &HostView, limits: &Limits) -> Result<(), Refusal> {
         }
         if io.weight.is_some() && !host.io_weight {
             return Err(Refusal::Unsupported(format!(
-                "io.weight on {}: the kernel was built without it (CONFIG_BLK_CGROUP_IOCOST); leave weights out, or run the pod elsewhere",
+                "io.weight on {}: the kernel was built without it (CONFIG_BLK_CGROUP_IOCOST); leave weights out, or \
+                 run the pod elsewhere",
                 io.mount_point
             )));
         }

@@ -21,8 +21,8 @@ pub(super) fn current<'a>(
     Some(predecessor(record, observed, newest).unwrap_or(newest))
 }
 
-/// The one before a container that has not run, dead as all are then, unless it is to be started again now:
-/// until then its successor is of no use. What prepares does so in every sandbox, whatever it came to in another one.
+/// The one before a container that has not run, dead as all are then, unless it is to be started again now: until then its
+/// successor is of no use. What prepares does so in every sandbox, whatever it came to in another one.
 fn predecessor<'a>(
     record: &PodRecord,
     observed: &'a Observed,

@@ -145,7 +145,12 @@ impl World {
                 self.books.started.retain(|(name, _), made_by| {
                     spec.container(name).is_some_and(|ordered| same_making(made_by, ordered))
                 });
-                self.wants_replaced(spec);
+                let differs = |spec: &&ContainerSpec| {
+                    let newest = self.containers.values().filter(|c| c.name == spec.name);
+                    newest.max_by_key(|c| c.attempt).is_none_or(|c| !same_making(&c.made_by, spec))
+                };
+                let replaced: Vec<_> = spec.containers.iter().filter(differs).cloned().collect();
+                self.wants(&replaced);
             }
             PodVerb::Evict { .. } => self.books.held = false,
             PodVerb::Stop { .. } => (self.books.held, self.books.stopped) = (false, true),
@@ -153,21 +158,21 @@ impl World {
         }
     }
 
-    /// From now on, until its order has ended, whatever ends of these is started again.
+    /// Whatever has ended of these, or ends until their order has, is started again.
     fn wants(&mut self, containers: &[ContainerSpec]) {
+        for spec in containers {
+            self.books.ended.remove(&spec.name);
+        }
         self.books.wanted.extend(containers.iter().map(|spec| spec.name.clone()));
     }
 
-    /// What an Upgrade replaces is to run, as it says or, if that fails, as it was.
-    fn wants_replaced(&mut self, upgrade: &PodSpec) {
+    /// What an Upgrade has replaced is to run as it was.
+    fn wants_back(&mut self, upgrade: &PodSpec) {
         let differs = |old: &&ContainerSpec| {
             upgrade.container(&old.name).is_some_and(|ordered| !same_making(old, ordered))
         };
         let committed = self.books.committed.iter().flat_map(|old| &old.containers);
         let replaced: Vec<_> = committed.filter(differs).cloned().collect();
-        for spec in &replaced {
-            self.books.ended.remove(&spec.name);
-        }
         self.wants(&replaced);
     }
 
@@ -176,11 +181,14 @@ impl World {
         self.wants(&all.unwrap_or_default());
     }
 
-    /// A container is about to end by itself, unless it was sent a signal.
+    /// A container is about to end by itself, unless it was sent a signal, or is what is left of an order that was abandoned.
     pub(super) fn note_own_end(&mut self, id: &str, code: i32) {
-        let Some(container) = self.containers.get(id).filter(|_| !self.books.signalled.contains(id)) else {
+        let Some(container) = self.containers.get(id) else { return };
+        let committed = self.books.committed.as_ref().and_then(|spec| spec.container(&container.name));
+        let is_meant = committed.is_some_and(|spec| same_making(spec, &container.made_by));
+        if self.books.signalled.contains(id) || self.books.abandoned && !is_meant {
             return;
-        };
+        }
         let wanted = self.books.wanted.contains(&container.name);
         let end = OwnEnd { code, wanted };
         self.books.ended.insert(container.name.clone(), end);
@@ -193,7 +201,7 @@ impl World {
                 self.precious.remove(&key);
             }
             if let PodVerb::Upgrade { spec, .. } = &open.verb {
-                self.wants_replaced(spec);
+                self.wants_back(spec);
             }
         }
         if let Some((id, outcome)) = concluded.ended {
