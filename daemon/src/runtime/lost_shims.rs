@@ -17,6 +17,8 @@ use tracing::{info, warn};
 const LOOK: Duration = Duration::from_secs(15);
 /// The shim that holds on to all that ever ran below it (`PR_SET_CHILD_SUBREAPER`), as not every other one does.
 const SHIM: &str = "containerd-shim-runc-v2";
+/// How the kernel shows its name: 15 bytes of it (`TASK_COMM_LEN`).
+const SHIM_COMM: &[u8] = b"containerd-shim";
 /// containerd's namespace for what comes by CRI.
 const NAMESPACE: &str = "k8s.io";
 /// In the folder of each sandbox and container, where its shim listens: by containerd 1.x, and by 2.x.
@@ -82,37 +84,49 @@ impl LostShims {
         Ok(found)
     }
 
-    /// A look that misses a process could take a shim for empty, so it succeeds only where it has seen all of them.
+    /// Most often there is none, which costs a short read for each process of the host.
     fn find(&self) -> io::Result<BTreeSet<Shim>> {
-        let mut processes = Vec::new();
-        for entry in std::fs::read_dir(&self.proc)? {
-            let name = entry?.file_name();
-            if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
-                processes.extend(self.process(pid)?);
+        let pids = self.pids()?;
+        let mut lost = BTreeSet::new();
+        for pid in pids {
+            let name = unless_ended(std::fs::read(self.folder(pid).join("comm")))?.unwrap_or_default();
+            if name.starts_with(SHIM_COMM) && unless_ended(self.is_reachable(pid))? == Some(false) {
+                lost.extend(self.shim(pid)?);
             }
         }
-        let parents: BTreeSet<i32> = processes.iter().map(|process| process.parent).collect();
-        let mut lost = BTreeSet::new();
-        for process in processes.iter().filter(|process| !parents.contains(&process.pid)) {
-            if let Some(shim) = self.shim(process)? {
-                let reachable = unless_ended(self.is_reachable(process.pid))?.unwrap_or(true);
-                lost.extend((!reachable).then_some(shim));
-            }
+        if !lost.is_empty() {
+            let parents = self.parents()?;
+            lost.retain(|shim| !parents.contains(&shim.pid));
         }
         Ok(lost)
+    }
+
+    fn pids(&self) -> io::Result<Vec<i32>> {
+        let names = std::fs::read_dir(&self.proc)?.map(|entry| Ok(entry?.file_name()));
+        let names: io::Result<Vec<_>> = names.collect();
+        Ok(names?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    }
+
+    /// Who has a child. To miss one could be to take a shim for empty, so this succeeds only where it has seen all of them.
+    fn parents(&self) -> io::Result<BTreeSet<i32>> {
+        let mut parents = BTreeSet::new();
+        for pid in self.pids()? {
+            parents.extend(self.process(pid)?.map(|process| process.parent));
+        }
+        Ok(parents)
     }
 
     /// None for one that has ended.
     fn process(&self, pid: i32) -> io::Result<Option<Process>> {
         let Some(stat) = unless_ended(std::fs::read(self.folder(pid).join("stat")))? else { return Ok(None) };
-        let process = Process::parse(pid, &String::from_utf8_lossy(&stat));
+        let process = Process::parse(&String::from_utf8_lossy(&stat));
         process.map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))
     }
 
     /// The shim that a process is, if it is one of our containerd.
-    fn shim(&self, process: &Process) -> io::Result<Option<Shim>> {
-        let command =
-            unless_ended(std::fs::read(self.folder(process.pid).join("cmdline")))?.unwrap_or_default();
+    fn shim(&self, pid: i32) -> io::Result<Option<Shim>> {
+        let Some(Process { started, .. }) = self.process(pid)? else { return Ok(None) };
+        let command = unless_ended(std::fs::read(self.folder(pid).join("cmdline")))?.unwrap_or_default();
         let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
         let after = |name: &str| {
             let at = words.iter().position(|word| *word == name.as_bytes())?;
@@ -123,7 +137,7 @@ impl LostShims {
             && after("-namespace") == Some(NAMESPACE)
             && after("-address").map(Path::new) == Some(&self.containerd);
         let sandbox = after("-id").filter(|_| ours).map(str::to_owned);
-        Ok(sandbox.map(|sandbox| Shim { pid: process.pid, started: process.started, sandbox }))
+        Ok(sandbox.map(|sandbox| Shim { pid, started, sandbox }))
     }
 
     /// Whether somebody is connected to a shim, or can find out where it listens.
@@ -175,7 +189,6 @@ impl LostShims {
 /// What is needed of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Process {
-    pid: i32,
     parent: i32,
     started: u64,
 }
@@ -183,12 +196,12 @@ struct Process {
 impl Process {
     /// Fields by proc_pid_stat(5): the second is the name in parentheses, which may hold any of its own; the fourth is the
     /// parent, and the 22nd when it was started.
-    fn parse(pid: i32, stat: &str) -> Option<Self> {
+    fn parse(stat: &str) -> Option<Self> {
         let (_, after) = stat.rsplit_once(')')?;
         let mut fields = after.split_ascii_whitespace();
         let parent = fields.nth(1)?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
-        Some(Self { pid, parent, started })
+        Some(Self { parent, started })
     }
 }
 
@@ -285,6 +298,8 @@ mod tests {
         symlink(root, folder.join("root")).unwrap();
         let name = b") \xff (";
         let rest = format!(") S {} 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 11 0 4711 123 456\n", made.parent);
+        let comm = made.program.rsplit('/').next().unwrap();
+        std::fs::write(folder.join("comm"), &comm[..comm.len().min(15)]).unwrap();
         std::fs::write(folder.join("stat"), [b"7 (", name.as_slice(), rest.as_bytes()].concat()).unwrap();
         let command = format!("{}\0-namespace\0k8s.io\0-id\0abc\0-address\0{}\0", made.program, made.address);
         std::fs::write(folder.join("cmdline"), command).unwrap();
@@ -332,8 +347,9 @@ mod tests {
 
     #[test]
     fn a_look_that_does_not_see_everything_finds_nothing() {
-        let (root, shims) = host(&[LOST]);
-        std::fs::create_dir_all(root.path().join("proc/50/stat")).unwrap();
+        let child = Made { pid: 50, program: "/pause", parent: 40, ..LOST };
+        let (root, shims) = host(&[LOST, child]);
+        std::fs::write(root.path().join("proc/50/stat"), "50 (pause) S").unwrap();
         assert!(shims.find().is_err());
     }
 
