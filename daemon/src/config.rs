@@ -465,12 +465,22 @@ mod tests {
             packaged.lines().filter_map(|line| line.strip_prefix('#').filter(|line| line.contains(" = ")));
         let keys: Vec<&str> = keys.filter(|line| !line.starts_with(' ')).collect();
         let config = Config::parse(&keys.join("\n"), Path::new("/etc/berth/berthd.toml")).unwrap();
-        let known: toml_edit::DocumentMut = config.to_toml().parse().unwrap();
-        let known: Vec<&str> = known.iter().map(|(key, _)| key).collect();
+        let said: toml_edit::DocumentMut = config.to_toml().parse().unwrap();
+        let known: Vec<&str> = said.iter().map(|(key, _)| key).collect();
         for key in &known {
             assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key} is not in it");
         }
         assert_eq!(keys.len(), known.len(), "{known:?}");
+        let defaults = Config::parse("", Path::new("/etc/berth/berthd.toml")).unwrap().to_toml();
+        let defaults: toml_edit::DocumentMut = defaults.parse().unwrap();
+        let examples = ["node", "control", "control_enroll", "labels", "host_paths", "probe_interface"];
+        for key in known.iter().filter(|key| !examples.contains(key)) {
+            assert_eq!(
+                said[*key].to_string(),
+                defaults[*key].to_string(),
+                "{key} is not shown with its default"
+            );
+        }
     }
 
     #[test]

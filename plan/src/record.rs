@@ -1,7 +1,7 @@
 //! What the ledger knows of a pod: its charter, and the intent that cannot be seen in the world.
 
 use crate::next::may_live;
-use crate::{HostView, Observed, ObservedContainer};
+use crate::{HostView, Observed};
 use berth_model::{
     Attempt, ContainerName, ContainerRole, CpuSet, Digest, DiskPolicy, EvictDisposition, Failure, Generation,
     Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
@@ -100,6 +100,9 @@ pub struct ContainerRecord {
     /// The newest attempt that goes on however it ended: it was stopped by us, and its pod is to run; or it prepares for a
     /// pod that has been ordered to run since.
     pub goes_on: Attempt,
+    /// The key of the system disk that a Restart which rebuilds gives up, while it is open, when it starts the successor. Until
+    /// then it may fail, and what runs keeps what it has.
+    pub given_up: Option<String>,
 }
 
 /// The system disk of an evicted incarnation.
@@ -158,20 +161,11 @@ impl PodRecord {
         self.containers.get(container)?.disk.as_deref()
     }
 
-    /// The key of the system disk that a new attempt takes over; none where it begins with its own. By a Restart that
-    /// rebuilds, the disk of what was there before is given up when its successor is started, and not earlier: until then
-    /// the order may fail, and what runs keeps what it has.
-    pub(crate) fn disk_to_keep(&self, observed: &Observed, attempt: &ObservedContainer) -> Option<&str> {
-        let known = self.containers.get(&attempt.name)?;
-        let is_of_before = |key: &str| {
-            let named = observed.containers.iter().filter(|seen| seen.name == attempt.name);
-            match named.filter(|seen| seen.disk_key.as_deref() == Some(key)).map(|seen| seen.attempt).max() {
-                Some(holder) => holder <= known.ordered,
-                // The runtime has lost whose it was: of before if nothing can have been started since.
-                None => attempt.attempt == known.ordered.next(),
-            }
-        };
-        known.disk.as_deref().filter(|key| !(self.rebuilds() && is_of_before(key)))
+    /// The key of the system disk that a new attempt at `container` takes over; none where it begins with its own.
+    pub(crate) fn disk_to_keep(&self, container: &ContainerName) -> Option<&str> {
+        let known = self.containers.get(container)?;
+        let is_given_up = self.rebuilds() && known.given_up == known.disk;
+        known.disk.as_deref().filter(|_| !is_given_up)
     }
 
     fn rebuilds(&self) -> bool {

@@ -37,7 +37,7 @@ pub fn before(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Po
         Step::StartContainer { container, id } => {
             let keeps = record.charter.as_ref().is_some_and(|charter| charter.spec.disk == DiskPolicy::Reuse);
             let seen = observed.containers.iter().find(|seen| seen.id == *id);
-            let kept = seen.is_some_and(|seen| record.disk_to_keep(observed, seen).is_some());
+            let kept = record.disk_to_keep(container).is_some();
             let known = next.containers.entry(container.clone()).or_default();
             if keeps && !kept {
                 known.disk = seen.and_then(|seen| seen.disk_key.clone());

@@ -111,6 +111,7 @@ fn container_row((name, known): (&ContainerName, &ContainerRecord)) -> v1::Ledge
         ready: known.ready.0,
         before_boot: known.before_boot.0,
         goes_on: known.goes_on.0,
+        given_up: known.given_up.clone(),
     }
 }
 
@@ -204,6 +205,7 @@ fn container_from(row: v1::LedgerContainer) -> Result<(ContainerName, ContainerR
         ready: Attempt(row.ready),
         before_boot: Attempt(row.before_boot),
         goes_on: Attempt(row.goes_on),
+        given_up: row.given_up,
     };
     Ok((name, known))
 }

@@ -1,9 +1,12 @@
 //! What containerd says of itself when it is asked for its status in full: as CRI has it, and its configuration as JSON, which
 //! is of the same shape in 1.x and 2.x.
 
-use k8s_cri::v1::StatusResponse;
+use k8s_cri::v1::{RuntimeCondition, StatusResponse};
 use serde_json::Value;
 use std::path::PathBuf;
+
+/// Without these no pod runs (CRI, `RuntimeCondition`); containerd adds others of its own.
+const NEEDED: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
 /// containerd, by its own account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +15,8 @@ pub struct Account {
     pub systemd_cgroups: Option<bool>,
     /// What keeps it from running pods, each with containerd's own reason.
     pub unready: Vec<String>,
+    /// What else is not as containerd would have it, such as settings that a later version does not know any more.
+    pub complaints: Vec<String>,
     /// Where it looks for CNI plugins; empty if it does not say.
     pub cni_plugins: Vec<PathBuf>,
     /// Where it looks for CNI network lists; none if it does not say.
@@ -21,7 +26,9 @@ pub struct Account {
 impl From<StatusResponse> for Account {
     fn from(answer: StatusResponse) -> Self {
         let conditions = answer.status.map(|status| status.conditions).unwrap_or_default();
-        let unready = conditions.into_iter().filter(|condition| !condition.status);
+        let unmet = conditions.into_iter().filter(|condition| !condition.status);
+        let (unready, others): (Vec<_>, Vec<_>) =
+            unmet.partition(|condition| NEEDED.contains(&condition.r#type.as_str()));
         let config = answer.info.get("config").and_then(|text| serde_json::from_str(text).ok());
         let config: Value = config.unwrap_or_default();
         let path = |value: &Value| value.as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -31,21 +38,22 @@ impl From<StatusResponse> for Account {
             systemd_cgroups: config
                 .pointer("/containerd/runtimes/runc/options/SystemdCgroup")
                 .and_then(Value::as_bool),
-            unready: unready
-                .map(|condition| {
-                    format!("{} is false: {}: {}", condition.r#type, condition.reason, condition.message)
-                })
-                .collect(),
+            unready: unready.iter().map(words).collect(),
+            complaints: others.iter().map(words).collect(),
             cni_plugins: several.chain(path(&config["cni"]["binDir"])).collect(),
             cni_configuration: path(&config["cni"]["confDir"]),
         }
     }
 }
 
+fn words(condition: &RuntimeCondition) -> String {
+    format!("{} is false: {}: {}", condition.r#type, condition.reason, condition.message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_cri::v1::{RuntimeCondition, RuntimeStatus};
+    use k8s_cri::v1::RuntimeStatus;
 
     fn account(config: &str) -> Account {
         let condition = |kind: &str, status| RuntimeCondition {
@@ -54,7 +62,9 @@ mod tests {
             reason: "Because".to_owned(),
             message: "of that".to_owned(),
         };
-        let conditions = vec![condition("RuntimeReady", true), condition("NetworkReady", false)];
+        let conditions =
+            ["RuntimeReady", "NetworkReady", "Other"].map(|kind| condition(kind, kind == "RuntimeReady"));
+        let conditions = conditions.into();
         Account::from(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
             info: [("config".to_owned(), config.to_owned())].into(),
@@ -65,7 +75,8 @@ mod tests {
     #[test]
     fn what_it_says_is_understood() {
         let unready = vec!["NetworkReady is false: Because: of that".to_owned()];
-        let silent = Account { unready, ..Account::default() };
+        let complaints = vec!["Other is false: Because: of that".to_owned()];
+        let silent = Account { unready, complaints, ..Account::default() };
         assert_eq!(account("no JSON"), silent);
         let runc = r#""containerd": {"runtimes": {"runc": {"options": {"SystemdCgroup": true}}}}"#;
         let said = Account {

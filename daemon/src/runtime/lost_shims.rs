@@ -7,7 +7,9 @@ use super::error::chain;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -23,6 +25,8 @@ const SHIM_COMM: &[u8] = b"containerd-shim";
 const NAMESPACE: &str = "k8s.io";
 /// In the folder of each sandbox and container, where its shim listens: by containerd 1.x, and by 2.x.
 const ADDRESS_FILES: [&str; 2] = ["address", "bootstrap.json"];
+/// Longest of them that is read, bytes.
+const ADDRESS_LIMIT_BYTES: u64 = 64 << 10;
 /// Of a socket that listens (`__SO_ACCEPTCON`), in the flags that `/proc/PID/net/unix` shows.
 const LISTENS: u32 = 1 << 16;
 /// What the kernel puts behind the name of what is deleted (proc_pid_cwd(5)).
@@ -69,9 +73,10 @@ impl LostShims {
         let found = self.find()?;
         for shim in found.intersection(before) {
             match self.end(shim) {
-                Ok(()) => {
+                Ok(true) => {
                     info!(pid = shim.pid, sandbox = shim.sandbox, "ended a shim that containerd had lost");
                 }
+                Ok(false) => {}
                 Err(error) => {
                     warn!(
                         pid = shim.pid,
@@ -90,8 +95,13 @@ impl LostShims {
         let mut lost = BTreeSet::new();
         for pid in pids {
             let name = unless_ended(std::fs::read(self.folder(pid).join("comm")))?.unwrap_or_default();
-            if name.starts_with(SHIM_COMM) && unless_ended(self.is_reachable(pid))? == Some(false) {
-                lost.extend(self.shim(pid)?);
+            if !name.starts_with(SHIM_COMM) || !unless_ended(self.is_of_the_host(pid))?.unwrap_or(false) {
+                continue;
+            }
+            if let Some(shim) = self.shim(pid)?
+                && unless_ended(self.is_reachable(pid))? == Some(false)
+            {
+                lost.insert(shim);
             }
         }
         if !lost.is_empty() {
@@ -105,6 +115,12 @@ impl LostShims {
         let names = std::fs::read_dir(&self.proc)?.map(|entry| Ok(entry?.file_name()));
         let names: io::Result<Vec<_>> = names.collect();
         Ok(names?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    }
+
+    /// No process of a container is, whatever it calls itself: each pod has a namespace of its own for its processes.
+    fn is_of_the_host(&self, pid: i32) -> io::Result<bool> {
+        let own = std::fs::read_link(self.proc.join("self/ns/pid"))?;
+        Ok(std::fs::read_link(self.folder(pid).join("ns/pid"))? == own)
     }
 
     /// Who has a child. To miss one could be to take a shim for empty, so this succeeds only where it has seen all of them.
@@ -171,14 +187,15 @@ impl LostShims {
         Ok(all.lines().filter_map(Socket::parse).filter(|socket| own.contains(&socket.inode)).collect())
     }
 
-    /// By a handle of the process, so that no other one is meant by its number.
-    fn end(&self, shim: &Shim) -> io::Result<()> {
-        let Some(pid) = Pid::from_raw(shim.pid) else { return Ok(()) };
+    /// By a handle of the process, so that no other one is meant by its number; false if it is not lost after all.
+    fn end(&self, shim: &Shim) -> io::Result<bool> {
+        let Some(pid) = Pid::from_raw(shim.pid) else { return Ok(false) };
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
-        match self.find()?.contains(shim) {
-            true => Ok(pidfd_send_signal(&handle, Signal::KILL)?),
-            false => Ok(()),
+        let is_lost = self.find()?.contains(shim);
+        if is_lost {
+            pidfd_send_signal(&handle, Signal::KILL)?;
         }
+        Ok(is_lost)
     }
 
     fn folder(&self, pid: i32) -> PathBuf {
@@ -229,12 +246,8 @@ fn named_in(bundles: &Path, sockets: &[&str]) -> io::Result<bool> {
     for entry in std::fs::read_dir(bundles)? {
         let bundle = entry?.path();
         for file in ADDRESS_FILES {
-            let said = match std::fs::read(bundle.join(file)) {
-                Ok(said) => said,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            if sockets.iter().any(|socket| String::from_utf8_lossy(&said).contains(socket)) {
+            let Some(said) = unless_ended(beginning(&bundle.join(file)))? else { continue };
+            if sockets.iter().any(|socket| said.contains(socket)) {
                 return Ok(true);
             }
         }
@@ -242,7 +255,16 @@ fn named_in(bundles: &Path, sockets: &[&str]) -> io::Result<bool> {
     Ok(false)
 }
 
-/// What is asked of a process that has ended meanwhile is no failure.
+/// What a file begins with, as far as an address may be in it.
+fn beginning(path: &Path) -> io::Result<String> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let mut said = Vec::new();
+    file.take(ADDRESS_LIMIT_BYTES).read_to_end(&mut said)?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// What is asked of a process that has ended meanwhile, or of a file that has gone, is no failure.
 fn unless_ended<T>(asked: io::Result<T>) -> io::Result<Option<T>> {
     match asked {
         Ok(answer) => Ok(Some(answer)),
@@ -267,6 +289,7 @@ mod tests {
         folder: &'a str,
         socket: &'a str,
         connected: bool,
+        namespace: &'a str,
     }
 
     const LOST: Made<'_> = Made {
@@ -277,6 +300,7 @@ mod tests {
         folder: "/run/bundles/.abc (deleted)",
         socket: "/run/s/with a space",
         connected: false,
+        namespace: "pid:[1]",
     };
 
     /// A host on which the folder of a container says that its shim listens at `/run/s/known`.
@@ -286,6 +310,8 @@ mod tests {
         std::fs::create_dir_all(&bundle).unwrap();
         std::fs::write(bundle.join("address"), "unix:///run/s/known").unwrap();
         std::fs::write(bundle.join("bootstrap.json"), r#"{"address": "unix:///run/s/newer"}"#).unwrap();
+        std::fs::create_dir_all(root.path().join("proc/self/ns")).unwrap();
+        symlink("pid:[1]", root.path().join("proc/self/ns/pid")).unwrap();
         all.iter().for_each(|made| write(root.path(), made));
         let shims = LostShims { proc: root.path().join("proc"), containerd: "/run/c.sock".into() };
         (root, shims)
@@ -295,6 +321,8 @@ mod tests {
         let folder = root.join("proc").join(made.pid.to_string());
         std::fs::create_dir_all(folder.join("fd")).unwrap();
         std::fs::create_dir_all(folder.join("net")).unwrap();
+        std::fs::create_dir_all(folder.join("ns")).unwrap();
+        symlink(made.namespace, folder.join("ns/pid")).unwrap();
         symlink(root, folder.join("root")).unwrap();
         let name = b") \xff (";
         let rest = format!(") S {} 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 11 0 4711 123 456\n", made.parent);
@@ -340,6 +368,7 @@ mod tests {
         check(&[Made { address: "/run/other/c.sock", ..LOST }], &[]);
         check(&[Made { folder: "/run/bundles/abc", ..LOST }], &[]);
         check(&[Made { connected: true, ..LOST }], &[]);
+        check(&[Made { namespace: "pid:[2]", ..LOST }], &[]);
         check(&[Made { socket: "/run/s/known", ..LOST }], &[]);
         check(&[Made { socket: "/run/s/newer", ..LOST }], &[]);
         check(&[Made { folder: "/run/elsewhere/.abc (deleted)", ..LOST }], &[]);
@@ -363,7 +392,7 @@ mod tests {
         assert_eq!(seen.len(), 1);
         let later = seen.iter().map(|shim| Shim { started: 4712, ..shim.clone() }).collect();
         shims.look(&later).unwrap();
-        shims.end(later.first().unwrap()).unwrap();
+        assert!(!shims.end(later.first().unwrap()).unwrap());
         assert!(child.try_wait().unwrap().is_none(), "another process of that number was ended");
         shims.look(&seen).unwrap();
         assert!(!child.wait().unwrap().success());

@@ -11,6 +11,9 @@ use berth_model::{
 use berth_plan::{Observed, ObservedContainer, PodRecord, TaskState};
 use k8s_cri::v1::ContainerStatus as CriStatus;
 
+/// What containerd calls a container that it could not start, by code and reason (internal/cri/server/container_start.go).
+pub(super) const START_ERROR: (i32, &str) = (128, "StartError");
+
 /// What a report is made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
@@ -105,9 +108,9 @@ async fn phase_of(client: &Client, found: &ObservedContainer) -> ContainerPhase 
             reason: if told.reason.is_empty() { UNSAID.to_owned() } else { told.reason },
         },
         TaskState::StartFailed { .. } => ContainerPhase::Exited {
-            code: told.exit_code,
+            code: START_ERROR.0,
             finished_at_ns: told.finished_at.max(0).unsigned_abs(),
-            reason: told.reason,
+            reason: START_ERROR.1.to_owned(),
         },
         TaskState::Interrupted { .. } => ContainerPhase::Exited {
             code: told.exit_code,

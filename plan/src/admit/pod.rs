@@ -5,7 +5,7 @@ use super::{Accepted, Change, HostView, LedgerView, conflict, host};
 use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced};
 use berth_model::{
     Attempt, ContainerName, ContainerRole, ContainerSpec, CpuBinding, CpuSet, DataDisk, DeviceId, Disk,
-    DiskSource, Generation, PodId, PodOrder, PodSpec, PodVerb, Refusal, RunState,
+    DiskPolicy, DiskSource, Generation, PodId, PodOrder, PodSpec, PodVerb, Refusal, RunState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -254,6 +254,7 @@ fn change_charter(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodReco
         PodVerb::Stop { .. } => charter.run_state = RunState::Stopped,
         PodVerb::Start | PodVerb::Restart { .. } => {
             let from_rest = charter.run_state == RunState::Stopped;
+            let rebuilds = matches!(order.verb, PodVerb::Restart { disk: DiskPolicy::Rebuild, .. });
             (charter.run_state, charter.held) = (RunState::Running, false);
             for spec in &charter.spec.containers {
                 let known = record.containers.entry(spec.name.clone()).or_default();
@@ -262,6 +263,7 @@ fn change_charter(known: Option<&PodRecord>, order: &PodOrder) -> Result<PodReco
                     ContainerRole::Init if !from_rest => known.goes_on = known.attempt,
                     ContainerRole::Init | ContainerRole::Main | ContainerRole::Sidecar => {
                         known.ordered = known.attempt;
+                        known.given_up = known.disk.clone().filter(|_| rebuilds);
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! What each container of a running pod needs.
 
-use super::replace::{current, giving_way, rival, unknown};
+use super::replace::{current, giving_way, is_replaced, rival, unknown};
 use super::restart::{Again, UNSEEN_EXIT_CODE, again, policy};
 use super::run::home;
 use crate::{Charter, Liveness, Observed, ObservedContainer, PodRecord, TaskState, Wait};
@@ -60,11 +60,6 @@ pub(super) fn needs<'a>(
         needs.insert(&spec.name, need);
     }
     charter.spec.start_order().filter_map(|spec| Some((spec, needs.remove(&spec.name)?))).collect()
-}
-
-/// Whether an open Upgrade replaces it.
-fn is_replaced(charter: &Charter, name: &ContainerName) -> bool {
-    charter.previous.as_ref().is_some_and(|previous| previous.replaced.contains_key(name))
 }
 
 fn need(record: &PodRecord, charter: &Charter, observed: &Observed, spec: &ContainerSpec) -> Need {

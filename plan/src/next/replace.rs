@@ -133,7 +133,10 @@ pub(super) fn broken(record: &PodRecord, charter: &Charter, observed: &Observed)
         let container = current(record, observed, &spec.name)?;
         let (code, why) = match &container.state {
             TaskState::Exited { code, .. } => (*code, format!("it ended with code {code}")),
-            TaskState::Interrupted { .. } if container.attempt > known.before_boot => {
+            // Of what prepares, that others have started may prove that it was through.
+            TaskState::Interrupted { .. }
+                if spec.role != ContainerRole::Init && container.attempt > known.before_boot =>
+            {
                 (UNSEEN_EXIT_CODE, "it ended, and nobody saw how".to_owned())
             }
             TaskState::Interrupted { .. }
@@ -199,6 +202,11 @@ fn settling(observed: &Observed, container: &ObservedContainer, settle_ms: u64) 
         until_ms: Some(observed.now_ms.saturating_add(left_ms)),
         why: format!("container {} has to run for {settle_ms} ms to count as ready", container.name),
     }))
+}
+
+/// Whether an open Upgrade replaces it.
+pub(super) fn is_replaced(charter: &Charter, name: &ContainerName) -> bool {
+    charter.previous.as_ref().is_some_and(|previous| previous.replaced.contains_key(name))
 }
 
 /// The containers that an open Upgrade replaces, in the order in which they start.

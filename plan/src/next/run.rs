@@ -171,7 +171,7 @@ fn ensure_sandbox(record: &PodRecord, observed: &Observed) -> Option<Step> {
 /// A created container gets its disk, then what CRI cannot say, then it starts.
 fn start(record: &PodRecord, charter: &Charter, observed: &Observed, container: &ObservedContainer) -> Step {
     let reuses = charter.spec.disk == DiskPolicy::Reuse;
-    let disk = record.disk_to_keep(observed, container).filter(|_| reuses);
+    let disk = record.disk_to_keep(&container.name).filter(|_| reuses);
     if let Some(key) = disk.filter(|key| container.disk_key.as_deref() != Some(key)) {
         let holder = observed.containers.iter().find(|other| other.disk_key.as_deref() == Some(key));
         return match holder {
@@ -259,7 +259,7 @@ fn settle(
     needs: &[(&ContainerSpec, Need)],
 ) -> Step {
     if let Some(open) = &record.open {
-        if let Some(wait) = unstarted(record, open, observed, needs) {
+        if let Some(wait) = unstarted(record, charter, open, observed, needs) {
             return wait.into();
         }
         // An Upgrade of what prepares is done once that is.
@@ -289,18 +289,21 @@ fn settle(
     }
 }
 
-/// An order by which the pod is to run is not done while one of its containers could not be started yet.
+/// An order by which containers are to run is not done while one of them could not be started yet.
 fn unstarted(
     record: &PodRecord,
+    charter: &Charter,
     open: &OpenOrder,
     observed: &Observed,
     needs: &[(&ContainerSpec, Need)],
 ) -> Option<Wait> {
-    let is_about_running = match open.verb {
-        PodVerb::Run { .. } | PodVerb::Start | PodVerb::Restart { .. } | PodVerb::Upgrade { .. } => true,
+    let is_meant = |spec: &ContainerSpec| match open.verb {
+        PodVerb::Run { .. } | PodVerb::Start | PodVerb::Restart { .. } => true,
+        // Those that it replaces; none while it is taken back.
+        PodVerb::Upgrade { .. } => replace::is_replaced(charter, &spec.name),
         PodVerb::Resize { .. } | PodVerb::Stop { .. } | PodVerb::Evict { .. } | PodVerb::Release => false,
     };
-    needs.iter().filter(|_| is_about_running).find_map(|(spec, need)| match need {
+    needs.iter().filter(|(spec, _)| is_meant(spec)).find_map(|(spec, need)| match need {
         Need::Later(wait) => current(record, observed, &spec.name)
             .filter(|seen| seen.state.has_not_run())
             .map(|_| wait.clone()),

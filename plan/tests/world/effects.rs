@@ -244,11 +244,8 @@ impl World {
             return Ok(());
         }
         let key = container.disk.as_deref().unwrap_or_default();
-        // What has prepared is not restarted, unless its pod was at rest. A disk whose container the runtime has lost may be of
-        // before or not: it is kept.
-        let is_restarted = container.made_by.role != ContainerRole::Init;
-        let known = self.containers.values().any(|c| c.name == *name && !c.state.has_not_run());
-        if is_restarted && known && self.precious.contains(key) {
+        // What has prepared is not restarted, unless its pod was at rest.
+        if container.made_by.role != ContainerRole::Init && self.precious.contains(key) {
             return Err(format!("container {name} was rebuilt upon its old disk {key}"));
         }
         let (own, kept) = (record.disk(name), self.kept_keys());

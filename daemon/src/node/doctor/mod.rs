@@ -212,9 +212,14 @@ async fn runtime_findings(runtime: &ContainerdRuntime) -> Vec<Finding> {
 }
 
 fn ready(account: &Account) -> Finding {
-    match account.unready.is_empty() {
-        true => Finding::ok(Check::RuntimeReady, "it says that it can run pods"),
-        false => Finding::error(
+    match (account.unready.is_empty(), account.complaints.is_empty()) {
+        (true, true) => Finding::ok(Check::RuntimeReady, "it says that it can run pods"),
+        (true, false) => Finding::warning(
+            Check::RuntimeReady,
+            account.complaints.join("; "),
+            "pods run; change /etc/containerd/config.toml before containerd is upgraded",
+        ),
+        (false, _) => Finding::error(
             Check::RuntimeReady,
             account.unready.join("; "),
             "journalctl -u containerd; where the network is not ready, see what is said of CNI",

@@ -5,6 +5,7 @@ use crate::runtime::answers::is_ready;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent, transient};
 use crate::runtime::probe;
+use crate::runtime::status::START_ERROR;
 use crate::runtime::{Account, RuntimeError};
 use berth_model::ProbeAnswer;
 use k8s_cri::v1::{
@@ -76,9 +77,9 @@ fn is_unseen(status: &ContainerStatus) -> bool {
     status.exit_code == 255 && status.reason == "Unknown"
 }
 
-/// What containerd says of a container that it could not start (internal/cri/server/container_start.go: `errorStartReason`).
+/// It could not be started.
 fn is_unstarted(status: &ContainerStatus) -> bool {
-    status.exit_code == 128 && status.reason == "StartError"
+    (status.exit_code, status.reason.as_str()) == START_ERROR
 }
 
 fn image_spec(name: &str) -> Option<ImageSpec> {
