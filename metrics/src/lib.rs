@@ -7,4 +7,4 @@ mod serve;
 mod sheet;
 
 pub use serve::{Source, serve};
-pub use sheet::{Labels, Number, Sheet};
+pub use sheet::{Labels, Sheet, catalogue};

@@ -12,31 +12,12 @@ pub type Labels = Vec<(&'static str, String)>;
 pub struct Sheet {
     prefix: &'static str,
     text: String,
-    numbers: Vec<Number>,
-}
-
-/// One of a sheet's numbers, for people who look for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Number {
-    /// As its rows are called.
-    pub name: String,
-    /// `gauge`, `counter` or `info`.
-    pub kind: &'static str,
-    /// What it is.
-    pub help: String,
-}
-
-impl std::fmt::Display for Number {
-    /// As a row of a table in Markdown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "| `{}` | {} | {} |", self.name, self.kind, self.help)
-    }
 }
 
 impl Sheet {
     /// An empty one, whose names all begin with `prefix` and `_`.
     pub fn new(prefix: &'static str) -> Self {
-        Self { prefix, text: String::new(), numbers: Vec::new() }
+        Self { prefix, text: String::new() }
     }
 
     /// A number that goes up and down. Of rows with the same labels the last one counts.
@@ -59,11 +40,6 @@ impl Sheet {
         self.family(Kind::Info, name, help, [(labels, 1.0)]);
     }
 
-    /// What it tells, without the values.
-    pub fn numbers(&self) -> &[Number] {
-        &self.numbers
-    }
-
     /// All of it.
     pub fn text(mut self) -> String {
         self.text.push_str("# EOF\n");
@@ -76,7 +52,6 @@ impl Sheet {
         let (kind, suffix) = kind.words();
         // A text takes whatever is written to it.
         let _ = writeln!(self.text, "# HELP {name} {}\n# TYPE {name} {kind}", escaped(help));
-        self.numbers.push(Number { name: format!("{name}{suffix}"), kind, help: help.to_owned() });
         for (labels, value) in rows {
             let _ = writeln!(self.text, "{name}{suffix}{} {value}", braced(&labels));
         }
@@ -99,6 +74,24 @@ impl Kind {
             Self::Info => ("info", "_info"),
         }
     }
+}
+
+/// What a sheet's text tells, without the values: the rows of a table in Markdown, of name, kind and help.
+pub fn catalogue(text: &str) -> String {
+    let mut rows = String::new();
+    let mut help = "";
+    for line in text.lines() {
+        if let Some((_, said)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) {
+            help = said;
+        }
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
+            let kinds = [Kind::Gauge, Kind::Counter, Kind::Info].map(Kind::words);
+            let suffix = kinds.into_iter().find(|(word, _)| *word == kind).map_or("", |(_, suffix)| suffix);
+            // A text takes whatever is written to it.
+            let _ = writeln!(rows, "| `{name}{suffix}` | {kind} | {help} |");
+        }
+    }
+    rows
 }
 
 fn braced(labels: &Labels) -> String {

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::controls::Target;
+use super::cri::START_ERROR;
 use super::kernel::KernelRoots;
 use super::{Ordered, UNSAID};
 use berth_model::{
@@ -10,9 +11,6 @@ use berth_model::{
 };
 use berth_plan::{Observed, ObservedContainer, PodRecord, TaskState};
 use k8s_cri::v1::ContainerStatus as CriStatus;
-
-/// What containerd calls a container that it could not start, by code and reason (internal/cri/server/container_start.go).
-pub(super) const START_ERROR: (i32, &str) = (128, "StartError");
 
 /// What a report is made of.
 #[derive(Debug, Clone, Copy)]

@@ -26,20 +26,7 @@ impl World {
             attempt: c.attempt,
             sandbox_id: c.sandbox.clone(),
             running_ms: c.live.then(|| self.now_ms - c.started_at_ms),
-            state: match &c.state {
-                TaskState::StartFailed { .. } => {
-                    TaskState::StartFailed { ago_ms: self.now_ms - c.ended_at_ms }
-                }
-                TaskState::Interrupted { .. } => {
-                    TaskState::Interrupted { ago_ms: self.now_ms - c.ended_at_ms }
-                }
-                // The runtime hears of an end a moment after it.
-                TaskState::Exited { .. } if !c.told => TaskState::Unknown,
-                TaskState::Exited { code, .. } => {
-                    TaskState::Exited { code: *code, ago_ms: self.now_ms - c.ended_at_ms }
-                }
-                state => state.clone(),
-            },
+            state: self.told_state(c),
             liveness: liveness(c.live),
             disk_key: c.disk.clone(),
             amended: c.amended,
@@ -74,6 +61,18 @@ impl World {
             obstacle: self.obstacle.then(|| "CPUs 3 are offline".to_owned()),
             shutdown: self.shutdown.then_some(Shutdown { left_ms: 100 }),
             now_ms: self.now_ms,
+        }
+    }
+
+    fn told_state(&self, container: &Container) -> TaskState {
+        let ago_ms = self.now_ms.saturating_sub(container.ended_at_ms);
+        match &container.state {
+            TaskState::StartFailed { .. } => TaskState::StartFailed { ago_ms },
+            TaskState::Interrupted { .. } => TaskState::Interrupted { ago_ms },
+            // The runtime hears of an end a moment after it.
+            TaskState::Exited { .. } if !container.told => TaskState::Unknown,
+            TaskState::Exited { code, .. } => TaskState::Exited { code: *code, ago_ms },
+            state => state.clone(),
         }
     }
 

@@ -5,7 +5,7 @@ mod cni;
 use super::Host;
 use super::profiles::{has_apparmor, has_parser};
 use crate::report::chain;
-use crate::runtime::{Account, ContainerdRuntime, PAUSE_IMAGE};
+use crate::runtime::{Account, ContainerdRuntime, PAUSE_IMAGE, RuntimeError};
 use berth_plan::QuotaView;
 use berth_proto::v1;
 use std::os::unix::net::UnixStream;
@@ -125,9 +125,9 @@ pub struct Places {
 
 /// Controllers without which no limit of that kind can be kept.
 const NEEDED_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
-/// Where containerd looks unless it says otherwise.
+/// Where containerd looks for these unless it says otherwise: its own default, and Debian's and our packages'.
 const CNI_LISTS: &str = "/etc/cni/net.d";
-const CNI_PLUGINS: &str = "/opt/cni/bin";
+const CNI_PLUGINS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 /// Below these shares of free space a disk is reported.
 const WARN_FREE_PERCENT: u64 = 15;
 const ERROR_FREE_PERCENT: u64 = 3;
@@ -137,7 +137,9 @@ const EARLIEST_CLOCK_S: u64 = 1_735_689_600;
 /// Runs every check.
 pub async fn diagnose(host: &Host, runtime: &ContainerdRuntime, places: &Places) -> Vec<Finding> {
     let mut findings = vec![cgroup2(host), controllers(host), clock()];
-    findings.extend(runtime_findings(runtime).await);
+    let account = runtime.account().await;
+    findings.extend(runtime_findings(runtime, &account).await);
+    findings.extend(network(&account.unwrap_or_default()));
     findings.extend(places.disks.iter().map(|path| disk_space(path)));
     findings.extend(places.sockets.iter().map(|path| socket(path)));
     findings.extend(host_paths(host));
@@ -183,7 +185,10 @@ fn clock() -> Finding {
     }
 }
 
-async fn runtime_findings(runtime: &ContainerdRuntime) -> Vec<Finding> {
+async fn runtime_findings(
+    runtime: &ContainerdRuntime,
+    account: &Result<Account, RuntimeError>,
+) -> Vec<Finding> {
     let version = match runtime.version().await {
         Ok(version) => Finding::ok(Check::Runtime, version),
         Err(error) => {
@@ -192,23 +197,24 @@ async fn runtime_findings(runtime: &ContainerdRuntime) -> Vec<Finding> {
             return vec![Finding::error(Check::Runtime, error.to_string(), remedy)];
         }
     };
-    let account = runtime.account().await;
-    let pause = pause_image(runtime).await;
-    let account = match account {
-        Ok(account) => account,
+    let mut findings = vec![version, pause_image(runtime).await];
+    match account {
+        Ok(account) => findings.extend([ready(account), cgroup_driver(account)]),
         Err(error) => {
             let remedy = "journalctl -u containerd";
-            return vec![version, pause, Finding::error(Check::RuntimeReady, error.to_string(), remedy)];
+            findings.push(Finding::error(Check::RuntimeReady, error.to_string(), remedy));
         }
-    };
-    let lists = account.cni_configuration.clone().unwrap_or_else(|| CNI_LISTS.into());
-    let mut folders = account.cni_plugins.clone();
-    if folders.is_empty() {
-        folders.push(CNI_PLUGINS.into());
     }
-    let mut findings = vec![version, ready(&account), cgroup_driver(&account), pause];
-    findings.extend(cni::network(&lists, &folders));
     findings
+}
+
+/// Where containerd says that it looks, or where it would.
+fn network(account: &Account) -> Vec<Finding> {
+    let lists = account.cni_configuration.clone().unwrap_or_else(|| CNI_LISTS.into());
+    match account.cni_plugins.as_slice() {
+        [] => cni::network(&lists, &CNI_PLUGINS.map(PathBuf::from)),
+        told => cni::network(&lists, told),
+    }
 }
 
 fn ready(account: &Account) -> Finding {

@@ -5,7 +5,6 @@ use crate::runtime::answers::is_ready;
 use crate::runtime::client::{Attempted, Client, END_TIMEOUT, LOOK_TIMEOUT, MAKE_TIMEOUT, PULL_TIMEOUT};
 use crate::runtime::error::{Call, permanent, transient};
 use crate::runtime::probe;
-use crate::runtime::status::START_ERROR;
 use crate::runtime::{Account, RuntimeError};
 use berth_model::ProbeAnswer;
 use k8s_cri::v1::{
@@ -77,7 +76,9 @@ fn is_unseen(status: &ContainerStatus) -> bool {
     status.exit_code == 255 && status.reason == "Unknown"
 }
 
-/// It could not be started.
+/// What containerd calls a container that it could not start, by code and reason (internal/cri/server/container_start.go).
+pub(in crate::runtime) const START_ERROR: (i32, &str) = (128, "StartError");
+
 fn is_unstarted(status: &ContainerStatus) -> bool {
     (status.exit_code, status.reason.as_str()) == START_ERROR
 }

@@ -7,6 +7,6 @@ mod container;
 mod sandbox;
 mod security;
 
-pub(super) use calls::CriState;
+pub(super) use calls::{CriState, START_ERROR};
 pub(super) use container::{ContainerPlan, container_config};
 pub(super) use sandbox::{SandboxPlan, sandbox_config};
