@@ -34,6 +34,8 @@ pub struct MemoryStat {
     pub shmem_bytes: Option<u64>,
     /// Of the page cache, not used lately: goes first.
     pub inactive_file_bytes: Option<u64>,
+    /// Of the kernel's memory, caches of file systems that it can drop.
+    pub slab_reclaimable_bytes: Option<u64>,
     /// Network buffers.
     pub sock_bytes: Option<u64>,
     /// Page faults that had to wait for a disk.
@@ -170,18 +172,20 @@ impl MemoryStat {
             kernel_bytes: get("kernel"),
             shmem_bytes: get("shmem"),
             inactive_file_bytes: get("inactive_file"),
+            slab_reclaimable_bytes: get("slab_reclaimable"),
             sock_bytes: get("sock"),
             major_faults: get("pgmajfault"),
         }
     }
 
-    fn named(&self) -> [(&'static str, Option<u64>); 7] {
+    fn named(&self) -> [(&'static str, Option<u64>); 8] {
         [
             ("memory.stat anon", self.anon_bytes),
             ("memory.stat file", self.file_bytes),
             ("memory.stat kernel", self.kernel_bytes),
             ("memory.stat shmem", self.shmem_bytes),
             ("memory.stat inactive_file", self.inactive_file_bytes),
+            ("memory.stat slab_reclaimable", self.slab_reclaimable_bytes),
             ("memory.stat sock", self.sock_bytes),
             ("memory.stat pgmajfault", self.major_faults),
         ]

@@ -118,6 +118,24 @@ const PODS: &[(Change, Code, &str)] = &[
     (|pod| pod.memory_request_bytes = Some(u64::MAX), ResourceExhausted, "MemoryFit: the pod asks for"),
     (|pod| pod.stop_grace_ms = Some(u64::MAX), InvalidArgument, "grace_ms"),
     (
+        |pod| (pod.host_network, pod.hostname) = (true, Some("web".into())),
+        InvalidArgument,
+        "host_network: a pod in its host's network has no host name of its own",
+    ),
+    (
+        |pod| {
+            pod.host_network = true;
+            pod.sysctls.insert("net.core.somaxconn".into(), "1".into());
+        },
+        InvalidArgument,
+        "has no kernel parameter net.core.somaxconn of its own",
+    ),
+    (
+        |pod| pod.host_network = true,
+        ResourceExhausted,
+        "n1: HostNetwork: the host does not share its network",
+    ),
+    (
         |pod| drop(pod.sysctls.insert("vm.swappiness".into(), "1".into())),
         InvalidArgument,
         "sysctls: kernel parameter",

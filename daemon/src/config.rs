@@ -2,8 +2,9 @@
 //! the file, the key and the value.
 
 use crate::link;
+use crate::node::Reservation;
 use crate::runtime::LogLimits;
-use berth_model::{Access, Bytes, CpuSet, NodeName, SharedPaths, is_shareable};
+use berth_model::{Access, Bytes, NodeName, SharedPaths, is_shareable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -59,12 +60,14 @@ pub struct Config {
     pub containerd_socket: PathBuf,
     /// `pause_image`: the archive that the package ships; absolute. Default: `/usr/share/berth/pause.tar`.
     pub pause_image: PathBuf,
-    /// `reserved_cpus`: CPUs that no pod is placed on, in the kernel's list format. Default: none.
-    pub reserved_cpus: CpuSet,
-    /// `reserved_memory`: kept for the system's own services, such as `512Mi`. Default: `0`.
-    pub reserved_memory: Bytes,
+    /// `reserved_cpus`, `reserved_memory` and `reserved_pids`: what is kept for the system's own services: CPUs that no pod
+    /// is given, in the kernel's list format; memory, such as `512Mi`; processes and threads. Default: nothing.
+    pub reservation: Reservation,
     /// `labels`: a table of what placement may select this node by. Default: none. At most 64.
     pub labels: BTreeMap<String, String>,
+    /// `host_network`: whether orders may have pods in this host's network, where they take its ports, reach what listens on
+    /// its loopback device and its abstract sockets, and send raw packets. Default: false.
+    pub host_network: bool,
     /// `host_paths`: a table of what orders may have of this host in containers (folders, files, sockets and devices, by
     /// exactly these names), each `read-only` or `read-write`. Default: nothing.
     pub host_paths: SharedPaths,
@@ -147,7 +150,9 @@ struct File {
     pause_image: Option<PathBuf>,
     reserved_cpus: Option<String>,
     reserved_memory: Option<String>,
+    reserved_pids: u64,
     labels: BTreeMap<String, String>,
+    host_network: bool,
     host_paths: BTreeMap<String, Sharing>,
     log: Option<String>,
     log_format: LogFormat,
@@ -230,6 +235,7 @@ impl Config {
             node: parsed("node", file.node)?,
             control: address("control", file.control)?,
             control_enroll: address("control_enroll", file.control_enroll)?,
+            host_network: file.host_network,
             host_paths: host_paths(file.host_paths, &own)?,
             state_dir,
             log_dir,
@@ -242,8 +248,11 @@ impl Config {
             cni_socket: absolute("cni_socket", file.cni_socket, "/run/berth/cni.sock")?,
             probe_interface: interface("probe_interface", file.probe_interface)?,
             pause_image: absolute("pause_image", file.pause_image, "/usr/share/berth/pause.tar")?,
-            reserved_cpus: parsed("reserved_cpus", file.reserved_cpus)?.unwrap_or_default(),
-            reserved_memory: parsed("reserved_memory", file.reserved_memory)?.unwrap_or(Bytes(0)),
+            reservation: Reservation {
+                cpus: parsed("reserved_cpus", file.reserved_cpus)?.unwrap_or_default(),
+                memory: parsed("reserved_memory", file.reserved_memory)?.unwrap_or(Bytes(0)),
+                pids: file.reserved_pids,
+            },
             labels: file.labels,
             log: filter(file.log)?,
             log_format: file.log_format,
@@ -282,10 +291,13 @@ impl Config {
             document.insert(key, value(address.unwrap_or_default()));
         }
         document.insert("socket_group", value(&self.socket_group));
-        document.insert("reserved_cpus", value(self.reserved_cpus.to_string()));
-        document.insert("reserved_memory", value(self.reserved_memory.0.to_string()));
+        let Reservation { cpus, memory, pids } = &self.reservation;
+        document.insert("reserved_cpus", value(cpus.to_string()));
+        document.insert("reserved_memory", value(memory.0.to_string()));
+        document.insert("reserved_pids", value(i64::try_from(*pids).unwrap_or(i64::MAX)));
         document.insert("log_max_bytes", value(self.log_limits.max_bytes.to_string()));
         document.insert("log_files", value(i64::try_from(self.log_limits.files).unwrap_or(i64::MAX)));
+        document.insert("host_network", value(self.host_network));
         document.insert("log", value(&self.log));
         document.insert("log_format", value(self.log_format.name()));
         let labels = self.labels.iter().map(|(key, text)| (key, value(text)));
@@ -499,6 +511,7 @@ mod tests {
         check("reserved_cpus = \"0-\"", &["reserved_cpus", "0-"]);
         check("reserved_memory = \"-1\"", &["reserved_memory", "-1"]);
         check("reserved_memory = \"20000000000Gi\"", &["reserved_memory"]);
+        check("reserved_pids = -1", &["reserved_pids"]);
         check("log_max_bytes = \"1Ki\"", &["log_max_bytes", "1024", "outside 64Ki to 1Gi"]);
         check("log_files = 0", &["log_files", "outside 1 to 1000"]);
         check("log_files = -1", &["log_files"]);
@@ -508,6 +521,7 @@ mod tests {
         check("peer_listen = \"node:7445\"", &["peer_listen", "address:port"]);
         check("peer_listen = \"0.0.0.0:0\"", &["peer_listen", "no port"]);
         check("metrics_listen = \"7446\"", &["metrics_listen", "address:port"]);
+        check("host_network = \"yes\"", &["host_network", "boolean"]);
         check("[labels]\nzone = \"a b\"", &["labels", "zone=a b"]);
         check("[labels]\nzone = 1", &["zone", "string"]);
         let host_paths = |line: &str, expected: &[&str]| check(&format!("[host_paths]\n{line}"), expected);
@@ -536,11 +550,11 @@ mod tests {
         assert_eq!(Config::parse("peer_listen = \"\"", path).unwrap().peer_listen, None);
         assert_eq!(empty.metrics_listen.map(|address| address.ip().is_loopback()), Some(true));
         let full = "node = \"n1\"\ncontrol = \"[2001:db8::1]:7443\"\nreserved_cpus = \"0-1\"\n\
-                    reserved_memory = \"512Mi\"\nlog_max_bytes = \"1Mi\"\nlog_files = 2\n\
-                    log_format = \"json\"\n[labels]\nzone = \"a\"\n\
+                    reserved_memory = \"512Mi\"\nreserved_pids = 1000\nlog_max_bytes = \"1Mi\"\nlog_files = 2\n\
+                    host_network = true\nlog_format = \"json\"\n[labels]\nzone = \"a\"\n\
                     [host_paths]\n\"/srv\" = \"read-only\"\n\"/srv/x\" = \"read-write\"\n";
         let full = Config::parse(full, path).unwrap();
-        assert_eq!(full.reserved_memory, Bytes(512 << 20));
+        assert_eq!((full.reservation.memory, full.reservation.pids), (Bytes(512 << 20), 1_000));
         assert_eq!(full.log_limits, LogLimits { max_bytes: 1 << 20, files: 2 });
         assert_eq!(full.enroll_address("[2001:db8::1]:7443"), "[2001:db8::1]:7444");
         assert_eq!(full.log_format, LogFormat::Json);

@@ -75,13 +75,13 @@ impl LocalHost {
         Self {
             host: node::Host {
                 state: config.state_dir.clone(),
+                reservation: config.reservation.clone(),
+                shares_network: config.host_network,
                 shares: node::Shares::watch(config.host_paths.clone(), config.never_shared()),
                 ..node::Host::default()
             },
             declared: node::Declared {
                 labels: config.labels.clone(),
-                reserved_cpus: config.reserved_cpus.clone(),
-                reserved_memory: config.reserved_memory,
                 peer_port: config.peer_listen.map(|address| address.port()),
             },
             places: node::Places {
@@ -91,6 +91,11 @@ impl LocalHost {
             runtime,
             version: Mutex::default(),
         }
+    }
+
+    /// What has the kernel keep what is reserved for the system's own services.
+    pub fn reservation(&self) -> node::ReservationKeeper {
+        node::ReservationKeeper { host: self.host.clone(), runtime: self.runtime.clone() }
     }
 
     async fn runtime_version(&self) -> String {

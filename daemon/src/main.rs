@@ -92,6 +92,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let strain = events::StrainWatch::begin(CgroupRoot::system());
     status("preparing the host");
     prepare(&runtime, config.pause_image.clone()).await;
+    tokio::spawn(host.reservation().run());
     // Handlers first: a signal from here on ends the daemon in order.
     let told = told()?;
     let running = Daemon {

@@ -229,7 +229,7 @@ fn api<H: Host>(
             control: config.control.clone().unwrap_or_default(),
             pki: PkiFiles::below(&config.state_dir),
             log_dir: config.log_dir.clone(),
-            reserved_cpus: config.reserved_cpus.clone(),
+            reserved_cpus: config.reservation.cpus.clone(),
             started_at_ms: epoch_ms(),
         },
         readers: Readers::default(),

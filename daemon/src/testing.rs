@@ -89,6 +89,7 @@ pub(crate) fn pool_order(number: u64, generation: u64, cpus: &str) -> Addressed 
 pub(crate) fn host_view() -> HostView {
     HostView {
         online_cpus: "0-3".parse().unwrap(),
+        reserved_cpus: berth_model::CpuSet::default(),
         possible_cpus: "0-3".parse().unwrap(),
         mems: "0-1".parse().unwrap(),
         mount_points: ["/".to_owned()].into(),
@@ -98,6 +99,7 @@ pub(crate) fn host_view() -> HostView {
         data_disk_quota: QuotaView::Enforced,
         system_disk_quota: QuotaView::Enforced,
         profiles: ProfileView::default(),
+        host_network: false,
         host_paths: [].into(),
     }
 }

@@ -74,6 +74,7 @@ impl Node {
 pub(crate) fn host() -> HostView {
     HostView {
         online_cpus: cpus("0-7"),
+        reserved_cpus: cpus("7"),
         possible_cpus: cpus("0-9"),
         mems: "0-1".parse().expect("is a list"),
         mount_points: ["/".to_owned(), "/data".to_owned()].into(),
@@ -83,6 +84,7 @@ pub(crate) fn host() -> HostView {
         data_disk_quota: QuotaView::Enforced,
         system_disk_quota: QuotaView::Enforced,
         profiles: ProfileView::default(),
+        host_network: true,
         host_paths: [("/dev/fuse".to_owned(), Access::ReadWrite)].into(),
     }
 }

@@ -132,6 +132,9 @@ pub enum InvalidSpec {
     /// Name service that resolv.conf cannot say.
     #[error("dns: {0}")]
     Dns(String),
+    /// Something of its own that only a pod with a network of its own can have.
+    #[error("a pod in its host's network has no {0} of its own")]
+    HostNetwork(String),
     /// Two addresses of one family.
     #[error("{0} and {1} are of one family, and a pod has at most one address of each")]
     TwoOfAFamily(String, String),

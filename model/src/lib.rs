@@ -57,8 +57,8 @@ pub use order::{
     PodVerb, Target,
 };
 pub use pod::{
-    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, MAX_CONTAINERS, PodSpec, RecoveryPolicy,
-    RestartPolicy, RunState, User,
+    ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar, MAX_CONTAINERS, PodNetwork, PodSpec,
+    RecoveryPolicy, RestartPolicy, RunState, User,
 };
 pub use probe::{Probe, ProbeAction, ProbeAnswer};
 pub use quantity::{Bytes, InvalidQuantity, MilliCpu};

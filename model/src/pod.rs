@@ -3,7 +3,7 @@
 use crate::config::{validate_config, validate_config_size};
 use crate::disk::{ContainerDisks, validate_disks};
 use crate::host_path::validate_host_paths;
-use crate::sysctl::validate_sysctls;
+use crate::sysctl::{first_of_network, validate_sysctls};
 use crate::{
     AddressGrant, AppClass, Bytes, ConfigFolder, ContainerName, ContainerRole, CpuSet, DataDisk, Digest,
     DiskMount, HostPath, ImageName, InvalidDisks, InvalidSpec, Lifecycle, Limits, MemSet, PoolName, Probe,
@@ -137,6 +137,16 @@ pub enum RunState {
     Stopped,
 }
 
+/// Whose network a pod is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum PodNetwork {
+    /// Its own, with addresses of its own.
+    #[default]
+    Own,
+    /// The host's, with its interfaces, addresses, ports and name.
+    Host,
+}
+
 /// What `/etc/resolv.conf` says in the pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct DnsConfig {
@@ -151,7 +161,7 @@ pub struct DnsConfig {
 /// The exact spec of a pod, as it stands in an order and in a charter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodSpec {
-    /// A DNS label.
+    /// A DNS label; in the host's network, the host's own name counts instead.
     pub hostname: String,
     /// What kind of application it is.
     pub class: AppClass,
@@ -165,7 +175,9 @@ pub struct PodSpec {
     pub cpu: CpuBinding,
     /// What all its containers together are held to.
     pub limits: Limits,
-    /// Its addresses, at most one of each family; without one it has the loopback device only.
+    /// Whose network it is in.
+    pub network: PodNetwork,
+    /// Its addresses, at most one of each family. In a network of its own it needs one, which the node sees to.
     pub addresses: Vec<AddressGrant>,
     /// Its name service.
     pub dns: DnsConfig,
@@ -201,7 +213,18 @@ impl PodSpec {
         self.limits.validate().map_err(|source| InvalidSpec::Limits { of: "the pod".to_owned(), source })?;
         self.dns.validate()?;
         validate_sysctls(&self.sysctls)?;
+        self.validate_network()?;
         self.validate_addresses()
+    }
+
+    /// What is the host's cannot be made another for one pod.
+    fn validate_network(&self) -> Result<(), InvalidSpec> {
+        let shared = |what: String| Err(InvalidSpec::HostNetwork(what));
+        match (self.network, self.addresses.is_empty(), first_of_network(&self.sysctls)) {
+            (PodNetwork::Own, _, _) | (PodNetwork::Host, true, None) => Ok(()),
+            (PodNetwork::Host, false, _) => shared("addresses".to_owned()),
+            (PodNetwork::Host, true, Some(name)) => shared(format!("kernel parameter {name}")),
+        }
     }
 
     fn validate_containers(&self) -> Result<(), InvalidSpec> {

@@ -97,6 +97,14 @@ pub enum Refusal {
         /// Those that are online.
         online: CpuSet,
     },
+    /// CPUs that no pod has.
+    #[error("CPUs {cpus} are kept for the system's own services (reserved_cpus of berthd: {reserved})")]
+    ReservedCpus {
+        /// Those that were asked for.
+        cpus: CpuSet,
+        /// All that are kept.
+        reserved: CpuSet,
+    },
     /// Memory nodes that do not exist.
     #[error("memory nodes {mems} do not exist here (present: {present})")]
     NoSuchMemoryNode {
@@ -208,6 +216,7 @@ impl Refusal {
             Self::NoKeptDisk(_) => "NoKeptDisk",
             Self::CpuConflict { .. } => "CpuConflict",
             Self::NoSuchCpu { .. } => "NoSuchCpu",
+            Self::ReservedCpus { .. } => "ReservedCpus",
             Self::NoSuchMemoryNode { .. } => "NoSuchMemoryNode",
             Self::NoSuchPool(_) => "NoSuchPool",
             Self::AddressConflict { .. } => "AddressConflict",

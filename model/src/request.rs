@@ -3,11 +3,12 @@
 use crate::disk::{ContainerDisks, validate_disks};
 use crate::{
     AppClass, ContainerRole, CpuSet, DiskPolicy, DnsConfig, EnvVar, ImageName, Lifecycle, Limits, MemSet,
-    MilliCpu, NodeName, PodId, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls, Ulimit, User,
+    MilliCpu, NodeName, PodId, PodNetwork, PoolName, RecoveryPolicy, RestartPolicy, Security, Sysctls,
+    Ulimit, User,
 };
 use crate::{
     Bytes, ConfigFolder, ContainerName, DataDisk, Digest, DiskMount, DiskSource, HostPath, InvalidDisks,
-    Probe,
+    InvalidSpec, Probe,
 };
 use std::collections::BTreeMap;
 
@@ -85,7 +86,7 @@ pub struct PodRequest {
     pub pod: PodId,
     /// What it is selected by; no node hears of them.
     pub labels: BTreeMap<String, String>,
-    /// The pod's name when absent.
+    /// The pod's name when absent; a pod in its host's network has its host's.
     pub hostname: Option<String>,
     /// What kind of application it is; decides the CPU weight where `limits` names none.
     pub class: AppClass,
@@ -101,7 +102,9 @@ pub struct PodRequest {
     pub memory_request: Option<Bytes>,
     /// What all its containers together are held to.
     pub limits: Limits,
-    /// Where its addresses come from, at most one pool of each family; without one it has the loopback device only.
+    /// Whose network it is in.
+    pub network: PodNetwork,
+    /// Where its addresses come from, at most one pool of each family. In a network of its own it needs one.
     pub address_pools: Vec<PoolName>,
     /// Only this node will do.
     pub node: Option<NodeName>,
@@ -124,6 +127,18 @@ pub struct PodRequest {
 impl PodRequest {
     /// The default of [`PodRequest::stop_grace_ms`]; Kubernetes has the same.
     pub const DEFAULT_STOP_GRACE_MS: u64 = 30_000;
+
+    /// Checks that a pod in its host's network asks for none of its own.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn validate_network(&self) -> Result<(), InvalidSpec> {
+        match (self.network, self.address_pools.is_empty(), &self.hostname) {
+            (PodNetwork::Own, _, _) | (PodNetwork::Host, true, None) => Ok(()),
+            (PodNetwork::Host, false, _) => Err(InvalidSpec::HostNetwork("addresses".to_owned())),
+            (PodNetwork::Host, true, Some(_)) => Err(InvalidSpec::HostNetwork("host name".to_owned())),
+        }
+    }
 
     /// Checks disks and mounts, as far as a request can know them.
     ///

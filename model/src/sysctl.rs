@@ -67,6 +67,11 @@ pub(crate) fn validate_sysctls(sysctls: &Sysctls) -> Result<(), InvalidSysctl> {
     Ok(())
 }
 
+/// The first that is of the network namespace.
+pub(crate) fn first_of_network(sysctls: &Sysctls) -> Option<&str> {
+    sysctls.keys().map(String::as_str).find(|name| name.starts_with(OF_NETWORK))
+}
+
 fn is_the_pods(name: &str) -> bool {
     // No slash: a name must not lead out of its folder.
     let part = |part: &str| {

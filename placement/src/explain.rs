@@ -21,6 +21,8 @@ pub enum Predicate {
     SharedCpuFit,
     /// Is a device beneath every mount point that the request limits?
     MountPoints,
+    /// Does the node share its network, if the request is to be in it?
+    HostNetwork,
     /// Does the node share every path of its own that the request names?
     HostPaths,
     /// Has the kernel huge pages of every size that the request limits, or is to have?
@@ -42,6 +44,7 @@ impl Predicate {
             Self::MemoryFit => "MemoryFit",
             Self::SharedCpuFit => "SharedCpuFit",
             Self::MountPoints => "MountPoints",
+            Self::HostNetwork => "HostNetwork",
             Self::HostPaths => "HostPaths",
             Self::HugePages => "HugePages",
             Self::ExclusiveCpuFit => "ExclusiveCpuFit",

@@ -45,6 +45,8 @@ pub struct NodeView {
     pub memory_requested: Bytes,
     /// Mount points with a block device beneath.
     pub mount_points: BTreeSet<String>,
+    /// Whether it shares its network with pods.
+    pub host_network: bool,
     /// What it shares with containers.
     pub host_paths: SharedPaths,
     /// Sizes of huge pages.

@@ -2,7 +2,7 @@
 
 use crate::explain::{NodeRefusal, Predicate};
 use crate::node::{NodeView, Readiness};
-use berth_model::{Bytes, CpuRequest, CpuSet, DataDisk, Limits, MilliCpu, PodRequest, PoolName};
+use berth_model::{Bytes, CpuRequest, CpuSet, DataDisk, Limits, MilliCpu, PodNetwork, PodRequest, PoolName};
 
 /// What a pod reserves on its node: `memory_request`, or its `memory.max`, or nothing.
 pub fn memory_demand(request: &PodRequest) -> Bytes {
@@ -14,7 +14,7 @@ type Question = fn(&PodRequest, &NodeView) -> Verdict;
 
 /// Asks one node all cheap questions; the first that fails ends it.
 pub(crate) fn filter(request: &PodRequest, node: &NodeView) -> Result<(), NodeRefusal> {
-    const CHEAPEST_FIRST: [(Predicate, Question); 10] = [
+    const CHEAPEST_FIRST: [(Predicate, Question); 11] = [
         (Predicate::NodeReady, ready),
         (Predicate::NodeName, name),
         (Predicate::NodeAffinity, affinity),
@@ -22,6 +22,7 @@ pub(crate) fn filter(request: &PodRequest, node: &NodeView) -> Result<(), NodeRe
         (Predicate::MemoryFit, memory),
         (Predicate::SharedCpuFit, shared_cpu),
         (Predicate::MountPoints, mount_points),
+        (Predicate::HostNetwork, host_network),
         (Predicate::HostPaths, host_paths),
         (Predicate::HugePages, huge_pages),
         (Predicate::ExclusiveCpuFit, exclusive_cpu),
@@ -104,6 +105,13 @@ fn mount_points(request: &PodRequest, node: &NodeView) -> Verdict {
     match missing {
         Some(io) => Err(format!("no block device is beneath mount point {}", io.mount_point)),
         None => Ok(()),
+    }
+}
+
+fn host_network(request: &PodRequest, node: &NodeView) -> Verdict {
+    match (request.network, node.host_network) {
+        (PodNetwork::Own, _) | (PodNetwork::Host, true) => Ok(()),
+        (PodNetwork::Host, false) => Err("the host does not share its network with pods".to_owned()),
     }
 }
 

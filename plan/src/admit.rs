@@ -48,6 +48,8 @@ pub struct Known<'a> {
 pub struct HostView {
     /// CPUs that are online.
     pub online_cpus: CpuSet,
+    /// CPUs that are kept for the system's own services.
+    pub reserved_cpus: CpuSet,
     /// CPUs that the kernel found when it booted: it takes no other into a CPU set, online or not.
     pub possible_cpus: CpuSet,
     /// Memory nodes that have memory.
@@ -64,6 +66,8 @@ pub struct HostView {
     pub data_disk_quota: QuotaView,
     /// Whether containers' system disks can be held to a size.
     pub system_disk_quota: QuotaView,
+    /// Whether its administrator shares its network with pods.
+    pub host_network: bool,
     /// What its administrator shares with containers, and is there.
     pub host_paths: SharedPaths,
     /// What containers can be confined by, beside the runtime's own.
@@ -219,11 +223,14 @@ fn check_pool(ledger: &LedgerView<'_>, host: &HostView, pool: SharedPool) -> Res
             pool.name
         )));
     }
-    let known = ledger.pools.get(&pool.name).map_or(Generation(0), |known| known.generation);
-    if pool.generation <= known {
-        return Err(Refusal::StaleGeneration { given: pool.generation, known });
+    let known = ledger.pools.get(&pool.name);
+    let generation = known.map_or(Generation(0), |known| known.generation);
+    if pool.generation <= generation {
+        return Err(Refusal::StaleGeneration { given: pool.generation, known: generation });
     }
     host::check_cpus(host, &pool.cpus, &pool.mems)?;
+    let has = known.map(|known| known.cpus.clone()).unwrap_or_default();
+    host::check_reserved(host, &pool.cpus.difference(&has))?;
     for other in ledger.pools.values().filter(|other| other.name != pool.name) {
         conflict(&pool.cpus, &other.cpus, || format!("pool {}", other.name))?;
     }

@@ -7,7 +7,8 @@ mod fixtures;
 use berth_model::{
     Access, AddressGrant, Bytes, ConfigFolder, ContainerSpec, CpuBinding, Disk, DiskFetch, DiskOffer,
     EvictDisposition, Generation, HostPath, HugetlbLimit, Incarnation, IoLimit, IoWeight, NodeOrder,
-    NodeVerb, Order, OrderId, PodOrder, PodSpec, PodVerb, PoolName, Profile, Seq, SwapLimit, Target, Term,
+    NodeVerb, Order, OrderId, PodNetwork, PodOrder, PodSpec, PodVerb, PoolName, Profile, Seq, SwapLimit,
+    Target, Term,
 };
 use berth_plan::{
     Accepted, Admission, Change, HostView, Known, LedgerView, Observed, PodRecord, ProfileView, QuotaView,
@@ -57,11 +58,15 @@ impl Ledger {
 
 fn host() -> HostView {
     HostView {
+        online_cpus: "0-4".parse().unwrap(),
+        reserved_cpus: "4".parse().unwrap(),
+        possible_cpus: "0-4".parse().unwrap(),
         mount_points: ["/".to_owned()].into(),
         page_sizes: [Bytes(2 << 20)].into(),
         io_weight: false,
         swap: false,
         system_disk_quota: QuotaView::Unsupported { why: "no prjquota".to_owned() },
+        host_network: true,
         host_paths: [("/srv/models".to_owned(), Access::ReadOnly)].into(),
         profiles: ProfileView {
             seccomp: ["web.json".parse().unwrap()].into(),
@@ -209,6 +214,7 @@ fn a_run_needs_what_it_names() {
     let container = |spec: &mut PodSpec, change: fn(&mut ContainerSpec)| change(&mut spec.containers[0]);
     check(&ledger, &other(|_| {}), "accept");
     check(&ledger, &other(|spec| spec.cpu = exclusive("1,64", "0")), "NoSuchCpu: CPUs 64 do not exist");
+    check(&ledger, &other(|spec| spec.cpu = exclusive("1,4", "0")), "ReservedCpus: CPUs 4 are kept for");
     check(&ledger, &other(|spec| spec.cpu = exclusive("1", "7")), "NoSuchMemoryNode: memory nodes 7");
     check(
         &ledger,
@@ -289,6 +295,21 @@ fn a_run_needs_what_it_names() {
 }
 
 #[test]
+fn what_a_pod_has_it_keeps_when_its_cpus_are_reserved() {
+    let ledger = Ledger::new();
+    let reserved = HostView { reserved_cpus: "0-1".parse().unwrap(), ..host() };
+    let resized = |cpus: &'static str| {
+        let verb = resize(|spec| spec.cpu = exclusive(cpus, "0"));
+        admit(&ledger.view(None), &reserved, &pod_order("shop/web", [3, 3, 6], verb), 1_000)
+    };
+    let refused =
+        |cpus| matches!(resized(cpus), Admission::Refuse(refusal) if refusal.code() == "ReservedCpus");
+    assert!(matches!(resized("0"), Admission::Accept(_)));
+    assert!(refused("0-1") && refused("1"));
+    assert_eq!(berth_plan::obstacle(&reserved, &fixtures_spec(), None), None);
+}
+
+#[test]
 fn a_pool_has_cpus_that_are_nobody_elses() {
     let ledger = Ledger::new();
     check(&ledger, &pool_order("default", "1-3", "0", 5), "accept");
@@ -296,6 +317,7 @@ fn a_pool_has_cpus_that_are_nobody_elses() {
     check(&ledger, &pool_order("default", "0-3", "0", 5), "CpuConflict: CPUs 0 belong to pod shop/web");
     check(&ledger, &pool_order("batch", "1-2", "0", 1), "CpuConflict: CPUs 2 belong to pool default");
     check(&ledger, &pool_order("batch", "9", "0", 1), "NoSuchCpu");
+    check(&ledger, &pool_order("batch", "1,4", "0", 1), "ReservedCpus: CPUs 4 are kept for the system's own");
     check(&ledger, &pool_order("batch", "1", "5", 1), "NoSuchMemoryNode");
     check(&ledger, &pool_order("batch", "", "0", 1), "Invalid");
 }
@@ -389,6 +411,7 @@ fn an_upgrade_reaches_no_deeper_than_the_containers() {
     );
     check(|spec| spec.addresses[0].address = "10.0.0.9/24".parse().unwrap(), "NotInPlace: address");
     check(|spec| spec.dns.searches = vec!["example".to_owned()], "NotInPlace: dns");
+    check(in_the_hosts, "NotInPlace: network");
     let sysctl = |spec: &mut PodSpec| drop(spec.sysctls.insert("net.core.somaxconn".into(), "1".into()));
     check(sysctl, "NotInPlace: sysctls");
     check(|spec| drop(spec.containers.pop()), "NotInPlace: the set of containers");
@@ -443,6 +466,34 @@ fn a_run_needs_the_paths_of_the_host_that_it_names() {
         &of("/srv/models/inner", Access::ReadOnly),
         "NoSuchHostPath: container web: /srv/models/inner is not shared by this host, or is not there",
     );
+}
+
+/// In the host's network.
+fn in_the_hosts(spec: &mut PodSpec) {
+    spec.network = PodNetwork::Host;
+    spec.addresses.clear();
+}
+
+#[test]
+fn a_pod_is_in_the_hosts_network_where_the_host_shares_it() {
+    let ledger = Ledger::new();
+    check(&ledger, &other(in_the_hosts), "accept");
+    let no_own = "Invalid: invalid: a pod in its host's network has no";
+    let sysctl = |spec: &mut PodSpec| {
+        in_the_hosts(spec);
+        spec.sysctls.insert("net.core.somaxconn".into(), "1".into());
+    };
+    check(&ledger, &other(sysctl), &format!("{no_own} kernel parameter net.core.somaxconn of its own"));
+    let address = |spec: &mut PodSpec| spec.network = PodNetwork::Host;
+    check(&ledger, &other(address), &format!("{no_own} addresses of its own"));
+    let neither = |spec: &mut PodSpec| spec.addresses.clear();
+    check(&ledger, &other(neither), "Unsupported: this node cannot do that: a pod without an address");
+
+    let mut spec = fixtures_spec();
+    in_the_hosts(&mut spec);
+    let obstacle = |host_network| berth_plan::obstacle(&HostView { host_network, ..host() }, &spec, None);
+    assert_eq!(obstacle(true), None);
+    assert!(obstacle(false).unwrap().contains("host_network in berthd.toml does not share"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::security::security_from;
 use crate::v1;
 use berth_model::{
     AddressGrant, AppClass, Bytes, ContainerRole, ContainerSpec, CpuBinding, DiskPolicy, DnsConfig, EnvVar,
-    PodId, PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
+    PodId, PodNetwork, PodSpec, RecoveryPolicy, RestartPolicy, RunState, User,
 };
 
 impl TryFrom<v1::PodRef> for PodId {
@@ -73,6 +73,7 @@ impl TryFrom<v1::PodSpec> for PodSpec {
             disks: disks_from(wire.disks)?,
             cpu: binding_from(wire.cpu).at("cpu")?,
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
+            network: network_from(wire.host_network),
             addresses: each(wire.addresses, "addresses", AddressGrant::try_from)?,
             dns: dns_from(wire.dns.unwrap_or_default()).at("dns")?,
             sysctls: wire.sysctls.into_iter().collect(),
@@ -83,6 +84,14 @@ impl TryFrom<v1::PodSpec> for PodSpec {
         };
         spec.validate().map_err(|error| InvalidMessage::new("", error))?;
         Ok(spec)
+    }
+}
+
+/// Whose network a pod is in.
+pub(crate) fn network_from(of_the_host: bool) -> PodNetwork {
+    match of_the_host {
+        true => PodNetwork::Host,
+        false => PodNetwork::Own,
     }
 }
 
@@ -176,6 +185,7 @@ impl From<&PodSpec> for v1::PodSpec {
             disks: spec.disks.iter().map(Into::into).collect(),
             cpu: Some((&spec.cpu).into()),
             limits: Some((&spec.limits).into()),
+            host_network: spec.network == PodNetwork::Host,
             addresses: spec.addresses.iter().map(Into::into).collect(),
             dns: Some((&spec.dns).into()),
             sysctls: spec.sysctls.clone().into_iter().collect(),

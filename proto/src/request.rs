@@ -7,12 +7,15 @@ use crate::host_path::host_paths_from;
 use crate::lifecycle::lifecycle_from;
 use crate::limits::{limits_from, ulimits_from};
 use crate::pod::{
-    class_from, disk_from, dns_from, env_from, pod_from, recovery_from, restart_from, role_from, user_from,
+    class_from, disk_from, dns_from, env_from, network_from, pod_from, recovery_from, restart_from,
+    role_from, user_from,
 };
 use crate::probe::probe_from;
 use crate::security::security_from;
 use crate::v1;
-use berth_model::{Bytes, ContainerRequest, CpuRequest, MAX_CONTAINERS, MilliCpu, PodRequest, PoolName};
+use berth_model::{
+    Bytes, ContainerRequest, CpuRequest, MAX_CONTAINERS, MilliCpu, PodNetwork, PodRequest, PoolName,
+};
 use std::collections::BTreeSet;
 
 /// IPv4 and IPv6.
@@ -38,6 +41,7 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             cpu: cpu_from(wire.cpu).at("cpu")?,
             memory_request: wire.memory_request_bytes.map(Bytes),
             limits: limits_from(wire.limits.unwrap_or_default()).at("limits")?,
+            network: network_from(wire.host_network),
             address_pools: address_pools_from(&wire.address_pools)?,
             node: wire.node.map(|node| node.parse()).transpose().at("node")?,
             node_labels: wire.node_labels.into_iter().collect(),
@@ -49,6 +53,7 @@ impl TryFrom<v1::PodRequest> for PodRequest {
             stop_grace_ms: wire.stop_grace_ms.unwrap_or(Self::DEFAULT_STOP_GRACE_MS),
         };
         request.validate_disks().at("disks")?;
+        request.validate_network().at("host_network")?;
         Ok(request)
     }
 }
@@ -134,6 +139,7 @@ impl From<&PodRequest> for v1::PodRequest {
             cpu: Some((&request.cpu).into()),
             memory_request_bytes: request.memory_request.map(|bytes| bytes.0),
             limits: Some((&request.limits).into()),
+            host_network: request.network == PodNetwork::Host,
             address_pools: request.address_pools.iter().map(ToString::to_string).collect(),
             node: request.node.as_ref().map(ToString::to_string),
             node_labels: request.node_labels.clone().into_iter().collect(),

@@ -7,8 +7,9 @@ use berth_model::{
     ContainerRole, ContainerSpec, ContainerStatus, CpuBinding, CpuMax, CpuWeight, DataDisk, Disk, DiskFetch,
     DiskLife, DiskMount, DiskOffer, DiskPolicy, DiskSource, EnvVar, EvictDisposition, Failure, Filesystem,
     Generation, HostPath, HugetlbLimit, Incarnation, IoLimit, IoWeight, Lifecycle, Limits, NodeOrder,
-    NodeVerb, Order, PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain, Probe,
-    ProbeAction, ProbeAnswer, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term, Ulimit, User,
+    NodeVerb, Order, PodNetwork, PodOrder, PodPhase, PodRequest, PodSpec, PodStatus, PodVerb, PrivilegeGain,
+    Probe, ProbeAction, ProbeAnswer, Profile, Rlimit, Security, Seq, SwapLimit, Sysctls, Target, Term,
+    Ulimit, User,
 };
 use berth_proto::{Addressed, failure_from, v1};
 use proptest::prelude::*;
@@ -129,6 +130,7 @@ fn spec() -> PodSpec {
         disks: disks(),
         cpu: CpuBinding::Exclusive { cpus: "0-1".parse().unwrap(), mems: "0".parse().unwrap() },
         limits: limits(),
+        network: PodNetwork::Own,
         addresses: vec![
             AddressGrant {
                 pool: "blue".parse().unwrap(),
@@ -367,6 +369,20 @@ fn disks_of_a_request_come_back_as_they_went() {
     check(|wire| wire.disks[0].source = None, "disks[0].source: is missing");
     check(|wire| wire.disks[1].name = "db".to_owned(), "disks: data disk db is given twice");
     check(|wire| wire.containers[0].mounts[0].access = 9, "containers[0].mounts[0].access: 9 is unknown");
+}
+
+#[test]
+fn the_hosts_network_comes_back_as_it_went() {
+    let request = submit(|wire| wire.host_network = true).unwrap();
+    assert_eq!(request.network, PodNetwork::Host);
+    assert_eq!(PodRequest::try_from(v1::PodRequest::from(&request)).unwrap(), request);
+    let own = submit(|wire| (wire.host_network, wire.address_pools) = (true, vec!["blue".to_owned()]));
+    let own = own.unwrap_err();
+    assert!(own.contains("host_network: a pod in its host's network has no addresses of its own"), "{own}");
+
+    let spec =
+        PodSpec { network: PodNetwork::Host, addresses: Vec::new(), sysctls: Sysctls::new(), ..spec() };
+    assert_eq!(PodSpec::try_from(v1::PodSpec::from(&spec)).unwrap(), spec);
 }
 
 proptest! {

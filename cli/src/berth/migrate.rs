@@ -29,7 +29,7 @@ Examples:
 A migration waits as long as the pod's node is merely silent: the pod may still run there. Whoever knows that the node
 is powered off, or cut off for good, says so: berth node confirm-dead node-1";
 
-/// Move a pod to another node; it keeps its addresses and host name
+/// Move a pod to another node; it keeps the addresses and host name that are its own
 ///
 /// The target takes the images and frees CPUs while the pod still runs; the source stops the pod and says so durably;
 /// only then does the target copy its movable data disks and run it. If the target cannot, the source runs it again.

@@ -6,8 +6,8 @@ use super::disk::DisksField;
 use super::limits::LimitsField;
 use super::scalar::{Address, CpuList, Cpus, DurationMs, Label, MemList, Node, Pool, Size, Whole32, chain};
 use berth_model::{
-    AppClass, ContainerRequest, CpuRequest, DiskPolicy, DnsConfig, MilliCpu, PodId, PodRequest, PoolName,
-    RecoveryPolicy, RestartPolicy, validate_requested_disks,
+    AppClass, ContainerRequest, CpuRequest, DiskPolicy, DnsConfig, MilliCpu, PodId, PodNetwork, PodRequest,
+    PoolName, RecoveryPolicy, RestartPolicy, validate_requested_disks,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ struct RawSpec {
     memory: Option<RawMemory>,
     #[serde(default)]
     limits: LimitsField,
+    #[serde(default)]
+    host_network: bool,
     address_pool: Option<Pool>,
     address_pools: Option<Vec<Pool>>,
     node: Option<Node>,
@@ -187,6 +189,7 @@ impl TryFrom<RawSpec> for SpecField {
             return Err("nodeLabels holds an empty name".to_owned());
         }
         check_address_pools(&raw)?;
+        check_host_network(&raw)?;
         check_own_cpus(&raw.cpu.0, &raw.containers.0)?;
         let node = raw.node.as_ref().map(|node| &node.0);
         validate_requested_disks(&raw.disks.0, &raw.containers.0, node).map_err(|error| chain(&error))?;
@@ -198,12 +201,25 @@ fn check_address_pools(raw: &RawSpec) -> Result<(), String> {
     match (&raw.address_pool, &raw.address_pools) {
         (Some(_), Some(_)) => Err("addressPool and addressPools exclude each other".to_owned()),
         (None, Some(pools)) if pools.is_empty() => {
-            Err("addressPools is empty: leave it out for no address".to_owned())
+            Err("addressPools is empty: name one, or set hostNetwork: true in its place".to_owned())
         }
         (None, Some(pools)) if pools.len() > 2 => {
             Err("addressPools: a pod has at most one address of each family, so at most two pools".to_owned())
         }
         (Some(_) | None, None) | (None, Some(_)) => Ok(()),
+    }
+}
+
+fn check_host_network(raw: &RawSpec) -> Result<(), String> {
+    let pools = raw.address_pool.is_some() || raw.address_pools.is_some();
+    match (raw.host_network, pools, raw.hostname.is_some()) {
+        (false, _, _) | (true, false, false) => Ok(()),
+        (true, true, _) => Err("hostNetwork: a pod in its host's network has no address of its own: leave \
+                                addressPool and addressPools out"
+            .to_owned()),
+        (true, false, true) => {
+            Err("hostNetwork: a pod in its host's network has its host's name: leave hostname out".to_owned())
+        }
     }
 }
 
@@ -252,6 +268,10 @@ impl TryFrom<RawPod> for PodDocument {
             cpu: spec.cpu.0,
             memory_request: spec.memory.and_then(|memory| memory.request).map(|size| size.0),
             limits: spec.limits.0,
+            network: match spec.host_network {
+                true => PodNetwork::Host,
+                false => PodNetwork::Own,
+            },
             address_pools: spec
                 .address_pool
                 .into_iter()

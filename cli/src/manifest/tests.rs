@@ -207,6 +207,15 @@ fn names() {
     check_spec("node: NODE-1", "4:9: spec.node: name \"NODE-1\" is no DNS label");
     check_spec("addressPool: -blue", "4:16: spec.addressPool: name \"-blue\" is no DNS label");
     check_spec("addressPools: [blue, -x]", "4:24: spec.addressPools[1]: name \"-x\" is no DNS label");
+    check_spec("hostNetwork: yes please", "4:16: spec.hostNetwork:");
+    check_spec(
+        "hostNetwork: true\n  addressPool: blue",
+        "4:3: spec: hostNetwork: a pod in its host's network has no",
+    );
+    check_spec(
+        "hostNetwork: true\n  hostname: web",
+        "4:3: spec: hostNetwork: a pod in its host's network has its",
+    );
     check_spec("addressPools: []", "4:3: spec: addressPools is empty");
     check_spec(
         "addressPools: [a, b, c]",

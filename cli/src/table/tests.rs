@@ -169,7 +169,9 @@ fn host() -> v1::NodeFacts {
         memory_bytes: 2 << 30,
         reserved_memory_bytes: 256 << 20,
         reserved_cpus: "0".to_owned(),
+        reserved_pids: 1_000,
         mount_points: vec!["/".to_owned(), "/data".to_owned()],
+        host_network: true,
         host_paths: [("/srv/models".to_owned(), v1::Access::ReadOnly.into())].into(),
         peer_port: 7445,
         devices: vec![v1::Device {

@@ -88,6 +88,7 @@ async fn admit(ledger: &Ledger, order: Addressed) -> Result<()> {
 fn host() -> berth_plan::HostView {
     berth_plan::HostView {
         online_cpus: "0-3".parse().unwrap_or_default(),
+        reserved_cpus: berth_model::CpuSet::default(),
         possible_cpus: "0-3".parse().unwrap_or_default(),
         mems: "0".parse().unwrap_or_default(),
         mount_points: [].into(),
@@ -97,6 +98,7 @@ fn host() -> berth_plan::HostView {
         data_disk_quota: berth_plan::QuotaView::Enforced,
         system_disk_quota: berth_plan::QuotaView::Enforced,
         profiles: berth_plan::ProfileView::default(),
+        host_network: false,
         host_paths: [].into(),
     }
 }

@@ -112,6 +112,7 @@ fn fields(old: &PodRequest, new: &PodRequest) -> Vec<(String, Reach)> {
         cpu,
         memory_request,
         limits,
+        network,
         address_pools,
         node,
         node_labels,
@@ -125,6 +126,7 @@ fn fields(old: &PodRequest, new: &PodRequest) -> Vec<(String, Reach)> {
     let fields = [
         ("pod", *pod != old.pod, Reach::Sandbox),
         ("hostname", hostname(new) != hostname(old), Reach::Sandbox),
+        ("host_network", *network != old.network, Reach::Sandbox),
         ("address_pools", *address_pools != old.address_pools, Reach::Sandbox),
         ("dns", *dns != old.dns, Reach::Sandbox),
         ("sysctls", *sysctls != old.sysctls, Reach::Sandbox),
@@ -250,6 +252,7 @@ mod tests {
         both(|_| {}, "");
         both(|pod| pod.hostname = Some("web".to_owned()), "");
         both(|pod| pod.hostname = Some("other".to_owned()), "hostname: cannot be changed in place");
+        both(|pod| pod.host_network = true, "host_network: cannot be changed in place");
         both(|pod| pod.address_pools = vec!["lan".to_owned()], "address_pools:");
         both(|pod| pod.dns = Some(v1::Dns { searches: vec!["a".to_owned()], ..v1::Dns::default() }), "dns:");
         both(|pod| pod.node = Some("n1".to_owned()), "node:");

@@ -184,8 +184,8 @@ mod tests {
     use super::*;
     use crate::flow::Reason;
     use berth_model::{
-        AppClass, CpuBinding, DiskPolicy, DnsConfig, Incarnation, Limits, PodId, PodSpec, PoolName,
-        RecoveryPolicy, Refusal, RestartPolicy, Sysctls,
+        AppClass, CpuBinding, DiskPolicy, DnsConfig, Incarnation, Limits, PodId, PodNetwork, PodSpec,
+        PoolName, RecoveryPolicy, Refusal, RestartPolicy, Sysctls,
     };
 
     fn run(disk: Disk) -> PodVerb {
@@ -201,6 +201,7 @@ mod tests {
             disks: Vec::new(),
             cpu: CpuBinding::Shared { pool: PoolName::new("default").unwrap() },
             limits: Limits::default(),
+            network: PodNetwork::Own,
             addresses: Vec::new(),
             dns: DnsConfig::default(),
             sysctls: Sysctls::new(),

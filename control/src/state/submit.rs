@@ -91,6 +91,7 @@ pub(super) fn spec(
         disks: request.disks.clone(),
         cpu,
         limits,
+        network: request.network,
         addresses: Vec::new(),
         dns: request.dns.clone(),
         sysctls: request.sysctls.clone(),

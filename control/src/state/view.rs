@@ -136,6 +136,7 @@ fn view(name: &NodeName, node: &Node, state: &State, now: Moment) -> NodeView {
         mount_points: facts
             .map(|facts| facts.wire.mount_points.iter().cloned().collect())
             .unwrap_or_default(),
+        host_network: facts.is_some_and(|facts| facts.wire.host_network),
         host_paths: facts.map(|facts| shared_from(&facts.wire)).unwrap_or_default(),
         page_sizes: facts.map(Facts::page_sizes).unwrap_or_default(),
         pods: u32::try_from(node.pods.len() + state.reserved_on(name).count()).unwrap_or(u32::MAX),

@@ -2,14 +2,32 @@
 
 use serde_json::Value;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Where containerd looks; the first file by name counts.
+/// Where containerd looks unless it is told otherwise.
 pub(super) const FOLDER: &str = "/etc/cni/net.d";
 /// What the `ipam` of the pods' network names.
-const OURS: &str = "berth-ipam";
+pub(crate) const IPAM: &str = "berth-ipam";
 /// Longest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The file that containerd goes by: the first by name of those that it takes for a network. If that one is damaged, it has
+/// none (go-cni, `loadFromConfDir`).
+pub(crate) fn first_list(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        files.push(entry?.path());
+    }
+    let taken = |path: &PathBuf| {
+        path.extension().is_some_and(|end| end == "conflist" || end == "conf" || end == "json")
+    };
+    Ok(files.into_iter().filter(|path| taken(path) && path.is_file()).min())
+}
+
+/// The plugins of a list, in their order, or the only one of a single network.
+pub(crate) fn plugins(file: &Value) -> Vec<Value> {
+    file["plugins"].as_array().cloned().unwrap_or_else(|| vec![file.clone()])
+}
 
 /// A network whose addresses are ours to answer for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,36 +41,31 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// The first one of ours in the folder, by the files' names; none if there is none.
+    /// The one that containerd goes by, if it is ours.
     pub(super) fn find(folder: &Path) -> io::Result<Option<Self>> {
-        let entries = match std::fs::read_dir(folder) {
+        let first = match first_list(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            entries => entries?,
+            first => first?,
         };
-        let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        files.retain(|path| path.extension().is_some_and(|kind| kind == "conflist" || kind == "conf"));
-        files.sort();
-        for path in files {
-            if std::fs::metadata(&path)?.len() <= MAX_BYTES
-                && let Some(network) = Self::parse(&std::fs::read(&path)?)
-            {
-                return Ok(Some(network));
+        match first {
+            Some(path) if std::fs::metadata(&path)?.len() <= MAX_BYTES => {
+                Ok(Self::parse(&std::fs::read(&path)?))
             }
+            Some(_) | None => Ok(None),
         }
-        Ok(None)
     }
 
     /// Reads a list of plugins, or a single one; none if it is no such thing, or not ours.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let file: Value = serde_json::from_slice(bytes).ok()?;
-        let plugins = file["plugins"].as_array().cloned().unwrap_or_else(|| vec![file.clone()]);
+        let plugins = plugins(&file);
         let text = |key: &str| Some(file[key].as_str()?.to_owned());
         let network = Self { name: text("name")?, version: text("cniVersion").unwrap_or_default(), plugins };
         network.main_plugin().is_some().then_some(network)
     }
 
     fn main_plugin(&self) -> Option<&Value> {
-        self.plugins.iter().find(|plugin| plugin["ipam"]["type"] == OURS)
+        self.plugins.iter().find(|plugin| plugin["ipam"]["type"] == IPAM)
     }
 
     /// The host's side of the pods' network: the bridge (`cni0` unless it says), or the master of a macvlan, ipvlan
@@ -94,17 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_ours_counts() {
+    fn the_first_by_name_counts() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Network::find(&folder.path().join("absent")).unwrap(), None);
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let network = |name: &str| {
+        assert_eq!(Network::find(folder.path()).unwrap(), None);
+        let ours = |name: &str| {
             format!(r#"{{"name": "{name}", "type": "bridge", "ipam": {{"type": "berth-ipam"}}}}"#)
         };
-        write("10-damaged.conflist", "{");
-        write("20-b.conf", &network("b"));
-        write("30-c.conflist", &network("c"));
-        write("15-a.json", &network("a"));
-        assert_eq!(Network::find(folder.path()).unwrap().unwrap().name, "b");
+        let check = |name: &str, text: &str, expected: Option<&str>| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            let found = Network::find(folder.path()).unwrap();
+            assert_eq!(found.map(|network| network.name).as_deref(), expected, "with {name}");
+        };
+        check("30-c.conflist", &ours("c"), Some("c"));
+        check("20-b.conf", &ours("b"), Some("b"));
+        check("15-a.json", &ours("a"), Some("a"));
+        check("10-x.txt", &ours("x"), Some("a"));
+        check("05-theirs.conflist", &ours("t").replace("berth-ipam", "host-local"), None);
+        check("04-ours.conflist", &ours("o"), Some("o"));
+        check("03-damaged.conflist", "{", None);
     }
 }

@@ -20,6 +20,7 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use conflist::{IPAM, first_list, plugins};
 pub use frame::Mac;
 pub(crate) use guard::IN_USE;
 pub use guard::{Probing, announce_sandbox};

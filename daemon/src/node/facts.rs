@@ -2,7 +2,6 @@
 
 use super::devices::devices;
 use super::{Host, HostError, boot_id};
-use berth_model::{Bytes, CpuSet};
 use berth_numa::Topology;
 use berth_proto::{shared_to_wire, v1};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Declared {
     /// For placement.
     pub labels: BTreeMap<String, String>,
-    /// Kept for the system's own services.
-    pub reserved_cpus: CpuSet,
-    /// Kept for the system's own services.
-    pub reserved_memory: Bytes,
     /// Where other nodes are served; none if nowhere.
     pub peer_port: Option<u16>,
 }
@@ -42,8 +37,10 @@ impl Host {
             capabilities: self.controls()?.names(),
             labels: declared.labels.clone().into_iter().collect(),
             memory_bytes: memory,
-            reserved_memory_bytes: declared.reserved_memory.0,
-            reserved_cpus: declared.reserved_cpus.to_string(),
+            reserved_memory_bytes: self.reservation.memory.0,
+            reserved_cpus: self.reservation.cpus.to_string(),
+            reserved_pids: self.reservation.pids,
+            host_network: self.shares_network,
             host_paths: shared_to_wire(&self.shares.there()),
             peer_port: declared.peer_port.map_or(0, u32::from),
             devices: devices(&self.kernel.sys),

@@ -1,6 +1,7 @@
 //! Looking at the host, and what admission needs of it.
 
 use super::profiles::profiles;
+use super::reservation::Reservation;
 use super::shared::Shares;
 use crate::disk::{Disks, QuotaSupport};
 use crate::report::chain;
@@ -24,6 +25,10 @@ pub struct Host {
     pub state: PathBuf,
     /// containerd's own folder, where system disks are.
     pub containerd: PathBuf,
+    /// What is kept for the system's own services.
+    pub reservation: Reservation,
+    /// Whether its administrator shares its network with pods.
+    pub shares_network: bool,
     /// What its administrator shares with containers.
     pub shares: Arc<Shares>,
 }
@@ -35,6 +40,8 @@ impl Default for Host {
             kernel: KernelRoots::default(),
             state: "/var/lib/berth".into(),
             containerd: CONTAINERD_ROOT.into(),
+            reservation: Reservation::default(),
+            shares_network: false,
             shares: Arc::default(),
         }
     }
@@ -58,6 +65,16 @@ pub enum HostError {
     /// A name of our own that is no path.
     #[error("name {ROOT_SLICE}")]
     Path(#[from] InvalidPath),
+    /// More is reserved than there is.
+    #[error("{key} of berthd.toml is {reserved}, and this host has {has}")]
+    Reserved {
+        /// Which key.
+        key: &'static str,
+        /// What it says.
+        reserved: String,
+        /// What there is.
+        has: String,
+    },
     /// A file.
     #[error("read {path}")]
     Read {
@@ -105,6 +122,7 @@ impl Host {
         let with_memory = topology.nodes().iter().filter(|node| node.memory.0 > 0);
         Ok(HostView {
             online_cpus: topology.online().clone(),
+            reserved_cpus: self.reservation.cpus.clone(),
             possible_cpus: self.read(self.root.join("sys/devices/system/cpu/possible"))?.trim().parse()?,
             mems: MemSet::try_from_iter(with_memory.map(|node| node.id))?,
             mount_points: self.disks()?.mount_points().map(|(point, _)| point.to_owned()).collect(),
@@ -113,6 +131,7 @@ impl Host {
             swap: controls.has("memory.swap.max"),
             data_disk_quota,
             system_disk_quota,
+            host_network: self.shares_network,
             host_paths: self.shares.there(),
             profiles: profiles(&self.root)?,
         })

@@ -58,7 +58,7 @@ pub(super) async fn perform<R: Runtime>(pods: &Arc<Pods<R>>, look: &Look) -> Res
     Ok(Effect::Happened)
 }
 
-/// Where a pod is asked over the network.
+/// Where a pod is asked over the network: on the loopback device if it has no address of its own.
 pub(super) fn first_address(record: &PodRecord) -> IpAddr {
     let spec = record.charter.as_ref().map(|charter| &charter.spec);
     let first = spec.and_then(|spec| spec.addresses.first());

@@ -5,6 +5,7 @@ use super::identity::{ROOT_SLICE, scope_path, slice_path};
 use super::kernel::KernelRoots;
 use super::systemd::Systemd;
 use super::{Ordered, RuntimeError};
+use crate::crash_point::Deed;
 use berth_cgroup::{
     BlockDevices, Capabilities, Cgroup, CgroupError, CgroupPath, ControlWrite, Room, RuntimeResources,
     UnitProperties, apply, make_room, plan_change, plan_writes, read_back, unit_properties,
@@ -24,8 +25,8 @@ pub(super) struct Target {
     limits: Limits,
     /// What was ordered before, or would have been: what only this has is put back to the kernel's default.
     other: Option<Limits>,
-    cpus: CpuSet,
-    mems: MemSet,
+    /// CPUs and memory nodes; none for the slice of all pods, each of which has its own.
+    on: Option<(CpuSet, MemSet)>,
 }
 
 impl Target {
@@ -35,9 +36,17 @@ impl Target {
             let weight = spec.limits.cpu_weight.or(Some(spec.class.cpu_weight()));
             Limits { cpu_weight: weight, ..spec.limits.clone() }
         };
-        let (cpus, mems) = (ordered.cpus.clone(), ordered.mems.clone());
-        let other = ordered.other.as_deref().map(limits);
-        Self { path: text(&slice_path(&ordered.pod)), limits: limits(&ordered.spec), other, cpus, mems }
+        Self {
+            path: text(&slice_path(&ordered.pod)),
+            limits: limits(&ordered.spec),
+            other: ordered.other.as_deref().map(limits),
+            on: Some((ordered.cpus.clone(), ordered.mems.clone())),
+        }
+    }
+
+    /// The slice of all pods.
+    fn all(limits: Limits) -> Self {
+        Self { path: ROOT_SLICE.to_owned(), limits, other: None, on: None }
     }
 
     /// A container's scope. It has the pod's CPUs where the order gives it none of its own, and the pod's memory nodes.
@@ -46,13 +55,13 @@ impl Target {
             path: text(&scope_path(&ordered.pod, id)),
             limits: spec.limits.clone(),
             other: ordered.other.as_ref().and_then(|other| Some(other.container(&spec.name)?.limits.clone())),
-            cpus: spec.cpus.clone().unwrap_or_else(|| ordered.cpus.clone()),
-            mems: ordered.mems.clone(),
+            on: Some((spec.cpus.clone().unwrap_or_else(|| ordered.cpus.clone()), ordered.mems.clone())),
         }
     }
 
     fn ordered(&self) -> berth_cgroup::Ordered<'_> {
-        berth_cgroup::Ordered { limits: &self.limits, cpus: Some(&self.cpus), mems: Some(&self.mems) }
+        let (cpus, mems) = self.on.as_ref().map(|(cpus, mems)| (cpus, mems)).unzip();
+        berth_cgroup::Ordered { limits: &self.limits, cpus, mems }
     }
 
     fn what(&self, doing: &str) -> String {
@@ -72,8 +81,12 @@ impl Target {
             let former = plan_writes(&other, &capabilities, &devices).unwrap_or_default();
             writes = plan_change(&former, &writes);
         }
-        let UnitProperties { properties, bare } =
+        let UnitProperties { mut properties, bare } =
             unit_properties(&self.ordered(), &writes, &devices).map_err(hopeless)?;
+        if self.on.is_none() && self.limits.pids_max.is_none() {
+            // A scope has a default of systemd's to be freed of; the slice of all pods has what its administrator gave it.
+            properties.retain(|property| property.name != "TasksMax");
+        }
         Ok(Plan { writes, properties, bare })
     }
 
@@ -143,6 +156,30 @@ impl Target {
         }
     }
 
+    /// Whether the limits leave what is in use, and some more for what comes before they are written. What the kernel can
+    /// simply drop counts for nothing: page cache that has a file to go to, and caches of file systems.
+    fn check_room(&self, roots: &KernelRoots) -> Result<(), RuntimeError> {
+        let what = || self.what("hold all pods to what is left");
+        let Some(cgroup) = self.open(roots)? else { return Ok(()) };
+        let counted = cgroup.statistics().map_err(|error| transient(what(), chain(&error)))?;
+        let stat = counted.memory.unwrap_or_default();
+        let cache = stat.file_bytes.unwrap_or(0).saturating_sub(stat.shmem_bytes.unwrap_or(0));
+        let dropped = cache.saturating_add(stat.slab_reclaimable_bytes.unwrap_or(0));
+        let memory = counted.memory_current_bytes.unwrap_or(0).saturating_sub(dropped);
+        let pids = counted.pids_current.unwrap_or(0);
+        let wanted = [
+            ("bytes of memory", memory, self.limits.memory.max.map(|max| max.0)),
+            ("processes and threads", pids, self.limits.pids_max),
+        ];
+        match wanted.into_iter().find(|(_, used, left)| left.is_some_and(|left| *used > with_headroom(left)))
+        {
+            None => Ok(()),
+            Some((of, used, left)) => {
+                Err(transient(what(), format!("{used} {of} are in use, {} are left", left.unwrap_or(0))))
+            }
+        }
+    }
+
     /// A weight acts only on devices that io.cost looks after, and nobody else switches that on.
     fn enable_weights(&self, roots: &KernelRoots, plan: &Plan) -> Result<(), RuntimeError> {
         let weights = plan.writes.iter().filter(|write| write.file == "io.weight");
@@ -162,6 +199,11 @@ impl Target {
             Err(error) => Err(transient(what(), chain(&error))),
         }
     }
+}
+
+/// Of a limit, what may be in use when it is set: 95 hundredths.
+fn with_headroom(limit: u64) -> u64 {
+    limit - limit / 20
 }
 
 /// What is written to files, and what of it is told to systemd.
@@ -194,6 +236,44 @@ pub(super) async fn ensure_root(systemd: &Systemd, roots: &KernelRoots) -> Resul
     let wanted = offered(roots)?;
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
     roots.cgroups().enable_controllers(&inside, &wanted).map_err(|error| transient(what(), chain(&error)))
+}
+
+/// Has systemd and the kernel hold a unit that is there to what is ordered.
+pub(super) async fn change(
+    systemd: &Systemd,
+    roots: &KernelRoots,
+    unit: &str,
+    target: Target,
+) -> Result<(), RuntimeError> {
+    let planned = target.clone();
+    let plan =
+        roots.blocking(move |roots| planned.make_room(roots).and_then(|()| planned.plan(roots))).await?;
+    systemd.set_properties(unit, &plan.properties).await?;
+    roots.blocking(move |roots| Deed::WriteControls.between_now(|| target.settle(roots, &plan))).await
+}
+
+/// Which files of the slice of all pods say something else than these limits; the slice itself where it is not there.
+pub(super) async fn drift_of_all(roots: &KernelRoots, limits: Limits) -> Result<Vec<String>, RuntimeError> {
+    let target = Target::all(limits);
+    let applied = roots.blocking(move |roots| target.read(roots)).await?;
+    Ok(match verdict(applied.as_ref()) {
+        Controls::InOrder => Vec::new(),
+        Controls::Drifted(files) => files,
+        Controls::Absent => vec![ROOT_SLICE.to_owned()],
+    })
+}
+
+/// Holds the slice of all pods to these limits, which no pod was ordered: nothing is written where they use more.
+pub(super) async fn hold_all(
+    systemd: &Systemd,
+    roots: &KernelRoots,
+    limits: Limits,
+) -> Result<(), RuntimeError> {
+    ensure_root(systemd, roots).await?;
+    let target = Target::all(limits);
+    let looking = target.clone();
+    roots.blocking(move |roots| looking.check_room(roots)).await?;
+    change(systemd, roots, ROOT_SLICE, target).await
 }
 
 /// Enables, for the containers of a pod, what systemd does not know of.

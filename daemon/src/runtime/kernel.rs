@@ -28,6 +28,16 @@ impl KernelRoots {
     pub(crate) fn cgroups(&self) -> CgroupRoot {
         CgroupRoot::new(&self.cgroup)
     }
+
+    /// Works on the kernel's files where that keeps nobody waiting: writing memory.max may reclaim, for seconds.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, RuntimeError> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
+        let roots = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&roots)).await;
+        done.map_err(|error| transient("work on cgroup files", error))?
+    }
 }
 
 /// Whether any process is in the cgroup at `path` below the mount, or in one beneath it.

@@ -32,8 +32,8 @@ use crate::crash_point::Deed;
 use crate::disk::Disks;
 use crate::ledger::{LifeWarrant, OrderWarrant, Warrant};
 use berth_model::{
-    Attempt, ContainerName, ContainerSpec, Digest, DiskName, ImageName, PodId, PodStatus, Probe, ProbeAction,
-    ProbeAnswer,
+    Attempt, ContainerName, ContainerSpec, Digest, DiskName, ImageName, Limits, PodId, PodNetwork, PodStatus,
+    Probe, ProbeAction, ProbeAnswer,
 };
 use berth_plan::{Observed, PodRecord};
 use k8s_cri::v1::Mount;
@@ -164,6 +164,22 @@ impl ContainerdRuntime {
     /// When it does not answer.
     pub async fn has_image(&self, name: &str) -> Result<bool, RuntimeError> {
         Ok(self.client().cri_image(name).await?.is_some())
+    }
+
+    /// Which files of the slice of all pods say something else than these limits; none if it is held to them.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub async fn drift_of_all(&self, limits: Limits) -> Result<Vec<String>, RuntimeError> {
+        controls::drift_of_all(self.roots(), limits).await
+    }
+
+    /// Holds the slice of all pods to these limits. Nothing is changed where they use more than the kernel could drop.
+    ///
+    /// # Errors
+    /// When they do, or the kernel or systemd refuses.
+    pub async fn hold_all(&self, limits: Limits) -> Result<(), RuntimeError> {
+        controls::hold_all(&self.inner.systemd, self.roots(), limits).await
     }
 
     /// Every image that CRI knows.
@@ -356,10 +372,7 @@ impl ContainerdRuntime {
         &self,
         work: impl FnOnce(&KernelRoots) -> Result<T, RuntimeError> + Send + 'static,
     ) -> Result<T, RuntimeError> {
-        // Writing memory.max may reclaim, for seconds.
-        let roots = self.roots().clone();
-        let done = tokio::task::spawn_blocking(move || work(&roots)).await;
-        done.map_err(|error| transient("work on cgroup files", error))?
+        self.roots().blocking(work).await
     }
 }
 
@@ -431,7 +444,8 @@ impl Runtime for ContainerdRuntime {
     }
 
     async fn run_sandbox(&self, ordered: &Ordered, attempt: Attempt) -> Result<String, RuntimeError> {
-        if ordered.spec.addresses.is_empty() {
+        let network = ordered.spec.network;
+        if network == PodNetwork::Own && ordered.spec.addresses.is_empty() {
             // CRI knows a network of the pod, which CNI makes and IPAM must address, and the host's own.
             let what = format!("make the sandbox of {}", ordered.pod);
             return Err(permanent(what, "it has no address, and CRI makes no sandbox without one"));
@@ -442,7 +456,9 @@ impl Runtime for ContainerdRuntime {
         {
             return Ok(id);
         }
-        self.files(&ordered.pod).write_hosts(&ordered.spec).await?;
+        if network == PodNetwork::Own {
+            self.files(&ordered.pod).write_hosts(&ordered.spec).await?;
+        }
         let log_root = &self.inner.paths.logs;
         self.client().run_pod_sandbox(sandbox_config(SandboxPlan { ordered, attempt, log_root })).await
     }
@@ -466,9 +482,14 @@ impl Runtime for ContainerdRuntime {
         // The scope's name is not known yet; no control depends on it.
         let target = Target::container(ordered, spec, "new");
         let resources = self.blocking(move |roots| target.cri_resources(roots)).await?;
-        let files = self.files(&ordered.pod);
-        files.ensure_hosts(&ordered.spec).await?;
-        let hosts_file = files.hosts();
+        let hosts_file = match ordered.spec.network {
+            PodNetwork::Own => {
+                let files = self.files(&ordered.pod);
+                files.ensure_hosts(&ordered.spec).await?;
+                Some(files.hosts())
+            }
+            PodNetwork::Host => None,
+        };
         let mut mounts = data_disk::mounts(&self.inner.disks, &ordered.pod, &ordered.spec, spec);
         mounts.extend(self.make_config(ordered, spec, making.attempt).await?);
         let of_the_host = spec.host_paths.clone();
@@ -542,17 +563,11 @@ impl Runtime for ContainerdRuntime {
         id: &str,
     ) -> Result<(), RuntimeError> {
         let target = Target::container(ordered, container_spec(ordered, container)?, id);
-        let planned = target.clone();
-        let plan =
-            self.blocking(move |roots| planned.make_room(roots).and_then(|()| planned.plan(roots))).await?;
-        self.inner.systemd.set_properties(&scope_name(id), &plan.properties).await?;
+        controls::change(&self.inner.systemd, self.roots(), &scope_name(id), target).await?;
         let ulimits = prlimit::ulimits_to_set(ordered, container).map(<[_]>::to_vec).unwrap_or_default();
         let scope = scope_path(&ordered.pod, id);
-        self.blocking(move |roots| {
-            Deed::WriteControls.between_now(|| target.settle(roots, &plan))?;
-            Deed::SetUlimits.between_now(|| prlimit::set(roots, &scope, &ulimits))
-        })
-        .await
+        self.blocking(move |roots| Deed::SetUlimits.between_now(|| prlimit::set(roots, &scope, &ulimits)))
+            .await
     }
 
     async fn probe(&self, id: &str, address: IpAddr, probe: &Probe) -> Result<ProbeAnswer, RuntimeError> {

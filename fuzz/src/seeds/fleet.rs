@@ -79,10 +79,11 @@ pub(super) fn facts() -> v1::NodeFacts {
             online_cpus: "0-7".to_owned(),
         }),
         memory_bytes: 16 << 30,
-        reserved_cpus: "0".to_owned(),
+        reserved_cpus: "0,7".to_owned(),
         addresses: vec!["192.0.2.1".to_owned()],
         peer_port: 7445,
         devices: Vec::new(),
+        host_network: true,
         host_paths: [("/srv/models".to_owned(), v1::Access::ReadOnly.into())].into(),
         mount_points: vec!["/".to_owned(), "/data".to_owned()],
         ..v1::NodeFacts::default()

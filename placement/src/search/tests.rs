@@ -2,8 +2,8 @@ use super::*;
 use crate::node::{Readiness, SharedPoolView};
 use berth_model::{
     Access, AppClass, ContainerRequest, ContainerRole, DataDisk, DiskLife, DiskPolicy, DiskSource, DnsConfig,
-    HostPath, HugetlbLimit, IoLimit, Lifecycle, Limits, MilliCpu, PodId, RecoveryPolicy, RestartPolicy,
-    Security, Sysctls,
+    HostPath, HugetlbLimit, IoLimit, Lifecycle, Limits, MilliCpu, PodId, PodNetwork, RecoveryPolicy,
+    RestartPolicy, Security, Sysctls,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +48,7 @@ fn node(name: &str) -> NodeView {
         memory_capacity: Bytes(4 << 30),
         memory_requested: Bytes(1 << 30),
         mount_points: BTreeSet::from(["/".to_owned()]),
+        host_network: false,
         host_paths: BTreeMap::from([("/srv/models".to_owned(), Access::ReadOnly)]),
         page_sizes: BTreeSet::from([Bytes(2 << 20)]),
         pods: 0,
@@ -91,6 +92,7 @@ fn request() -> PodRequest {
         cpu: CpuRequest::Shared { pool: PoolName::new("default").unwrap(), request: MilliCpu(0) },
         memory_request: None,
         limits: Limits::default(),
+        network: PodNetwork::Own,
         address_pools: Vec::new(),
         node: None,
         node_labels: BTreeMap::new(),
@@ -208,6 +210,15 @@ fn devices_of_one_node() {
     check(
         |request, _| request.containers[0].host_paths = vec![shared(Access::ReadWrite)],
         "HostPaths: /srv/models is shared by this host for reading only",
+    );
+    let in_the_hosts = |request: &mut PodRequest| request.network = PodNetwork::Host;
+    check(|request, _| in_the_hosts(request), "HostNetwork: the host does not share its network with pods");
+    check(
+        |request, node| {
+            in_the_hosts(request);
+            node.host_network = true;
+        },
+        "pool default",
     );
     check(|request, _| request.limits.hugetlb = vec![huge(2 << 20)], "pool default");
     let memory = DiskSource::Memory { size: Bytes(1 << 30), page_size: Some(Bytes(1 << 30)) };

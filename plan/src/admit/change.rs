@@ -33,6 +33,7 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
         disks,
         cpu,
         limits,
+        network,
         addresses,
         dns,
         sysctls,
@@ -43,6 +44,7 @@ pub(super) fn differences(old: &PodSpec, new: &PodSpec) -> Vec<Difference> {
     } = new;
     let fields = [
         ("hostname", *hostname != old.hostname, Reach::Sandbox),
+        ("network", *network != old.network, Reach::Sandbox),
         ("address", *addresses != old.addresses, Reach::Sandbox),
         ("dns", *dns != old.dns, Reach::Sandbox),
         ("sysctls", *sysctls != old.sysctls, Reach::Sandbox),

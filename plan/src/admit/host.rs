@@ -3,8 +3,8 @@
 use super::{HostView, QuotaView};
 use crate::SharedPool;
 use berth_model::{
-    CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodSpec, Profile, ProfileName, Refusal,
-    SECCOMP_FOLDER,
+    CpuBinding, CpuSet, DataDisk, DiskSource, Limits, MemSet, PodNetwork, PodSpec, Profile, ProfileName,
+    Refusal, SECCOMP_FOLDER,
 };
 
 /// What of a charter the host cannot honour as it is now, for people; none if it can. CPUs, memory nodes and disks may
@@ -21,7 +21,7 @@ pub fn obstacle(host: &HostView, spec: &PodSpec, pool: Option<&SharedPool>) -> O
     let there = binding
         .and_then(|()| check_limits(host, spec))
         .and_then(|()| check_profiles(host, spec))
-        .and_then(|()| check_host_paths(host, spec));
+        .and_then(|()| check_shared(host, spec));
     there.err().map(|refusal| refusal.to_string())
 }
 
@@ -63,6 +63,15 @@ pub(super) fn check_cpus(host: &HostView, cpus: &CpuSet, mems: &MemSet) -> Resul
     Ok(())
 }
 
+/// CPUs that are kept for the system's own services are nobody else's.
+pub(super) fn check_reserved(host: &HostView, cpus: &CpuSet) -> Result<(), Refusal> {
+    let reserved = cpus.intersection(&host.reserved_cpus);
+    match reserved.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::ReservedCpus { cpus: reserved, reserved: host.reserved_cpus.clone() }),
+    }
+}
+
 /// Everything that the pod's and its containers' limits name must be there, and huge pages of every size that it is to have.
 pub(super) fn check_limits(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
     let containers = spec.containers.iter().map(|container| &container.limits);
@@ -98,8 +107,18 @@ pub(super) fn check_profiles(host: &HostView, spec: &PodSpec) -> Result<(), Refu
     })
 }
 
-/// A path of the host that an order names must be shared, and be there.
-pub(super) fn check_host_paths(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
+/// What of the host an order names must be shared, and be there.
+pub(super) fn check_shared(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
+    match (spec.network, host.host_network) {
+        (PodNetwork::Own, _) | (PodNetwork::Host, true) => check_host_paths(host, spec),
+        (PodNetwork::Host, false) => {
+            let why = "a pod in the host's network, which host_network in berthd.toml does not share";
+            Err(Refusal::Unsupported(why.to_owned()))
+        }
+    }
+}
+
+fn check_host_paths(host: &HostView, spec: &PodSpec) -> Result<(), Refusal> {
     spec.containers.iter().try_for_each(|container| {
         container.host_paths.iter().try_for_each(|path| match path.withheld(&host.host_paths) {
             None => Ok(()),

@@ -5,7 +5,7 @@ use super::{Accepted, Change, HostView, LedgerView, conflict, host};
 use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced};
 use berth_model::{
     Attempt, ContainerName, ContainerRole, ContainerSpec, CpuBinding, CpuSet, DataDisk, DeviceId, Disk,
-    DiskPolicy, DiskSource, Generation, PodId, PodOrder, PodSpec, PodVerb, Refusal, RunState,
+    DiskPolicy, DiskSource, Generation, PodId, PodNetwork, PodOrder, PodSpec, PodVerb, Refusal, RunState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -60,7 +60,7 @@ fn run(
     let known = ledger.pods.get(&order.pod);
     check_vacant(known, order)?;
     check_spec(ledger, host, order, spec)?;
-    host::check_host_paths(host, spec)?;
+    host::check_shared(host, spec)?;
     let kept = known.map(|known| known.kept.clone()).unwrap_or_default();
     let containers = spec
         .containers
@@ -143,6 +143,9 @@ fn check_binding(
     match &spec.cpu {
         CpuBinding::Exclusive { cpus, mems } => {
             host::check_cpus(host, cpus, mems)?;
+            // What a pod has it keeps, whatever was reserved since.
+            let has = ledger.pods.get(pod).and_then(exclusive_cpus).cloned().unwrap_or_default();
+            host::check_reserved(host, &cpus.difference(&has))?;
             for other in ledger.pods.values().filter(|other| other.pod != *pod) {
                 if let Some(theirs) = exclusive_cpus(other) {
                     conflict(cpus, theirs, || format!("pod {}", other.pod))?;
@@ -188,9 +191,10 @@ fn check_devices(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> R
 }
 
 fn check_address(ledger: &LedgerView<'_>, order: &PodOrder, spec: &PodSpec) -> Result<(), Refusal> {
-    if spec.addresses.is_empty() {
-        // CRI has no pod without a network of its own, and no plugin attaches one without an address.
-        return Err(Refusal::Unsupported("a pod without an address".to_owned()));
+    if spec.addresses.is_empty() && spec.network == PodNetwork::Own {
+        // CRI makes no sandbox without a network, and no plugin attaches one without an address.
+        let why = "a pod without an address, unless it is in the host's network";
+        return Err(Refusal::Unsupported(why.to_owned()));
     }
     let holds = |record: &&PodRecord, address: IpAddr| {
         let theirs = record.charter.iter().flat_map(|charter| &charter.spec.addresses);
@@ -281,7 +285,7 @@ fn upgrade(
     spec: &PodSpec,
 ) -> Result<PodRecord, Refusal> {
     let mut record = revised(ledger, host, order, spec)?;
-    host::check_host_paths(host, spec)?;
+    host::check_shared(host, spec)?;
     let Some(charter) = &mut record.charter else { return Ok(record) };
     let mut replaced = BTreeMap::new();
     for Difference { field, reach } in differences(&charter.spec, spec) {

@@ -62,7 +62,11 @@ impl Kernel {
     pub fn process(&self, mark: &str) -> Result<PodProcess> {
         let select = format!("grep -slzx '{MARK}={mark}' /proc/[0-9]*/environ");
         // A container has started once its process may go on; its program comes a moment later.
-        wait_until(&format!("a process with {MARK}={mark}"), PROCESS_LIMIT, || Ok(self.oldest(&select).ok()))
+        let mut last = None;
+        let found = wait_until(&format!("a process with {MARK}={mark}"), PROCESS_LIMIT, || {
+            Ok(self.oldest(&select).map_err(|error| last = Some(error)).ok())
+        });
+        found.with_context(|| last.map_or_else(String::new, |error| format!("last: {error:#}")))
     }
 
     /// The oldest process in a pod that runs a program of this name: for those that overwrite their environment.
@@ -75,12 +79,13 @@ impl Kernel {
         self.oldest(&select).with_context(|| format!("no program {name} runs in a pod"))
     }
 
-    /// The oldest of the processes that a script lists by files in their folders of `/proc`.
+    /// The oldest of the processes that a script lists by files in their folders of `/proc`; of one that has ended since, not
+    /// all three words are told.
     fn oldest(&self, select: &str) -> Result<PodProcess> {
         let script = format!(
             "for p in $({select} | cut -d/ -f3); do \
                echo \"$p $(cut -d: -f3 /proc/$p/cgroup) $(sed 's/.*) //' /proc/$p/stat | cut -d' ' -f20)\"; done | \
-             sort -n -k3 | head -1"
+             awk 'NF == 3' | sort -n -k3 | head -1"
         );
         let said = self.guest.run_ok(&script)?;
         let mut words = said.split_whitespace();

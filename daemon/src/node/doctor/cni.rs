@@ -1,18 +1,16 @@
 //! Whether pods get a network: the list that containerd takes, and the plugins that it names.
 
 use super::{Check, Finding};
+use crate::network::{IPAM, first_list, plugins};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the list has to name, for addresses to be those that were ordered.
-const OURS: &str = "berth-ipam";
 /// What containerd itself brings up in each sandbox.
 const LOOPBACK: &str = "loopback";
 
-/// The network list in this folder, and its plugins in one of those.
-pub(super) fn network(lists: &Path, plugins: &[PathBuf]) -> Vec<Finding> {
+/// The network list in `lists`, and its plugins in one of the `folders`.
+pub(super) fn network(lists: &Path, folders: &[PathBuf]) -> Vec<Finding> {
     let remedy = "install a network list whose ipam is berth-ipam; the package brings 10-berth.conflist";
     let wrong = |found: String| vec![Finding::error(Check::CniConfiguration, found, remedy)];
     let first = match first_list(lists) {
@@ -24,28 +22,15 @@ pub(super) fn network(lists: &Path, plugins: &[PathBuf]) -> Vec<Finding> {
         Ok(named) => named,
         Err(error) => return wrong(format!("read {}: {error}", first.display())),
     };
-    if !named.contains(OURS) {
-        return wrong(format!("{} comes first and does not name {OURS}", first.display()));
+    if !named.contains(IPAM) {
+        return wrong(format!("{} comes first and does not name {IPAM}", first.display()));
     }
-    vec![Finding::ok(Check::CniConfiguration, first.display().to_string()), installed(&named, plugins)]
-}
-
-/// containerd takes the first by name.
-fn first_list(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let mut lists = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_list = path.extension().is_some_and(|end| end == "conflist" || end == "conf" || end == "json");
-        if is_list {
-            lists.push(path);
-        }
-    }
-    Ok(lists.into_iter().min())
+    vec![Finding::ok(Check::CniConfiguration, first.display().to_string()), installed(&named, folders)]
 }
 
 /// The programs that a list, or a single network, has run.
 fn named(list: &Value) -> BTreeSet<String> {
-    let plugins = list["plugins"].as_array().cloned().unwrap_or_else(|| vec![list.clone()]);
+    let plugins = plugins(list);
     let types = plugins.iter().flat_map(|plugin| [&plugin["type"], &plugin["ipam"]["type"]]);
     types.filter_map(Value::as_str).chain([LOOPBACK]).map(str::to_owned).collect()
 }

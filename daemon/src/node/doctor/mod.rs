@@ -4,8 +4,9 @@ mod cni;
 
 use super::Host;
 use super::profiles::{has_apparmor, has_parser};
+use super::reservation::words;
 use crate::report::chain;
-use crate::runtime::{Account, ContainerdRuntime, PAUSE_IMAGE, RuntimeError};
+use crate::runtime::{Account, ContainerdRuntime, PAUSE_IMAGE, ROOT_SLICE, RuntimeError};
 use berth_plan::QuotaView;
 use berth_proto::v1;
 use std::os::unix::net::UnixStream;
@@ -38,6 +39,7 @@ pub enum Check {
     Clock,
     DiskSpace,
     Sockets,
+    Reservation,
     HostPaths,
     DiskSizes,
     Pressure,
@@ -61,6 +63,7 @@ impl Check {
             Self::Clock => "clock",
             Self::DiskSpace => "disk space",
             Self::Sockets => "sockets",
+            Self::Reservation => "kept for the system's services",
             Self::HostPaths => "paths shared with containers",
             Self::DiskSizes => "sizes of disks",
             Self::Pressure => "pressure",
@@ -142,6 +145,7 @@ pub async fn diagnose(host: &Host, runtime: &ContainerdRuntime, places: &Places)
     findings.extend(network(&account.unwrap_or_default()));
     findings.extend(places.disks.iter().map(|path| disk_space(path)));
     findings.extend(places.sockets.iter().map(|path| socket(path)));
+    findings.extend(reservation(host, runtime).await);
     findings.extend(host_paths(host));
     findings.extend([disk_sizes(host), pressure(&host.kernel.proc), apparmor(&host.root)]);
     findings
@@ -322,6 +326,32 @@ fn socket(path: &Path) -> Finding {
             "systemctl restart berthd; pods keep running",
         ),
     }
+}
+
+/// Whether the kernel keeps what is reserved.
+async fn reservation(host: &Host, runtime: &ContainerdRuntime) -> Vec<Finding> {
+    let all = match host.left_for_pods() {
+        Ok(all) => all,
+        Err(error) => {
+            return vec![Finding::warning(Check::Reservation, chain(&error), "reserve less in berthd.toml")];
+        }
+    };
+    let mut findings = Vec::new();
+    for left in all {
+        let held = format!("all pods together: {}", words(&left));
+        findings.push(match runtime.drift_of_all(left).await {
+            Ok(drifted) if drifted.is_empty() => Finding::ok(Check::Reservation, held),
+            Ok(drifted) => not_kept(format!("{held}, and {} of {ROOT_SLICE} is not so", drifted.join(" "))),
+            Err(error) => not_kept(chain(&error)),
+        });
+    }
+    findings
+}
+
+fn not_kept(found: String) -> Finding {
+    let remedy = "journalctl -u berthd says why; where pods use more already it is tried again every minute: move some of \
+                  them away, or reserve less";
+    Finding::warning(Check::Reservation, found, remedy)
 }
 
 fn host_paths(host: &Host) -> Option<Finding> {

@@ -5,12 +5,12 @@ use super::security::{apparmor, capabilities, profile, seccomp_file};
 use crate::runtime::identity::{Role, Tag, log_file};
 use crate::runtime::stopping::to_annotations;
 use crate::runtime::{Making, Ordered};
-use berth_model::{Access, ContainerSpec, EnvVar, PrivilegeGain, User};
+use berth_model::{Access, ContainerSpec, EnvVar, PodNetwork, PrivilegeGain, User};
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, Device, ImageSpec, Int64Value, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, LinuxContainerSecurityContext, Mount,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a container's configuration is made of.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(in crate::runtime) struct ContainerPlan<'a> {
     pub(in crate::runtime) spec: &'a ContainerSpec,
     pub(in crate::runtime) making: &'a Making,
     pub(in crate::runtime) resources: LinuxContainerResources,
-    /// The pod's own `/etc/hosts`, on the host.
-    pub(in crate::runtime) hosts_file: PathBuf,
+    /// The pod's own `/etc/hosts`, on the host; in the host's network, containerd gives it a copy of the host's.
+    pub(in crate::runtime) hosts_file: Option<PathBuf>,
     /// Data disks, configuration, and what of the host it sees.
     pub(in crate::runtime) mounts: Vec<Mount>,
     /// Devices of the host that it may open.
@@ -66,22 +66,24 @@ pub(in crate::runtime) fn container_config(plan: ContainerPlan<'_>) -> Container
         args: spec.args.clone(),
         working_dir: spec.working_dir.clone().unwrap_or_default(),
         envs: environment(&spec.env),
-        mounts: std::iter::once(Mount {
-            container_path: "/etc/hosts".to_owned(),
-            host_path: hosts_file.to_string_lossy().into_owned(),
-            ..Mount::default()
-        })
-        .chain(mounts)
-        .collect(),
+        mounts: hosts_file.as_deref().map(hosts_mount).into_iter().chain(mounts).collect(),
         devices,
         labels: tag.to_labels(),
         annotations: to_annotations(&spec.lifecycle),
         log_path: log_file(&spec.name, attempt),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources),
-            security_context: Some(security_context(spec)),
+            security_context: Some(security_context(spec, ordered.spec.network)),
         }),
         ..ContainerConfig::default()
+    }
+}
+
+fn hosts_mount(path: &Path) -> Mount {
+    Mount {
+        container_path: "/etc/hosts".to_owned(),
+        host_path: path.to_string_lossy().into_owned(),
+        ..Mount::default()
     }
 }
 
@@ -95,7 +97,7 @@ fn environment(env: &[EnvVar]) -> Vec<KeyValue> {
     pairs
 }
 
-fn security_context(spec: &ContainerSpec) -> LinuxContainerSecurityContext {
+fn security_context(spec: &ContainerSpec, network: PodNetwork) -> LinuxContainerSecurityContext {
     let ContainerSpec { user, security, .. } = spec;
     let strings = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
     let number = |id: u32| Int64Value { value: i64::from(id) };
@@ -105,7 +107,7 @@ fn security_context(spec: &ContainerSpec) -> LinuxContainerSecurityContext {
         Some(User::Name(name)) => (None, None, name.clone()),
     };
     LinuxContainerSecurityContext {
-        namespace_options: Some(namespaces()),
+        namespace_options: Some(namespaces(network)),
         run_as_user,
         run_as_group,
         run_as_username,
@@ -136,7 +138,10 @@ mod tests {
 
     #[test]
     fn a_user_is_told_by_number_or_by_name() {
-        let of = |user| security_context(&ContainerSpec { user: Some(user), ..container_spec("web") });
+        let of = |user| {
+            let spec = ContainerSpec { user: Some(user), ..container_spec("web") };
+            security_context(&spec, PodNetwork::Own)
+        };
         let by_number = of(User::Id { uid: 5, gid: Some(6) });
         assert_eq!(by_number.run_as_user.map(|id| id.value), Some(5));
         assert_eq!(by_number.run_as_group.map(|id| id.value), Some(6));

@@ -18,8 +18,8 @@ use super::{RuntimeError, error};
 use crate::node::monotonic_ms;
 use berth_model::{
     AddressGrant, AppClass, ContainerName, ContainerRole, ContainerSpec, CpuBinding, CpuSet, Digest,
-    DnsConfig, ImageName, Lifecycle, Limits, MemSet, PodId, PodSpec, PoolName, RecoveryPolicy, RestartPolicy,
-    Security, Sysctls,
+    DnsConfig, ImageName, Lifecycle, Limits, MemSet, PodId, PodNetwork, PodSpec, PoolName, RecoveryPolicy,
+    RestartPolicy, Security, Sysctls,
 };
 use berth_plan::Controls;
 use crashes::{Crashes, Death, Down};
@@ -284,6 +284,7 @@ pub fn spec(hostname: &str) -> PodSpec {
         disks: Vec::new(),
         cpu: CpuBinding::Shared { pool: PoolName::new("default").expect(parse) },
         limits: Limits::default(),
+        network: PodNetwork::Own,
         addresses: vec![AddressGrant {
             pool: PoolName::new("lan").expect(parse),
             address: "10.0.0.7/24".parse().expect(parse),

@@ -4,7 +4,8 @@
 //! at it; one that has neither fails a test.
 
 use crate::{
-    addresses, boot, config, controls, discard, disks, fleet, host_paths, idle_pod, migration, probes, roles,
+    addresses, boot, config, controls, discard, disks, fleet, host_network, host_paths, idle_pod, migration,
+    probes, roles,
 };
 use berth_e2e::{Kernel, PodProcess};
 use berth_lab::wait_until;
@@ -154,6 +155,7 @@ fn every_field_of_a_pods_spec_has_a_case() {
         config::FIELDS,
         controls::FIELDS,
         disks::FIELDS,
+        host_network::FIELDS,
         host_paths::FIELDS,
         migration::FIELDS,
         probes::FIELDS,

@@ -10,6 +10,7 @@ mod disks;
 mod events;
 mod facts;
 mod fields;
+mod host_network;
 mod host_paths;
 mod in_place;
 mod life;
@@ -19,6 +20,7 @@ mod metrics;
 mod migration;
 mod probes;
 mod readme;
+mod reservation;
 mod roles;
 mod trust;
 
