@@ -204,7 +204,7 @@ impl Link {
         if !strangers.is_empty() {
             let pods: Vec<String> = strangers.iter().take(STRANGERS_TOLD).map(ToString::to_string).collect();
             let (count, pods) = (strangers.len(), pods.join(" "));
-            tracing::warn!(node = %self.node, count, pods, "the node has pods that it was not to have");
+            tracing::warn!(node = %self.node, count, pods, "{}: has {count} pods that it was not to have: {pods}", self.node);
         }
         let handle = self.core.hub().connect(&self.node);
         self.lease = Duration::from_millis(welcome.lease_ms);

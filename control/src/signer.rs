@@ -59,7 +59,7 @@ fn refusal(error: &PkiError) -> Status {
         | PkiError::Identity(_)
         | PkiError::Make { .. }
         | PkiError::Random(_) => {
-            tracing::error!(error = text, "a node's certificate cannot be made");
+            tracing::error!("a node's certificate cannot be made: {text}");
             Status::internal("the certificate cannot be made; the server's log says why")
         }
     }

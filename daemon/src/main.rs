@@ -109,7 +109,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (reports, journal) = (running.reports().clone(), running.reports().journal().clone());
     tokio::spawn(strain.run(reports));
     tokio::spawn(events::watch_strangers(ordered, eyes, journal));
-    tracing::info!(pods = running.adopted(), "ready");
+    tracing::info!(pods = running.adopted(), "ready, with {} pods", running.adopted());
     notify(&[NotifyState::Ready]);
     let adopted = running.adopted();
     let mut link = running.link().subscribe();
@@ -143,8 +143,12 @@ fn open_ledger(config: &Config, kernel: &KernelRoots) -> anyhow::Result<Ledger> 
 async fn prepare(runtime: &ContainerdRuntime, pause_image: PathBuf) {
     match tokio::time::timeout(PREPARE, runtime.prepare(&pause_image)).await {
         Ok(Ok(())) => return,
-        Ok(Err(error)) => tracing::warn!(%error, "the host is not prepared yet; trying again"),
-        Err(_) => tracing::warn!(seconds = PREPARE.as_secs(), "the host is not prepared yet; trying again"),
+        Ok(Err(error)) => tracing::warn!("the host is not prepared yet; trying again: {error}"),
+        Err(_) => tracing::warn!(
+            seconds = PREPARE.as_secs(),
+            "the host is not prepared after {} s; trying again",
+            PREPARE.as_secs()
+        ),
     }
     let runtime = runtime.clone();
     tokio::spawn(async move {
@@ -178,7 +182,7 @@ fn status(text: &str) {
 /// Without systemd there is nobody to tell.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot tell systemd how the daemon is");
+        tracing::warn!("cannot tell systemd how the daemon is: {error}");
     }
 }
 

@@ -112,7 +112,7 @@ impl<R: Runtime, H: Host> Daemon<R, H> {
         let api = serve_api(socket, api(&config, &ledger, &reports, &state, &host));
         let metrics = serve_metrics(&config, &ledger, &reports, &state);
         if let Err(error) = disks.abandon_all() {
-            warn!(error = crate::report::chain(&error), "half-copied disks are not thrown away");
+            warn!("half-copied disks are not thrown away: {}", crate::report::chain(&error));
         }
         let peers = serve_peers(&config, &ledger, &disks);
         let pods = Pods::new(Parts {
@@ -164,7 +164,7 @@ fn sight<H: Host>(host: &Arc<H>) -> Sight {
     Box::new(move || match host.view() {
         Ok(view) => Some(view),
         Err(error) => {
-            warn!(%error, "what the host has cannot be learnt");
+            warn!("what the host has cannot be learnt: {error}");
             None
         }
     })
@@ -175,14 +175,18 @@ async fn heed_shutdowns<R: Runtime>(pods: Arc<Pods<R>>, mut notices: mpsc::Recei
     while let Some(notice) = notices.recv().await {
         match notice {
             ShutdownNotice::Announced { announced, hold } => {
-                info!(seconds = announced.left().as_secs(), "the host shuts down: stopping its pods");
+                info!(
+                    seconds = announced.left().as_secs(),
+                    "the host shuts down: stopping its pods within {} s",
+                    announced.left().as_secs()
+                );
                 let left = pods.shut_down(announced).await;
                 if left > 0 {
-                    warn!(pods = left, "the host waits no longer, and these pods still run");
+                    warn!(pods = left, "the host waits no longer, and {left} pods still run");
                 }
                 // What containers wrote without asking for it to be on disk is, before the power goes.
                 if let Err(error) = tokio::task::spawn_blocking(nix::unistd::sync).await {
-                    warn!(%error, "cannot sync");
+                    warn!("cannot sync: {error}");
                 }
                 info!("the host may go down");
                 drop(hold);
@@ -272,9 +276,9 @@ async fn report_end(
     serving: impl Future<Output = Result<(), tonic::transport::Error>>,
 ) {
     match serving.await {
-        Ok(()) => error!(socket, "a local socket is served no more"),
+        Ok(()) => error!(socket, "local socket {socket} is served no more"),
         Err(error) => {
-            error!(socket, error = crate::report::chain(&error), "a local socket is served no more");
+            error!(socket, "local socket {socket} is served no more: {}", crate::report::chain(&error));
         }
     }
 }
@@ -315,7 +319,8 @@ impl<R: Runtime> Running<R> {
         if !self.pods.drain(DRAIN).await {
             warn!(
                 seconds = DRAIN.as_secs(),
-                "some steps are still under way; the next start finds what came of them"
+                "some steps are still under way after {} s; the next start finds what came of them",
+                DRAIN.as_secs()
             );
         }
         if let Some(dialling) = self.dialling {

@@ -68,7 +68,9 @@ pub async fn serve(address: SocketAddr, source: impl Source) -> Infallible {
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
-            Err(error) => error!(%address, %error, "cannot listen for questions for metrics; trying again"),
+            Err(error) => {
+                error!(%address, "cannot listen for questions for metrics on {address}; trying again: {error}");
+            }
         }
         sleep(LISTEN_AGAIN).await;
     };
@@ -82,7 +84,7 @@ async fn serve_on(listener: TcpListener, source: Arc<Asked<impl Source>>) -> Inf
         match accept(&listener, &places).await {
             Ok((stream, place)) => drop(tokio::spawn(answer_one(stream, place, source.clone()))),
             Err(error) => {
-                warn!(%error, "a connection cannot be accepted");
+                warn!("a connection cannot be accepted: {error}");
                 sleep(ACCEPT_PAUSE).await;
             }
         }

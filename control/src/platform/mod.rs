@@ -262,7 +262,7 @@ impl Platform for PlatformService {
         let request = request.into_inner();
         let node = node_name(request.node)?;
         let reason = reason(&request.reason, &caller)?;
-        tracing::warn!(%node, reason, "{node}: {caller} says that it is dead");
+        tracing::warn!(%node, reason, "{node}: {caller} says that it is dead: {reason}");
         let name = node.clone();
         self.change(move |tx| tx.confirm_dead(&name, &reason)).await?;
         self.record(node).await
@@ -276,7 +276,7 @@ impl Platform for PlatformService {
         let request = request.into_inner();
         let node = node_name(request.node)?;
         let reason = reason(&request.reason, &caller)?;
-        tracing::warn!(%node, reason, "{node}: {caller} revokes its certificates");
+        tracing::warn!(%node, reason, "{node}: {caller} revokes its certificates: {reason}");
         let name = node.clone();
         self.change(move |tx| tx.revoke_node(&name)).await?;
         self.core.hub().cut(&node);

@@ -69,7 +69,7 @@ where
             match next {
                 Ok((stream, place)) => self.shake_hands(stream, place),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tracing::warn!("a connection cannot be accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -101,7 +101,7 @@ where
                     }
                 },
             };
-            tracing::info!(from = ?from, why, "a connection was refused");
+            tracing::info!(?from, "a connection was refused, from {from:?}: {why}");
         });
     }
 }

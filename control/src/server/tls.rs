@@ -40,7 +40,7 @@ fn check(own: &CertificateDer<'_>, authority: &Authority) -> anyhow::Result<u64>
         None | Some(0) => bail!("it has expired: run berth-control ca server"),
         Some(days_left) if days_left <= WARN_DAYS => tracing::warn!(
             days_left,
-            "the server's certificate is about to expire: run berth-control ca server"
+            "the server's certificate expires in {days_left} days: run berth-control ca server"
         ),
         Some(_) => {}
     }

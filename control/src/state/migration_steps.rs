@@ -79,7 +79,7 @@ impl Tx<'_> {
             Next::Return(why) => self.return_to_source(id, why),
             Next::Done => self.enter(id, Phase::Done),
             Next::Failed(why) => {
-                tracing::warn!(pod = %id, why, "the migration of pod {id} has failed");
+                tracing::warn!(pod = %id, "the migration of pod {id} has failed: {why}");
                 self.drop_copies(id);
                 self.enter(id, Phase::Failed { why });
             }

@@ -324,7 +324,7 @@ impl Tx<'_> {
                 false
             }
             Next::Pause(why) => {
-                tracing::warn!(rollout = %name, why, "rollout {name} has stopped itself");
+                tracing::warn!(rollout = %name, "rollout {name} has stopped itself: {why}");
                 self.say(name, RolloutState::Paused, why);
                 false
             }

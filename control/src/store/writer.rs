@@ -64,8 +64,7 @@ impl Writer {
             if let Err(error) = work(&mut store, &queue) {
                 let error = crate::error::chain(&error);
                 tracing::error!(
-                    error,
-                    "the store cannot be written; ending so as to begin again from what is durable"
+                    "the store cannot be written; ending so as to begin again from what is durable: {error}"
                 );
                 fail.send_replace(Some(error));
             }

@@ -37,11 +37,11 @@ impl Who {
         match Group::from_name(name) {
             Ok(Some(group)) => Self::Group(group.gid),
             Ok(None) => {
-                warn!(group = name, "there is no such group: only root may look at this node");
+                warn!(group = name, "there is no group {name}: only root may look at this node");
                 Self::Root
             }
             Err(error) => {
-                warn!(group = name, %error, "cannot look the group up: only root may look at this node");
+                warn!(group = name, "cannot look group {name} up: only root may look at this node: {error}");
                 Self::Root
             }
         }
@@ -143,17 +143,13 @@ fn admits(who: Who, stream: &UnixStream) -> bool {
             let (uid, gid) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
             let admitted = who.admits(uid, gid, Uid::effective(), |group| is_member(uid, gid, group));
             if !admitted {
-                warn!(
-                    uid = peer.uid(),
-                    gid = peer.gid(),
-                    pid = peer.pid(),
-                    "turned away from a local socket"
-                );
+                let (uid, gid, pid) = (peer.uid(), peer.gid(), peer.pid());
+                warn!("turned away from a local socket: uid {uid}, gid {gid}, pid {pid:?}");
             }
             admitted
         }
         Err(error) => {
-            warn!(%error, "turned away from a local socket: its credentials cannot be read");
+            warn!("turned away from a local socket: its credentials cannot be read: {error}");
             false
         }
     }

@@ -170,11 +170,11 @@ impl Disks {
                 Content::Filesystem { uuid, .. } if uuid == note.uuid => probe::wipe(&device)?,
                 Content::Nothing => {}
                 Content::Filesystem { .. } | Content::Other(_) => {
-                    tracing::warn!(device = %note.device, "it holds what is not ours; it is released as it is");
+                    tracing::warn!(device = %note.device, "device {} holds what is not ours; it is released as it is", note.device);
                 }
             },
             Err(DiskError::NoDevice { .. }) => {
-                tracing::warn!(device = %note.device, "it is gone from this host; its data disk is given up");
+                tracing::warn!(device = %note.device, "device {} is gone from this host; its data disk is given up", note.device);
             }
             Err(error) => return Err(error),
         }

@@ -123,7 +123,8 @@ impl Disks {
         for entry in folder.entries()? {
             let name = entry.name.to_str().and_then(|name| DiskName::new(name).ok());
             let (Some(name), true) = (name, entry.is_folder) else {
-                tracing::warn!(path = %folder.path().join(&entry.name).display(), "this is no data disk, and stays");
+                let path = folder.path().join(&entry.name);
+                tracing::warn!("{} is no data disk, and stays", path.display());
                 continue;
             };
             if let Some(disk) = folder.find(name.as_str())? {

@@ -35,7 +35,7 @@ pub async fn watch_strangers(
             Err(error) => {
                 // Once: a runtime that is away is told of by others, too.
                 if !std::mem::replace(&mut failed, true) {
-                    warn!(%error, "the runtime does not list what it has: what nobody ordered is not told");
+                    warn!("the runtime does not list what it has: what nobody ordered is not told: {error}");
                 }
                 continue;
             }

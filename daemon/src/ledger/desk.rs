@@ -68,8 +68,7 @@ impl Desk {
             return LedgerError::Undone(text);
         }
         tracing::error!(
-            error = text,
-            "the ledger cannot be written; the agent ends, to begin again from what is durable"
+            "the ledger cannot be written; the agent ends, to begin again from what is durable: {text}"
         );
         self.failed.send_replace(Some(text.clone()));
         LedgerError::Stopped(text)

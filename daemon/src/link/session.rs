@@ -126,7 +126,13 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
             Ok(welcome) => welcome,
             Err(ended) => return ended,
         };
-        info!(control = self.link.config.control, term = welcome.term, "connected");
+        info!(
+            control = self.link.config.control,
+            term = welcome.term,
+            "connected to {}, term {}",
+            self.link.config.control,
+            welcome.term
+        );
         self.link.state.set(LinkStatus::connected());
         // Hello says nothing of pods that have gone.
         if let Err(ended) = self.tell_pods().await {
@@ -282,7 +288,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
 
     async fn events_seen(&mut self, last: u64) -> Result<(), Ended> {
         if !matches!(self.events, Telling::UnderWay(told) if told == last) {
-            warn!(last, "upstream has seen events that it was not told");
+            warn!(last, "upstream has seen events up to {last}, which it was not told");
             return Ok(());
         }
         self.events = Telling::Idle;
@@ -294,7 +300,7 @@ impl<'a, H: Host, O: Orders> Session<'a, H, O> {
         let facts = match self.link.host.facts().await {
             Ok(facts) => facts,
             Err(error) => {
-                warn!(%error, "facts are not told");
+                warn!("facts are not told: {error}");
                 return Ok(());
             }
         };

@@ -99,7 +99,7 @@ pub(super) async fn collect_for_ever(ledger: Ledger, gate: Gate, places: Places)
         ticks.tick().await;
         for error in collect(&ledger, &gate, &places).await {
             let error = crate::report::chain(&error);
-            warn!(error, "left-over network resources could not all be collected");
+            warn!("left-over network resources could not all be collected: {error}");
         }
     }
 }

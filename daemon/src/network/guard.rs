@@ -43,7 +43,7 @@ impl Probing {
             match verdict.map_err(|error| Status::unavailable(crate::report::chain(&error)))? {
                 Verdict::Free => {}
                 Verdict::Taken { by } => {
-                    warn!(pod = %grant.pod, %address, %by, interface, "an address has a second owner");
+                    warn!(pod = %grant.pod, %address, %by, interface, "{}: address {address} is in use by {by}, seen on {interface}", grant.pod);
                     return Err(Status::failed_precondition(format!(
                         "address {address} of pod {} {IN_USE} {by}, heard on {interface}: find out who that is; \
                          the pod is not started with it",
@@ -74,7 +74,7 @@ impl Probing {
             if !exists {
                 warn!(
                     interface = name,
-                    "no address is probed for a second owner: there is no such interface yet; a bridge that the CNI \
+                    "no address is probed for a second owner: there is no interface {name} yet; a bridge that the CNI \
                      plugin makes has no link to other hosts"
                 );
             }
@@ -94,7 +94,7 @@ pub async fn announce_sandbox(ledger: &Ledger, sandbox_id: &str) {
         let netns = Path::new(&attachment.netns);
         if let Err(error) = announce(netns, &attachment.key.interface, &attachment.addresses).await {
             let error = crate::report::chain(&error);
-            warn!(pod = %attachment.pod, error, "cannot announce the pod's addresses");
+            warn!(pod = %attachment.pod, "{}: cannot announce its addresses: {error}", attachment.pod);
         }
     }
 }

@@ -52,12 +52,12 @@ async fn forget(ledger: &Ledger, gone: impl Fn(&Book, &Attachment) -> bool) -> R
     if keys.is_empty() {
         return Ok(());
     }
-    info!(attachments = keys.len(), "forgetting attachments of sandboxes that exist no more");
+    info!(attachments = keys.len(), "forgetting {} attachments of sandboxes that exist no more", keys.len());
     ledger.detach(keys, now_ms).await
 }
 
 fn noted(forgotten: Result<(), LedgerError>) {
     if let Err(error) = forgotten {
-        warn!(%error, "cannot forget attachments");
+        warn!("cannot forget attachments: {error}");
     }
 }

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// What the host's administrator keeps for the system's own services; 0 and empty is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reservation {
-    /// CPUs that no pod has.
+    /// CPUs that no pod is given.
     pub cpus: CpuSet,
     /// Memory that pods do not use.
     pub memory: Bytes,

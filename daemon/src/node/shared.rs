@@ -52,7 +52,7 @@ impl Shares {
                 }
             };
             if let Err(error) = thread::Builder::new().name("share".to_owned()).spawn(watch) {
-                tracing::error!(%error, "a path of host_paths is not shared: no thread can be made");
+                tracing::error!("a path of host_paths is not shared: no thread can be made: {error}");
             }
         }
         // What does not answer in time is not shared until it does.

@@ -110,7 +110,7 @@ impl Copies for Courier {
                 }
                 Err(Missed::Unreachable(why)) => why,
             };
-            warn!(pod = %fetch.pod, disk = %fetch.disk, why, "a data disk is not copied yet; trying again");
+            warn!(pod = %fetch.pod, disk = %fetch.disk, "{}: data disk {} is not copied yet; trying again: {why}", fetch.pod, fetch.disk);
             last.send_replace(why);
             sleep(self.patience.again).await;
         }
@@ -216,7 +216,7 @@ impl Writer {
             Ok(()) => info!(%pod, %disk, %from, "data disk {disk} of pod {pod} is copied"),
             Err(_) => {
                 if let Err(error) = self.disks.abandon(pod, disk) {
-                    warn!(%pod, %disk, error = chain(&error), "what has come of a disk is not thrown away");
+                    warn!(%pod, %disk, "{pod}: what has come of disk {disk} is not thrown away: {}", chain(&error));
                 }
             }
         }

@@ -42,7 +42,9 @@ pub async fn listen(address: SocketAddr, pki: PkiFiles, served: Served) -> Infal
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
-            Err(error) => error!(%address, %error, "cannot listen for other nodes; trying again"),
+            Err(error) => {
+                error!(%address, "cannot listen for other nodes on {address}; trying again: {error}");
+            }
         }
         sleep(LISTEN_AGAIN).await;
     };
@@ -59,7 +61,7 @@ pub(super) async fn serve_on(listener: TcpListener, pki: PkiFiles, served: Serve
         .add_service(PeerServer::new(served).max_decoding_message_size(MAX_QUESTION_BYTES));
     tokio::spawn(async move {
         if let Err(error) = server.serve_with_incoming(ReceiverStream::new(incoming)).await {
-            error!(error = chain(&error), "other nodes are served no more");
+            error!("other nodes are served no more: {}", chain(&error));
         }
     });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -67,7 +69,7 @@ pub(super) async fn serve_on(listener: TcpListener, pki: PkiFiles, served: Serve
         match accept(&listener, &places).await {
             Ok((stream, place)) => drop(tokio::spawn(greet(stream, place, pki.clone(), ready.clone()))),
             Err(error) => {
-                warn!(%error, "a connection cannot be accepted");
+                warn!("a connection cannot be accepted: {error}");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -96,8 +98,8 @@ async fn greet(
             // The server is going down if nobody takes it.
             drop(ready.send(Ok(Greeted::new(stream, Behind(peer), place))).await);
         }
-        Ok(Err(why)) => info!(?from, why, "a peer was refused"),
-        Err(_) => info!(?from, "a peer was refused: the handshake took too long"),
+        Ok(Err(why)) => info!(?from, "a peer was refused, from {from:?}: {why}"),
+        Err(_) => info!(?from, "a peer was refused, from {from:?}: the handshake took too long"),
     }
 }
 

@@ -101,7 +101,7 @@ impl Peer for Served {
         let wish = self.wish(request)?;
         let Wish { pod, disk, peer, incarnation } = &wish;
         if !is_offered(&self.ledger, &wish) {
-            warn!(%pod, %disk, %peer, "a peer asks for a disk that is not offered to it");
+            warn!(%pod, %disk, %peer, "node {peer} asks for disk {disk} of pod {pod}, which is not offered to it");
             return Err(Status::permission_denied(format!(
                 "data disk {disk} of pod {pod}, incarnation {incarnation}, is not offered to node {peer}"
             )));
@@ -128,13 +128,15 @@ fn send(
     let Wish { pod, disk, peer, .. } = wish;
     match send_pieces(ledger, disks, wish, pieces) {
         Ok(()) => info!(%pod, %disk, %peer, "data disk {disk} of pod {pod} is sent"),
-        Err(Cut::Gone) => warn!(%pod, %disk, %peer, "the peer has broken off"),
+        Err(Cut::Gone) => {
+            warn!(%pod, %disk, %peer, "data disk {disk} of pod {pod}: node {peer} has broken off");
+        }
         Err(Cut::Withdrawn) => {
             let status = Status::permission_denied("the offer has ended");
             drop(pieces.blocking_send(Err(status)));
         }
         Err(Cut::Disk(error)) => {
-            warn!(%pod, %disk, error = chain(&error), "a disk cannot be sent");
+            warn!(%pod, %disk, "data disk {disk} of pod {pod} cannot be sent: {}", chain(&error));
             let status = match error.is_permanent() {
                 true => Status::failed_precondition(chain(&error)),
                 false => Status::unavailable(chain(&error)),

@@ -81,7 +81,7 @@ async fn run<R: Runtime>(pods: &Arc<Pods<R>>, entry: &OrderEntry) {
     };
     info!(order = %entry.id(), "order {} for the node: {outcome:?}", entry.id());
     while let Err(error) = pods.ledger.finish(entry.id().clone(), outcome.clone(), Moment::now()).await {
-        error!(order = %entry.id(), %error, "the ledger cannot be written");
+        error!(order = %entry.id(), "order {}: the ledger cannot be written: {error}", entry.id());
         sleep(AGAIN).await;
     }
 }
@@ -176,7 +176,7 @@ async fn pull<R: Runtime>(
         match pulled {
             Ok(_) => return Ok(()),
             Err(RuntimeError::Transient { why, .. }) => {
-                warn!(%image, %why, "pull failed, trying again");
+                warn!(%image, "cannot pull {image}, trying again: {why}");
                 last.send_replace(why);
                 sleep(rest).await;
                 rest = (rest * 2).min(PULL_AGAIN_CAP);

@@ -160,7 +160,7 @@ async fn round<R: Runtime>(
             }
         }
     }
-    error!(%pod, steps = MAX_STEPS, "the pod does not settle");
+    error!(%pod, steps = MAX_STEPS, "{pod}: does not settle within {MAX_STEPS} steps");
     Round { rest: Rest::Retry(None), at: None }
 }
 
@@ -372,7 +372,7 @@ async fn settle<R: Runtime>(pods: &Pods<R>, look: &Arc<Look>) -> Turn {
 }
 
 fn unwritten(pod: &PodId, error: &LedgerError) -> Turn {
-    error!(%pod, %error, "the ledger cannot be written");
+    error!(%pod, "{pod}: the ledger cannot be written: {error}");
     Turn::Rest(Rest::Retry(Some(format!("the ledger cannot be written: {error}"))))
 }
 
@@ -380,7 +380,7 @@ fn unwritten(pod: &PodId, error: &LedgerError) -> Turn {
 async fn advance<R: Runtime>(pods: &Arc<Pods<R>>, look: &Arc<Look>) -> Turn {
     let (pod, step) = (&look.record.pod, &look.step);
     if let Err(violation) = check(&look.record, &look.observed, step) {
-        error!(%pod, step = step.describe(), %violation, "a step that must not be done was planned");
+        error!(%pod, "{pod}: a step that must not be done was planned: {}: {violation}", step.describe());
         return Turn::Rest(Rest::Retry(Some(violation.to_string())));
     }
     match pods.ledger.before(look).await {

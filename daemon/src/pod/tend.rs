@@ -41,7 +41,7 @@ impl<R: Runtime> Pods<R> {
                 Some(Hint::Everything) => self.wake_all(),
                 None => {
                     if let Err(error) = self.ledger.come_round().await {
-                        warn!(%error, "the ledger does not come round");
+                        warn!("the ledger does not come round: {error}");
                         continue;
                     }
                     beat();

@@ -30,7 +30,7 @@ pub(super) fn forget_broken(folder: &Path, sandbox_id: &str) -> io::Result<()> {
         let entry = entry?;
         let ours = entry.file_name().to_string_lossy().contains(&of_sandbox);
         if ours && is_broken(&entry)? {
-            warn!(file = %entry.path().display(), "forgetting a network result that a power cut left unreadable");
+            warn!("forgetting {}, which a power cut has left unreadable", entry.path().display());
             fs::remove_file(entry.path())?;
         }
     }

@@ -135,7 +135,7 @@ impl ConfigStore {
         let contents = self.contents();
         for path in names(&contents).unwrap_or_default().iter().map(|name| contents.join(name)) {
             if let Err(error) = remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a configuration that nobody has is not removed");
+                tracing::warn!("configuration {}, which nobody has, is not removed: {error}", path.display());
             }
         }
     }

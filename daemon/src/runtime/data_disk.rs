@@ -118,7 +118,7 @@ pub(super) async fn sweep(disks: Arc<Disks>, containerd: &'static Path) {
             Ok(Ok(Left::Something)) => tokio::time::sleep(FREE_PAUSE).await,
             Ok(Ok(Left::Nothing)) | Err(_) => break,
             Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), "not everything that was given up is removed yet");
+                tracing::warn!("not everything that was given up is removed yet: {}", chain(&error));
                 break;
             }
         }

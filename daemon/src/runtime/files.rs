@@ -59,7 +59,8 @@ pub(super) fn forget(state: &Path, is_gone: impl Fn(&str) -> bool) {
     let names = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     for name in names.filter(|name| name.to_str().is_some_and(&is_gone)) {
         if let Err(error) = Deed::RemoveFiles.between_now(|| std::fs::remove_dir_all(folder.join(&name))) {
-            tracing::warn!(folder = %folder.join(&name).display(), %error, "files of a pod that is gone are not removed");
+            let folder = folder.join(&name);
+            tracing::warn!("files of a pod that is gone are not removed: {}: {error}", folder.display());
         }
     }
 }

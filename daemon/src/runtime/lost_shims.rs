@@ -63,7 +63,7 @@ impl LostShims {
             let look = tokio::task::spawn_blocking(move || eyes.look(&known));
             match look.await.map_err(io::Error::other).flatten() {
                 Ok(found) => before = found,
-                Err(error) => warn!(%error, "cannot look for shims that containerd has lost"),
+                Err(error) => warn!("cannot look for shims that containerd has lost: {error}"),
             }
         }
     }
@@ -74,15 +74,11 @@ impl LostShims {
         for shim in found.intersection(before) {
             match self.end(shim) {
                 Ok(true) => {
-                    info!(pid = shim.pid, sandbox = shim.sandbox, "ended a shim that containerd had lost");
+                    info!("ended shim {} of sandbox {}, which containerd had lost", shim.pid, shim.sandbox);
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    warn!(
-                        pid = shim.pid,
-                        error = chain(&error),
-                        "cannot end a shim that containerd has lost"
-                    );
+                    warn!("cannot end shim {}, which containerd has lost: {}", shim.pid, chain(&error));
                 }
             }
         }

@@ -65,7 +65,7 @@ impl Observer<'_> {
         let mut running = BTreeSet::new();
         for found in &records {
             let Some(tag) = Tag::from_labels(found.labels()) else {
-                tracing::warn!(id = found.id(), %pod, "container has labels of this pod that cannot be read");
+                tracing::warn!(id = found.id(), %pod, "{pod}: container {} has labels of this pod that cannot be read", found.id());
                 continue;
             };
             match &tag.role {

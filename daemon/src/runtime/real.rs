@@ -266,7 +266,7 @@ impl ContainerdRuntime {
         let Some(left) = self.client().find_record(id).await? else {
             return Ok(());
         };
-        tracing::warn!(id, "CRI has lost this container; it is removed from containerd itself");
+        tracing::warn!(id, "CRI has lost container {id}; it is removed from containerd itself");
         match warrant {
             Warrant::Order(_) => self.client().end_task(id).await?,
             Warrant::Charter(_) if self.client().find_task(id).await?.is_some() => {
@@ -288,7 +288,7 @@ impl ContainerdRuntime {
     async fn finish_stop(&self, warrant: &Warrant, id: &str) -> Result<(), RuntimeError> {
         match warrant {
             Warrant::Order(_) if self.client().sandbox_ready(id).await?.is_none() => {
-                tracing::warn!(id, "CRI has lost this sandbox; its task is ended in containerd itself");
+                tracing::warn!(id, "CRI has lost sandbox {id}; its task is ended in containerd itself");
                 self.client().end_task(id).await
             }
             Warrant::Order(_) | Warrant::Charter(_) => Ok(()),
@@ -598,7 +598,7 @@ impl Runtime for ContainerdRuntime {
             let lifecycle = from_annotations(&known.annotations);
             return self.client().end_in_order(id, &lifecycle, Duration::from_millis(grace_ms)).await;
         }
-        tracing::warn!(id, "CRI has lost this container; its task is ended in containerd itself");
+        tracing::warn!(id, "CRI has lost container {id}; its task is ended in containerd itself");
         self.client().end_task(id).await
     }
 

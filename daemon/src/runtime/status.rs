@@ -133,7 +133,7 @@ fn applied(roots: &KernelRoots, target: &Target) -> Option<Applied> {
     match target.read(roots) {
         Ok(applied) => applied,
         Err(error) => {
-            tracing::warn!(%error, "controls cannot be read back");
+            tracing::warn!("controls cannot be read back: {error}");
             None
         }
     }

@@ -48,7 +48,7 @@ impl Client {
         if !lifecycle.pre_stop.is_empty() {
             let time = grace.saturating_sub(FOR_SIGNAL).max(FOR_COMMAND);
             if let Err(error) = self.run_pre_stop(id, &lifecycle.pre_stop, time).await {
-                warn!(id, %error, "the command before the stop failed; the stop goes on");
+                warn!(id, "container {id}: the command before the stop failed; the stop goes on: {error}");
             }
         }
         if let Some(signal) = lifecycle.stop_signal {

@@ -46,7 +46,7 @@ fn installed(named: &BTreeSet<String>, folders: &[PathBuf]) -> Finding {
             Check::CniPlugins,
             format!("{folders} has no {}", missing.join(", ")),
             "install the packages containernetworking-plugins and berth-node, or have containerd look where they are \
-             (cni.bin_dir in /etc/containerd/config.toml)",
+             (cni.bin_dir in /etc/containerd/config.toml, bin_dirs from containerd 2.1 on)",
         ),
     }
 }

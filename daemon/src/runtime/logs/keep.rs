@@ -169,7 +169,7 @@ fn look(
     for folder in folders_in(root)?.into_iter().filter(|folder| is_log_folder(folder)) {
         match look_at(root, limits, known.contains(&folder), &folder, now) {
             Ok(found) => todo.extend(found),
-            Err(error) => warn!(folder, %error, "logs of a pod are not looked after"),
+            Err(error) => warn!(folder, "logs in {folder} are not looked after: {error}"),
         }
     }
     Ok(todo)
