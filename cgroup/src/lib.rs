@@ -7,7 +7,8 @@
 //! [`apply`] writes, [`read_back`] compares, [`Statistics`] and [`Pressure`] are what the kernel counts.
 //!
 //! **Only what is ordered is written.** A limit that is absent from the order is left at what the cgroup has, which
-//! for a new one is the kernel's default; [`plan_change`] puts a limit back that a former order had set.
+//! for a new one is the kernel's default; [`plan_change`] puts a limit back that a former order had set, and
+//! [`property_change`] has systemd forget it.
 //!
 //! This crate knows no pods, starts no process, moves no process between cgroups, makes and removes no cgroup, and
 //! speaks no D-Bus. Only version 2 is known to it.
@@ -37,8 +38,8 @@ pub use device::{BlockDevice, DeviceId, DeviceKind, InvalidDeviceId, NoDevice};
 pub use mountinfo::{Mount, parse_mountinfo};
 pub use plan::{ControlWrite, Ordered, PlanError, plan_change, plan_writes};
 pub use pressure::{Pressure, PressureLine, Resource};
-pub use properties::{PropertyValue, UnitProperties, UnitProperty, unit_properties};
-pub use room::{Room, RoomError, make_room};
+pub use properties::{PropertyValue, UnitProperties, UnitProperty, property_change, unit_properties};
+pub use room::{Room, RoomError, Shortage, make_room, shortage};
 pub use runtime::RuntimeResources;
 pub use statistics::{CpuStat, IoDeviceStat, MemoryEvents, MemoryStat, Statistics};
 pub use tree::{Cgroup, CgroupError, CgroupPath, CgroupRoot, InvalidPath, Population};

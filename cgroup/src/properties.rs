@@ -20,6 +20,18 @@ pub enum PropertyValue {
     PathU64(Vec<(String, u64)>),
 }
 
+impl PropertyValue {
+    /// Whether this, set after `former`, leaves nothing of it. A number and a mask are replaced, a list is added to.
+    fn replaces(&self, former: &Self) -> bool {
+        match (self, former) {
+            (Self::PathU64(now), Self::PathU64(before)) => {
+                before.iter().all(|(path, _)| now.iter().any(|(other, _)| other == path))
+            }
+            _ => true,
+        }
+    }
+}
+
 /// One property of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitProperty {
@@ -27,6 +39,28 @@ pub struct UnitProperty {
     pub name: &'static str,
     /// Its value.
     pub value: PropertyValue,
+}
+
+impl UnitProperty {
+    /// The same property as of a unit that nobody told anything.
+    fn unset(&self) -> Self {
+        let value = match &self.value {
+            PropertyValue::U64(_) if matches!(self.name, "MemoryMin" | "MemoryLow") => PropertyValue::U64(0),
+            PropertyValue::U64(_) => PropertyValue::U64(INFINITY),
+            PropertyValue::Bytes(_) => PropertyValue::Bytes(Vec::new()),
+            PropertyValue::PathU64(_) => PropertyValue::PathU64(Vec::new()),
+        };
+        Self { name: self.name, value }
+    }
+}
+
+/// Says what systemd is told to bring a unit from one set of properties to another: all of `to`, preceded by "unset" for
+/// whatever only `from` had. Without it the next daemon-reload would bring back a limit that was dropped.
+pub fn property_change(from: &[UnitProperty], to: &[UnitProperty]) -> Vec<UnitProperty> {
+    let replaced =
+        |old: &UnitProperty| to.iter().any(|new| new.name == old.name && new.value.replaces(&old.value));
+    let dropped = from.iter().filter(|old| !replaced(old)).map(UnitProperty::unset);
+    dropped.chain(to.iter().cloned()).collect()
 }
 
 /// An order as systemd can be told it.
@@ -43,13 +77,10 @@ pub struct UnitProperties {
     pub bare: Vec<ControlWrite>,
 }
 
-/// systemd's word for "no limit" in a property of type `t`.
+/// systemd's word for "no limit" and "not set" in a property of type `t`.
 const INFINITY: u64 = u64::MAX;
 
 /// Says an order in systemd's terms. `writes` is what [`plan_writes`](crate::plan_writes) made of the same order.
-///
-/// `TasksMax` is always among them: a scope for which it is not given gets systemd's own default, 15 % of what the
-/// kernel can number, and nobody ordered that.
 ///
 /// # Errors
 /// The same as of [`plan_writes`](crate::plan_writes) where devices are concerned.
@@ -92,7 +123,7 @@ fn scalar_properties(ordered: &Ordered<'_>) -> Vec<UnitProperty> {
         ("MemoryLow", memory.low.map(|amount| amount.0)),
         ("MemoryHigh", memory.high.map(|amount| amount.0)),
         ("MemoryMax", memory.max.map(|amount| amount.0)),
-        ("TasksMax", Some(tasks_max(limits.pids_max))),
+        ("TasksMax", limits.pids_max.map(tasks_max)),
     ];
     let sets = sets.into_iter().filter_map(|(name, mask)| Some((name, PropertyValue::Bytes(mask?))));
     let numbers = numbers.into_iter().filter_map(|(name, number)| Some((name, PropertyValue::U64(number?))));
@@ -100,8 +131,8 @@ fn scalar_properties(ordered: &Ordered<'_>) -> Vec<UnitProperty> {
 }
 
 /// A limit that the kernel could not take is none; see `pids.max`.
-fn tasks_max(pids_max: Option<u64>) -> u64 {
-    pids_max.filter(|max| crate::format::pids(*max) != crate::format::MAX).unwrap_or(INFINITY)
+fn tasks_max(pids_max: u64) -> u64 {
+    if crate::format::pids(pids_max) == crate::format::MAX { INFINITY } else { pids_max }
 }
 
 fn io_properties(disks: &[(&IoLimit, BlockDevice)]) -> Vec<UnitProperty> {

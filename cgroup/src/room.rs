@@ -1,8 +1,10 @@
-//! Making room before `memory.max` is lowered below what is in use, where the kernel would kill at once.
+//! Room beneath a limit before it is set: where there is none, the kernel would kill at once, or let nothing new begin.
 
 use crate::apply::{ApplyError, apply};
 use crate::plan::ControlWrite;
+use crate::statistics::Statistics;
 use crate::tree::{Cgroup, CgroupError};
+use berth_model::Limits;
 
 /// Whether a cgroup fits into a smaller `memory.max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,4 +48,36 @@ pub fn make_room(cgroup: &Cgroup, max_bytes: u64) -> Result<Room, RoomError> {
     }
     apply(cgroup, &[ControlWrite::new("memory.high", before)])?;
     Ok(Room::Lacks { in_use_bytes })
+}
+
+/// More is in use than a limit would leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{in_use} {what} are in use, {limit} are left")]
+pub struct Shortage {
+    /// In words, with the unit.
+    pub what: &'static str,
+    /// Of it, without what the kernel can simply drop.
+    pub in_use: u64,
+    /// The limit.
+    pub limit: u64,
+}
+
+/// What would be short if a cgroup that counts this were held to these limits, of memory and of process ids; none where
+/// 95 hundredths of each hold what is in use: the rest is for what comes before they are written.
+///
+/// What the kernel can simply drop counts for nothing: page cache that has a file to go to, and caches of file systems
+/// (Documentation/admin-guide/cgroup-v2.rst: `file`, `shmem` and `slab_reclaimable` of `memory.stat`).
+pub fn shortage(counted: &Statistics, limits: &Limits) -> Option<Shortage> {
+    let stat = counted.memory.unwrap_or_default();
+    let cache = stat.file_bytes.unwrap_or(0).saturating_sub(stat.shmem_bytes.unwrap_or(0));
+    let dropped = cache.saturating_add(stat.slab_reclaimable_bytes.unwrap_or(0));
+    let memory = counted.memory_current_bytes.unwrap_or(0).saturating_sub(dropped);
+    let pids = counted.pids_current.unwrap_or(0);
+    let wanted = [
+        ("bytes of memory", memory, limits.memory.max.map(|max| max.0)),
+        ("processes and threads", pids, limits.pids_max),
+    ];
+    let mut held =
+        wanted.into_iter().filter_map(|(what, in_use, limit)| Some(Shortage { what, in_use, limit: limit? }));
+    held.find(|held| held.in_use > held.limit - held.limit / 20)
 }

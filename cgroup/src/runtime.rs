@@ -16,7 +16,8 @@ pub struct RuntimeResources {
     pub cpuset_mems: String,
     /// For `unified`: file to text.
     ///
-    /// `pids.max` is always among them, for the reason given at [`unit_properties`](crate::unit_properties).
+    /// `pids.max` is always among them: a scope for which it is not given gets systemd's own default, 15 % of what the
+    /// kernel can number, and nobody ordered that.
     /// `io.max` and `io.weight` never are: runc before 1.2 writes all lines of a file at once, and the kernel takes
     /// only one. They are written after the start; until then the pod's own limits hold.
     pub unified: BTreeMap<String, String>,

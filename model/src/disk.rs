@@ -64,8 +64,8 @@ impl DataDisk {
     }
 
     /// Whether a disk that both sets have is made of something else in the new one: that no running pod can take on.
-    /// A disk may be added, and a directory or ordinary memory may be held to another size; one that the new set has not is kept as it is
-    /// until it is released.
+    /// A disk may be added, and a directory or ordinary memory may be held to another size; one that the new set has not
+    /// is kept as it is until it is released.
     pub fn any_made_anew(old: &[Self], new: &[Self]) -> bool {
         new.iter().any(|new| {
             let old = old.iter().find(|old| old.name == new.name);

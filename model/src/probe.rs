@@ -13,8 +13,8 @@ pub struct Probe {
 }
 
 /// What is asked, and what answer says that all is well. Questions over the network are put from inside the pod's network
-/// namespace to the pod's first address (127.0.0.1 in the host's): no other host can come between, and a main plugin whose interfaces the host
-/// itself cannot reach (macvlan, ipvlan) makes no difference.
+/// namespace to the pod's first address (127.0.0.1 in the host's): no other host can come between, and a main plugin
+/// whose interfaces the host itself cannot reach (macvlan, ipvlan) makes no difference.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ProbeAction {
     /// Program and arguments, no shell, run in the container: exit code 0.

@@ -209,9 +209,8 @@ fn a_run_needs_the_profiles_that_it_names() {
 }
 
 #[test]
-fn a_run_needs_what_it_names() {
+fn a_run_needs_the_cpus_it_names() {
     let ledger = Ledger::new();
-    let container = |spec: &mut PodSpec, change: fn(&mut ContainerSpec)| change(&mut spec.containers[0]);
     check(&ledger, &other(|_| {}), "accept");
     check(&ledger, &other(|spec| spec.cpu = exclusive("1,64", "0")), "NoSuchCpu: CPUs 64 do not exist");
     check(&ledger, &other(|spec| spec.cpu = exclusive("1,4", "0")), "ReservedCpus: CPUs 4 are kept for");
@@ -226,6 +225,14 @@ fn a_run_needs_what_it_names() {
         &other(|spec| spec.cpu = exclusive("1-2", "0")),
         "CpuConflict: CPUs 2 belong to pool default",
     );
+    let shared = |pool: &str| CpuBinding::Shared { pool: pool.parse().unwrap() };
+    check(&ledger, &other(|spec| spec.cpu = shared("default")), "accept");
+    check(&ledger, &other(|spec| spec.cpu = shared("none")), "NoSuchPool");
+}
+
+#[test]
+fn a_run_needs_the_disks_it_names() {
+    let ledger = Ledger::new();
     check(
         &ledger,
         &other(|spec| spec.disks[1].source = fixtures::device("virtio-web")),
@@ -233,17 +240,25 @@ fn a_run_needs_what_it_names() {
     );
     check(
         &ledger,
-        &other(|spec| container(spec, |container| container.system_disk_size = Some(Bytes(1 << 30)))),
+        &other(|spec| spec.containers[0].system_disk_size = Some(Bytes(1 << 30))),
         "QuotaUnsupported: the system disk of container web cannot be held to a size on this node: no prjquota",
     );
     check(
         &ledger,
-        &other(|spec| container(spec, |container| container.mounts[0].path = "/".to_owned())),
+        &other(|spec| spec.containers[0].mounts[0].path = "/".to_owned()),
         "Invalid: invalid: disks: container web: mount path",
     );
-    let shared = |pool: &str| CpuBinding::Shared { pool: pool.parse().unwrap() };
-    check(&ledger, &other(|spec| spec.cpu = shared("default")), "accept");
-    check(&ledger, &other(|spec| spec.cpu = shared("none")), "NoSuchPool");
+    let mut order = other(|_| {});
+    if let Target::Pod(target) = &mut order.target {
+        let PodVerb::Run { spec, .. } = &target.verb else { panic!("it is a Run") };
+        target.verb = PodVerb::Run { spec: spec.clone(), disk: Disk::Kept { incarnation: Incarnation(1) } };
+    }
+    check(&ledger, &order, "NoKeptDisk: no disk of incarnation 1");
+}
+
+#[test]
+fn a_run_needs_the_addresses_it_names() {
+    let ledger = Ledger::new();
     check(
         &ledger,
         &other(|spec| spec.addresses = fixtures_spec().addresses),
@@ -260,11 +275,11 @@ fn a_run_needs_what_it_names() {
         &other(|spec| spec.addresses.push(also("10.0.0.9/24"))),
         "Invalid: invalid: 10.0.0.8/24 and 10.0.0.9/24 are of one family",
     );
-    check(
-        &ledger,
-        &other(|spec| spec.addresses.clear()),
-        "Unsupported: this node cannot do that: a pod without",
-    );
+}
+
+#[test]
+fn a_run_needs_the_limits_it_names() {
+    let ledger = Ledger::new();
     check(&ledger, &other(|spec| spec.limits.io = vec![io("/", None)]), "accept");
     check(
         &ledger,
@@ -274,7 +289,7 @@ fn a_run_needs_what_it_names() {
     check(&ledger, &other(|spec| spec.limits.io = vec![io("/", Some(5))]), "Unsupported");
     check(
         &ledger,
-        &other(|spec| container(spec, |c| c.limits.swap_max = Some(SwapLimit(Bytes(0))))),
+        &other(|spec| spec.containers[0].limits.swap_max = Some(SwapLimit(Bytes(0)))),
         "Unsupported",
     );
     let huge = |size| vec![HugetlbLimit { page_size: Bytes(size), max: Bytes(size) }];
@@ -283,15 +298,9 @@ fn a_run_needs_what_it_names() {
     check(&ledger, &other(|spec| spec.containers.clear()), "Invalid: invalid: pod has no container");
     check(
         &ledger,
-        &other(|spec| container(spec, |c| c.limits.pids_max = Some(0))),
+        &other(|spec| spec.containers[0].limits.pids_max = Some(0)),
         "Invalid: invalid: limits of container web: pids.max is 0",
     );
-    let mut order = other(|_| {});
-    if let Target::Pod(target) = &mut order.target {
-        let PodVerb::Run { spec, .. } = &target.verb else { panic!("it is a Run") };
-        target.verb = PodVerb::Run { spec: spec.clone(), disk: Disk::Kept { incarnation: Incarnation(1) } };
-    }
-    check(&ledger, &order, "NoKeptDisk: no disk of incarnation 1");
 }
 
 #[test]

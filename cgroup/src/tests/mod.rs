@@ -4,5 +4,6 @@ mod fake_kernel;
 mod orders;
 mod plans;
 mod properties;
+mod room;
 mod round_trip;
 mod tree;

@@ -1,7 +1,9 @@
 //! What systemd is told, and what it is not.
 
 use super::orders::{Everything, devices, io_of, kernel, only};
-use crate::{Ordered, PropertyValue, UnitProperties, plan_writes, unit_properties};
+use crate::{
+    Ordered, PropertyValue, UnitProperties, UnitProperty, plan_writes, property_change, unit_properties,
+};
 use berth_model::{CpuMax, Limits};
 use proptest::prelude::*;
 
@@ -10,7 +12,7 @@ fn told(ordered: &Ordered<'_>) -> UnitProperties {
     unit_properties(ordered, &writes, &devices()).unwrap()
 }
 
-fn show(told: &UnitProperties) -> Vec<String> {
+fn show(properties: &[UnitProperty]) -> Vec<String> {
     let value = |value: &PropertyValue| match value {
         PropertyValue::U64(number) => number.to_string(),
         PropertyValue::Bytes(bytes) => format!("{bytes:?}"),
@@ -19,8 +21,7 @@ fn show(told: &UnitProperties) -> Vec<String> {
             entries.collect::<Vec<_>>().join(", ")
         }
     };
-    let properties = told.properties.iter();
-    properties.map(|property| format!("{} {}", property.name, value(&property.value))).collect()
+    properties.iter().map(|property| format!("{} {}", property.name, value(&property.value))).collect()
 }
 
 fn bare(told: &UnitProperties) -> Vec<String> {
@@ -32,7 +33,7 @@ fn everything() {
     let order = Everything::new();
     let told = told(&order.ordered());
     assert_eq!(
-        show(&told),
+        show(&told.properties),
         [
             "AllowedMemoryNodes [2]",
             "AllowedCPUs [12, 1]",
@@ -53,9 +54,41 @@ fn everything() {
 }
 
 #[test]
-fn systemd_imposes_no_limit_of_its_own() {
-    let limits = Limits::default();
-    assert_eq!(show(&told(&only(&limits))), [format!("TasksMax {}", u64::MAX)]);
+fn what_is_not_ordered_is_not_told() {
+    assert_eq!(show(&told(&only(&Limits::default())).properties), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_no_longer_ordered_is_forgotten() {
+    let order = Everything::new();
+    let from = told(&order.ordered()).properties;
+    let limits =
+        Limits { io: vec![io_of("/data", 5, 200)], cpu_weight: order.limits.cpu_weight, ..Limits::default() };
+    let to = told(&only(&limits)).properties;
+    let none = u64::MAX;
+    assert_eq!(
+        show(&property_change(&from, &to)),
+        [
+            "AllowedMemoryNodes []",
+            "AllowedCPUs []",
+            &format!("CPUQuotaPeriodUSec {none}"),
+            &format!("CPUQuotaPerSecUSec {none}"),
+            &format!("MemorySwapMax {none}"),
+            "MemoryMin 0",
+            "MemoryLow 0",
+            &format!("MemoryHigh {none}"),
+            &format!("MemoryMax {none}"),
+            &format!("TasksMax {none}"),
+            // A list is only added to: it is emptied first where a disk has left it.
+            "IODeviceWeight ",
+            "IOWriteBandwidthMax ",
+            "CPUWeight 200",
+            "IODeviceWeight /dev/block/254:16 200",
+            "IOWriteBandwidthMax /dev/block/254:16 5",
+        ]
+    );
+    assert_eq!(property_change(&[], &from), from);
+    assert_eq!(property_change(&from, &from), from);
 }
 
 #[test]
@@ -64,7 +97,7 @@ fn stacked_devices_are_kept_from_systemd() {
         Limits { io: vec![io_of("/lvm", 1_000, 10), io_of("/data", 2_000, 20)], ..Limits::default() };
     let told = told(&only(&limits));
     assert_eq!(
-        show(&told)[1..],
+        show(&told.properties),
         ["IODeviceWeight /dev/block/254:16 20", "IOWriteBandwidthMax /dev/block/254:16 2000"]
     );
     assert_eq!(bare(&told), ["io.weight 253:0", "io.max 253:0"]);
@@ -74,7 +107,7 @@ fn check_quota(quota_us: u64, period_us: u64, per_sec_us: u64, bare_writes: &[&s
     let limits = Limits { cpu_max: Some(CpuMax { quota_us, period_us }), ..Limits::default() };
     let told = told(&only(&limits));
     let expected = format!("CPUQuotaPerSecUSec {per_sec_us}");
-    assert!(show(&told).contains(&expected), "{quota_us} in {period_us}: {told:?}");
+    assert!(show(&told.properties).contains(&expected), "{quota_us} in {period_us}: {told:?}");
     assert_eq!(bare(&told), bare_writes, "{quota_us} in {period_us}");
 }
 

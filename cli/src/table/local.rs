@@ -184,8 +184,10 @@ pub(crate) fn local_pod(pod: &v1::LocalPod, style: Style) -> String {
             ("Hostname", if spec.host_network { "the host's" } else { spec.hostname.as_str() }.into()),
             ("Class", class(spec.class).into()),
             ("CPUs", binding(spec.cpu.as_ref()).into()),
-            ("Network", if spec.host_network { "the host's" } else { "" }.into()),
-            ("Address", addresses(&spec.addresses).into()),
+            (
+                "Address",
+                if spec.host_network { "the host's".to_owned() } else { addresses(&spec.addresses) }.into(),
+            ),
             ("Sandbox", status.sandbox_id.clone().unwrap_or_default().into()),
         ],
         style,

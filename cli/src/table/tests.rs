@@ -321,6 +321,9 @@ fn pods_of_the_node() {
     };
     assert_snapshot!("local_pods", local_pods(std::slice::from_ref(&pod), Style::Plain));
     assert_snapshot!("local_pod", local_pod(&pod, Style::Plain));
+    let host_network = v1::PodSpec { host_network: true, addresses: Vec::new(), ..v1::PodSpec::default() };
+    let shared = v1::LocalPod { spec: Some(host_network), status: None, ..pod };
+    assert_snapshot!("local_pod_in_the_hosts_network", local_pod(&shared, Style::Plain));
 }
 
 #[test]

@@ -99,7 +99,13 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut serving = server::serve(config, Arc::new(SystemClock::start())).await?;
-    tracing::info!(listen = %serving.listen, enroll_listen = %serving.enroll_listen, "serving on {}, enrolling on {}", serving.listen, serving.enroll_listen);
+    tracing::info!(
+        listen = %serving.listen,
+        enroll_listen = %serving.enroll_listen,
+        "serving on {}, enrolling on {}",
+        serving.listen,
+        serving.enroll_listen
+    );
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(feed_watchdog());
     // All arms only wait.

@@ -170,11 +170,13 @@ impl Disks {
                 Content::Filesystem { uuid, .. } if uuid == note.uuid => probe::wipe(&device)?,
                 Content::Nothing => {}
                 Content::Filesystem { .. } | Content::Other(_) => {
-                    tracing::warn!(device = %note.device, "device {} holds what is not ours; it is released as it is", note.device);
+                    let device = &note.device;
+                    tracing::warn!(%device, "device {device} holds what is not ours; it is released as it is");
                 }
             },
             Err(DiskError::NoDevice { .. }) => {
-                tracing::warn!(device = %note.device, "device {} is gone from this host; its data disk is given up", note.device);
+                let device = &note.device;
+                tracing::warn!(%device, "device {device} is gone from this host; its data disk is given up");
             }
             Err(error) => return Err(error),
         }

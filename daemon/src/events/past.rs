@@ -164,7 +164,10 @@ impl Past {
         let answer = now.readiness.as_ref()?;
         let is_ready = *answer == ProbeAnswer::Ready;
         let was_ready = self.ready.insert(id.to_owned(), is_ready);
-        let older = matches!(now.phase, ContainerPhase::Running { started_at_ns, .. } if started_at_ns / 1_000_000 < clock.began_ms);
+        let older = match now.phase {
+            ContainerPhase::Running { started_at_ns, .. } => started_at_ns / 1_000_000 < clock.began_ms,
+            _ => false,
+        };
         match (was_ready, answer) {
             (Some(false), ProbeAnswer::Ready) => Some(Incident::Ready),
             (None, ProbeAnswer::Ready) => (!older).then_some(Incident::Ready),

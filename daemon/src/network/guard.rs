@@ -43,7 +43,11 @@ impl Probing {
             match verdict.map_err(|error| Status::unavailable(crate::report::chain(&error)))? {
                 Verdict::Free => {}
                 Verdict::Taken { by } => {
-                    warn!(pod = %grant.pod, %address, %by, interface, "{}: address {address} is in use by {by}, seen on {interface}", grant.pod);
+                    let pod = &grant.pod;
+                    warn!(
+                        %pod, %address, %by, interface,
+                        "{pod}: address {address} is in use by {by}, seen on {interface}"
+                    );
                     return Err(Status::failed_precondition(format!(
                         "address {address} of pod {} {IN_USE} {by}, heard on {interface}: find out who that is; \
                          the pod is not started with it",

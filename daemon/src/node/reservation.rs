@@ -1,6 +1,6 @@
 //! What is kept for the system's own services. All pods together are held to the rest of memory and of process ids by the
-//! kernel. CPUs need nothing of the kind: a pod is on those that it was ordered, and no order is accepted that names a
-//! reserved one.
+//! kernel. CPUs need nothing of the kind: a pod is on those that it was ordered, and no order is accepted that newly
+//! names a reserved one.
 
 use super::{Host, HostError};
 use crate::report::chain;

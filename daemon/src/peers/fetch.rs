@@ -110,7 +110,8 @@ impl Copies for Courier {
                 }
                 Err(Missed::Unreachable(why)) => why,
             };
-            warn!(pod = %fetch.pod, disk = %fetch.disk, "{}: data disk {} is not copied yet; trying again: {why}", fetch.pod, fetch.disk);
+            let DiskFetch { pod, disk, .. } = fetch;
+            warn!(%pod, %disk, "{pod}: data disk {disk} is not copied yet; trying again: {why}");
             last.send_replace(why);
             sleep(self.patience.again).await;
         }

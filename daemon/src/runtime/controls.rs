@@ -8,7 +8,8 @@ use super::{Ordered, RuntimeError};
 use crate::crash_point::Deed;
 use berth_cgroup::{
     BlockDevices, Capabilities, Cgroup, CgroupError, CgroupPath, ControlWrite, Room, RuntimeResources,
-    UnitProperties, apply, make_room, plan_change, plan_writes, read_back, unit_properties,
+    UnitProperties, apply, make_room, plan_change, plan_writes, property_change, read_back, shortage,
+    unit_properties,
 };
 use berth_model::{Applied, Bytes, ContainerSpec, CpuSet, Limits, MemSet, PodSpec};
 use berth_plan::Controls;
@@ -75,17 +76,17 @@ impl Target {
         let hopeless =
             |error: berth_cgroup::PlanError| permanent(self.what("plan the limits"), chain(&error));
         let mut writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
-        if let Some(other) = &self.other {
-            let other = berth_cgroup::Ordered { limits: other, ..self.ordered() };
+        let other = self.other.as_ref().map(|limits| berth_cgroup::Ordered { limits, ..self.ordered() });
+        if let Some(other) = &other {
             // One that cannot be planned here any more has left nothing to put back.
-            let former = plan_writes(&other, &capabilities, &devices).unwrap_or_default();
+            let former = plan_writes(other, &capabilities, &devices).unwrap_or_default();
             writes = plan_change(&former, &writes);
         }
         let UnitProperties { mut properties, bare } =
             unit_properties(&self.ordered(), &writes, &devices).map_err(hopeless)?;
-        if self.on.is_none() && self.limits.pids_max.is_none() {
-            // A scope has a default of systemd's to be freed of; the slice of all pods has what its administrator gave it.
-            properties.retain(|property| property.name != "TasksMax");
+        if let Some(other) = &other {
+            let former = unit_properties(other, &[], &devices).map(|former| former.properties);
+            properties = property_change(&former.unwrap_or_default(), &properties);
         }
         Ok(Plan { writes, properties, bare })
     }
@@ -156,28 +157,12 @@ impl Target {
         }
     }
 
-    /// Whether the limits leave what is in use, and some more for what comes before they are written. What the kernel can
-    /// simply drop counts for nothing: page cache that has a file to go to, and caches of file systems.
+    /// Whether the limits leave what is in use.
     fn check_room(&self, roots: &KernelRoots) -> Result<(), RuntimeError> {
         let what = || self.what("hold all pods to what is left");
         let Some(cgroup) = self.open(roots)? else { return Ok(()) };
         let counted = cgroup.statistics().map_err(|error| transient(what(), chain(&error)))?;
-        let stat = counted.memory.unwrap_or_default();
-        let cache = stat.file_bytes.unwrap_or(0).saturating_sub(stat.shmem_bytes.unwrap_or(0));
-        let dropped = cache.saturating_add(stat.slab_reclaimable_bytes.unwrap_or(0));
-        let memory = counted.memory_current_bytes.unwrap_or(0).saturating_sub(dropped);
-        let pids = counted.pids_current.unwrap_or(0);
-        let wanted = [
-            ("bytes of memory", memory, self.limits.memory.max.map(|max| max.0)),
-            ("processes and threads", pids, self.limits.pids_max),
-        ];
-        match wanted.into_iter().find(|(_, used, left)| left.is_some_and(|left| *used > with_headroom(left)))
-        {
-            None => Ok(()),
-            Some((of, used, left)) => {
-                Err(transient(what(), format!("{used} {of} are in use, {} are left", left.unwrap_or(0))))
-            }
-        }
+        shortage(&counted, &self.limits).map_or(Ok(()), |short| Err(transient(what(), short)))
     }
 
     /// A weight acts only on devices that io.cost looks after, and nobody else switches that on.
@@ -199,11 +184,6 @@ impl Target {
             Err(error) => Err(transient(what(), chain(&error))),
         }
     }
-}
-
-/// Of a limit, what may be in use when it is set: 95 hundredths.
-fn with_headroom(limit: u64) -> u64 {
-    limit - limit / 20
 }
 
 /// What is written to files, and what of it is told to systemd.

@@ -1,4 +1,5 @@
-//! The folder of a pod, and the file that the agent itself makes for it, if its network is its own: `/etc/hosts`. Names and resolver files are containerd's.
+//! The folder of a pod, and the file that the agent itself makes for it, if its network is its own: `/etc/hosts`.
+//! Names and resolver files are containerd's.
 
 use super::RuntimeError;
 use super::error::{permanent, transient};

@@ -65,7 +65,8 @@ impl Observer<'_> {
         let mut running = BTreeSet::new();
         for found in &records {
             let Some(tag) = Tag::from_labels(found.labels()) else {
-                tracing::warn!(id = found.id(), %pod, "{pod}: container {} has labels of this pod that cannot be read", found.id());
+                let id = found.id();
+                tracing::warn!(id, %pod, "{pod}: container {id} has labels of this pod that cannot be read");
                 continue;
             };
             match &tag.role {

@@ -217,5 +217,21 @@ fn a_running_pod_takes_on_other_limits() {
     let shrunk = resize(&small);
     assert!(shrunk.success(), "{shrunk:?}");
     check(1, &as_small, "1000 2000", "shrunk");
+
+    // A limit that is dropped is none, also once systemd has written everything anew because of another.
+    for limits in ["{}", "{cpuWeight: 50}"] {
+        let freed = resize(&loaded(1, limits, "ulimits: [{name: nofile, soft: 1000, hard: 2000}]"));
+        assert!(freed.success(), "{freed:?}");
+    }
+    let as_free = [
+        ("pod memory.max", "max"),
+        ("pod memory.swap.max", "max"),
+        ("pod pids.max", "max"),
+        ("memory.max", "max"),
+        ("pids.max", "max"),
+        ("cpu.max", "max 100000"),
+    ];
+    check(1, &as_free, "1000 2000", "freed");
+    assert_eq!(kernel.control(process.pod_cgroup(), "io.max").expect("read the limits on I/O"), "");
     discard("case/elastic");
 }

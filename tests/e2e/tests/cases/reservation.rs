@@ -1,6 +1,7 @@
 //! What is kept for the system's own services.
 
 use crate::{discard, fleet, idle_pod};
+use anyhow::Result;
 use berth_lab::Guest;
 use std::time::Duration;
 
@@ -35,18 +36,20 @@ impl Reserved<'_> {
         fleet().wait_connected(self.0).expect("it is back");
     }
 
-    fn take_back(&self) {
+    fn take_back(&self) -> Result<()> {
         let script = "sed -i '/^reserved_/d' /etc/berth/berthd.toml && systemctl restart berthd \
                       && systemctl set-property --runtime berth.slice MemoryMax=infinity TasksMax=infinity";
-        self.0.run_ok(script).expect("take the reservation back");
-        fleet().wait_connected(self.0).expect("it is back");
+        self.0.run_ok(script)?;
+        fleet().wait_connected(self.0)
     }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.take_back();
+        if std::thread::panicking()
+            && let Err(error) = self.take_back()
+        {
+            eprintln!("the reservation could not be taken back: {error:#}");
         }
     }
 }
@@ -99,6 +102,6 @@ fn pods_are_held_to_what_is_not_reserved_and_nothing_is_taken_from_them() {
     assert!(number("awk '/^oom_kill / {print $2}' /sys/fs/cgroup/berth.slice/memory.events") > 0);
 
     discard("case/eater");
-    reserved.take_back();
+    reserved.take_back().expect("take the reservation back");
     assert_eq!(run(limits), "max max max");
 }
