@@ -18,12 +18,19 @@ pub(crate) enum Cases {
     All,
 }
 
-/// Runs cases in virtual hosts, and takes them down whatever came of it.
-pub(crate) fn test(root: &Path, cases: Cases) -> Result<()> {
+/// Makes what the cases are run on: packages, and hosts that have been booted once.
+pub(crate) fn prepare_cases(root: &Path) -> Result<()> {
     prepare(root)?;
+    stage("hosts of the cases", || {
+        let up = run_lab(root, &["up", "--nodes", "3"]);
+        run_lab(root, &["down"]).and(up)
+    })
+}
+
+/// Runs cases in virtual hosts, which [`prepare_cases`] has made, and takes them down whatever came of it.
+pub(crate) fn test(root: &Path, cases: Cases) -> Result<()> {
     stage("programs for the cases", || build_test_programs(root))?;
-    let down = || lab::run(root, &["--name".to_owned(), LAB.to_owned(), "down".to_owned()]);
-    down()?;
+    run_lab(root, &["down"])?;
     let result = stage("cases in virtual hosts", || {
         let mut tests = cargo(root);
         // One after another: they share two cores with an emulator.
@@ -43,7 +50,12 @@ pub(crate) fn test(root: &Path, cases: Cases) -> Result<()> {
         };
         succeed(&mut tests, "run the cases in virtual hosts")
     });
-    down().and(result)
+    run_lab(root, &["down"]).and(result)
+}
+
+fn run_lab(root: &Path, words: &[&str]) -> Result<()> {
+    let arguments: Vec<_> = ["--name", LAB].iter().chain(words).map(|word| (*word).to_owned()).collect();
+    lab::run(root, &arguments)
 }
 
 /// Runs the demo.

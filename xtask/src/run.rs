@@ -1,6 +1,6 @@
 //! Running other programs.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -33,6 +33,19 @@ pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
     let status = command.status().with_context(|| format!("{what}: run {command:?}"))?;
     ensure!(status.success(), "{what}: {command:?} ended with {status}");
     Ok(())
+}
+
+/// Does two things at once, and both to the end.
+pub(crate) fn beside(
+    one: impl FnOnce() -> Result<()>,
+    other: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        let other = other.join().map_err(|_| anyhow!("a stage panicked"))?;
+        one.and(other)
+    })
 }
 
 /// Says what begins, does it, and says how long it took.

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that a change must pass.
 
 use crate::drill::{self, Drill};
-use crate::run::{cargo, stage, succeed};
+use crate::run::{beside, cargo, stage, succeed};
 use crate::{e2e, fuzz, layers, prereqs, reference};
 use anyhow::Result;
 use std::path::Path;
@@ -19,6 +19,30 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
         let of_the_cases = ["--bin", "berthd", "--example", "runtime_cases", "--example", "many_pods"];
         lint(root, &[&of_the_cases[..], &["--features", "berthd/crash-points,berthd/fake"]].concat())
     })?;
+    if fast {
+        unit_tests(root, long)?;
+    } else {
+        prereqs::ensure(prereqs::LAB)?;
+        reference::host_local()?;
+        // Much of both is waiting: the one for timers, the other for hosts to boot.
+        beside(|| unit_tests(root, long), || e2e::prepare_cases(root))?;
+    }
+    if long {
+        fuzz::run(root, &fuzz::Fuzz::all(fuzz::DEFAULT_SECONDS))?;
+    }
+    if fast {
+        return Ok(());
+    }
+    e2e::test(root, if long { e2e::Cases::All } else { e2e::Cases::Usual })?;
+    drill::play(root, &Drill::Power { count: 4, seed: 1 })?;
+    if long {
+        drill::play(root, &Drill::Reboot { pods: 10 })?;
+        e2e::other_suites(root)?;
+    }
+    Ok(())
+}
+
+fn unit_tests(root: &Path, long: bool) -> Result<()> {
     stage("unit tests", || {
         let mut tests = cargo(root);
         tests.args(["test", "--quiet", "--locked", "--workspace"]);
@@ -27,20 +51,7 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
             tests.env("BERTH_LONG", "1");
         }
         succeed(&mut tests, "run the unit tests")
-    })?;
-    if long {
-        fuzz::run(root, &fuzz::Fuzz::all(fuzz::DEFAULT_SECONDS))?;
-    }
-    if fast {
-        return Ok(());
-    }
-    e2e::test(root, if long { e2e::Cases::All } else { e2e::Cases::Usual })?;
-    drill::play(root, &Drill::Power { count: if long { 4 } else { 1 }, seed: 1 })?;
-    if long {
-        drill::play(root, &Drill::Reboot { pods: 10 })?;
-        e2e::other_suites(root)?;
-    }
-    Ok(())
+    })
 }
 
 fn lint(root: &Path, what: &[&str]) -> Result<()> {
