@@ -42,8 +42,8 @@ pub struct UnitProperty {
 }
 
 impl UnitProperty {
-    /// The same property as of a unit that nobody told anything.
-    fn unset(&self) -> Self {
+    /// The same property without a limit.
+    fn unlimited(&self) -> Self {
         let value = match &self.value {
             PropertyValue::U64(_) if matches!(self.name, "MemoryMin" | "MemoryLow") => PropertyValue::U64(0),
             PropertyValue::U64(_) => PropertyValue::U64(INFINITY),
@@ -54,12 +54,13 @@ impl UnitProperty {
     }
 }
 
-/// Says what systemd is told to bring a unit from one set of properties to another: all of `to`, preceded by "unset" for
-/// whatever only `from` had. Without it the next daemon-reload would bring back a limit that was dropped.
+/// Says what systemd is told to bring a unit from one set of properties to another: all of `to`, preceded by no limit for
+/// whatever only `from` had. Without it systemd would bring back a limit that was dropped, as soon as it writes
+/// the unit's attributes again because of another one.
 pub fn property_change(from: &[UnitProperty], to: &[UnitProperty]) -> Vec<UnitProperty> {
     let replaced =
         |old: &UnitProperty| to.iter().any(|new| new.name == old.name && new.value.replaces(&old.value));
-    let dropped = from.iter().filter(|old| !replaced(old)).map(UnitProperty::unset);
+    let dropped = from.iter().filter(|old| !replaced(old)).map(UnitProperty::unlimited);
     dropped.chain(to.iter().cloned()).collect()
 }
 

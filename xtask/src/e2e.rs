@@ -22,14 +22,15 @@ pub(crate) enum Cases {
 pub(crate) fn prepare_cases(root: &Path) -> Result<()> {
     prepare(root)?;
     stage("hosts of the cases", || {
+        run_lab(root, &["down"])?;
         let up = run_lab(root, &["up", "--nodes", "3"]);
         run_lab(root, &["down"]).and(up)
     })
 }
 
-/// Runs cases in virtual hosts, which [`prepare_cases`] has made, and takes them down whatever came of it.
+/// Runs cases in virtual hosts, once [`prepare_cases`] and [`build_test_programs`] have made what they need, and takes the
+/// hosts down whatever came of it.
 pub(crate) fn test(root: &Path, cases: Cases) -> Result<()> {
-    stage("programs for the cases", || build_test_programs(root))?;
     run_lab(root, &["down"])?;
     let result = stage("cases in virtual hosts", || {
         let mut tests = cargo(root);

@@ -35,7 +35,7 @@ pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Does two things at once, and both to the end.
+/// Does two things at once, and both to the end. Where both fail, the first is the error, and the other one is printed.
 pub(crate) fn beside(
     one: impl FnOnce() -> Result<()>,
     other: impl FnOnce() -> Result<()> + Send,
@@ -44,6 +44,9 @@ pub(crate) fn beside(
         let other = scope.spawn(other);
         let one = one();
         let other = other.join().map_err(|_| anyhow!("a stage panicked"))?;
+        if let (Err(_), Err(error)) = (&one, &other) {
+            println!("beside that: {error:#}");
+        }
         one.and(other)
     })
 }

@@ -6,7 +6,7 @@ use crate::{e2e, fuzz, layers, prereqs, reference};
 use anyhow::Result;
 use std::path::Path;
 
-/// Runs all stages, the quick ones first; the first that fails ends it.
+/// Runs all stages, the quick ones first; the first that fails ends it, once what runs beside it is over.
 pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     prereqs::ensure(prereqs::BUILD)?;
     stage("format", || succeed(cargo(root).args(["fmt", "--all", "--check"]), "check the format"))?;
@@ -24,8 +24,12 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     } else {
         prereqs::ensure(prereqs::LAB)?;
         reference::host_local()?;
-        // Much of both is waiting: the one for timers, the other for hosts to boot.
-        beside(|| unit_tests(root, long), || e2e::prepare_cases(root))?;
+        // Much of both is waiting: the one for timers and for single threads, the other for hosts to boot.
+        let tests = || {
+            unit_tests(root, long)?;
+            stage("programs for the cases", || e2e::build_test_programs(root))
+        };
+        beside(tests, || e2e::prepare_cases(root))?;
     }
     if long {
         fuzz::run(root, &fuzz::Fuzz::all(fuzz::DEFAULT_SECONDS))?;

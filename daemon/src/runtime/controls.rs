@@ -78,7 +78,7 @@ impl Target {
         let mut writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
         let other = self.other.as_ref().map(|limits| berth_cgroup::Ordered { limits, ..self.ordered() });
         if let Some(other) = &other {
-            // One that cannot be planned here any more has left nothing to put back.
+            // Of one that cannot be planned here any more nothing is put back.
             let former = plan_writes(other, &capabilities, &devices).unwrap_or_default();
             writes = plan_change(&former, &writes);
         }

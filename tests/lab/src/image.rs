@@ -89,20 +89,58 @@ const FILES: [(&str, &str); 6] = [
     ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=64M\n"),
     ("etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStartSec=300s\n"),
 ];
-/// Units that would only cost time in an emulated guest, as the profiles of programs that are not there, and one that
-/// fails for want of a program that nothing needs: ext4 and xfs turn project quotas on by their mount options.
-const MASKED: [&str; 11] = [
+/// Units that would only cost time in an emulated guest: profiles of programs that are not there, file systems and modules
+/// that nothing uses. And one that fails for want of a program that nothing needs: ext4 and xfs turn project quotas on by
+/// their mount options.
+const MASKED: [&str; 31] = [
     "apparmor.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "proc-sys-fs-binfmt_misc.mount",
     "quotaon-root.service",
     "quotaon@.service",
     "serial-getty@ttyS0.service",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-pstore.service",
+    "systemd-quotacheck-root.service",
+    "systemd-quotacheck@.service",
+    "systemd-random-seed.service",
+    "systemd-udev-load-credentials.service",
+    "systemd-update-utmp.service",
+];
+/// Programs that systemd runs at boot and at each daemon-reload to find units that are not here: of disks that are
+/// encrypted or found by their partition tables, of consoles, of init scripts.
+const MASKED_GENERATORS: [&str; 13] = [
+    "cryptsetup",
+    "debug",
+    "getty",
+    "gpt-auto",
+    "hibernate-resume",
+    "integritysetup",
+    "rc-local",
+    "run",
+    "ssh",
+    "system-update",
+    "sysv",
+    "tpm2",
+    "veritysetup",
 ];
 
 /// One of the kernels in a guest's image.
@@ -154,7 +192,7 @@ impl Image {
 pub(crate) fn get(suite: Suite) -> Result<Image> {
     let recipe = format!(
         "{} {PACKAGES} {INITRAMFS_HOOK} {OLDER_KERNEL} {ROOT_DISK} {DATA_DISK} {SPARE_DISK} {FILES:?} {MASKED:?} \
-         {BUILD} {NO_PENALTIES} {}",
+         {MASKED_GENERATORS:?} {BUILD} {NO_PENALTIES} {}",
         suite.name(),
         hosts_toml()
     );
@@ -233,6 +271,9 @@ fn link_units(files: &Path) -> Result<()> {
     };
     for unit in MASKED {
         link("/dev/null", unit)?;
+    }
+    for name in MASKED_GENERATORS {
+        link("/dev/null", &format!("../system-generators/systemd-{name}-generator"))?;
     }
     link("/etc/systemd/system/lab-network.service", "multi-user.target.wants/lab-network.service")
 }
