@@ -147,6 +147,34 @@ fn loaded(cpus: u32, limits: &str, container: &str) -> String {
     )
 }
 
+/// What a process is held to.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    files: Vec<String>,
+    cpus: usize,
+    /// Soft and hard.
+    open_files: String,
+}
+
+/// Asks the kernel, in one look: each costs an emulated host some processes. Files named `pod …` are of the pod's slice,
+/// and each has one line.
+fn held<'a>(kernel: &Kernel, process: &PodProcess, files: impl Iterator<Item = &'a str>) -> Held {
+    let path = |file: &str| match file.strip_prefix("pod ") {
+        Some(file) => format!("{}/{file}", process.pod_cgroup()),
+        None => format!("{}/{file}", process.cgroup),
+    };
+    let (pid, files) = (process.pid, files.map(path).collect::<Vec<_>>().join(" "));
+    let script = format!(
+        "cd /sys/fs/cgroup && cat {files} && sed -n 's/^Cpus_allowed_list:\\s*//p' /proc/{pid}/status && \
+         sed -n 's/^Max open files *\\([0-9]*\\) *\\([0-9]*\\).*/\\1 \\2/p' /proc/{pid}/limits"
+    );
+    let said = kernel.guest().run_ok(&script).expect("ask the kernel");
+    let lines: Vec<_> = said.lines().map(str::to_owned).collect();
+    let [files @ .., allowed, open_files] = lines.as_slice() else { panic!("{said:?}") };
+    let set: berth_model::CpuSet = allowed.parse().expect("a list of CPUs");
+    Held { files: files.to_vec(), cpus: set.iter().count(), open_files: open_files.clone() }
+}
+
 #[test]
 fn a_running_pod_takes_on_other_limits() {
     let kernel = fleet().kernel(0);
@@ -157,27 +185,14 @@ fn a_running_pod_takes_on_other_limits() {
     );
     fleet().apply(&small, &["--wait"]).expect("run the pod");
     let process = kernel.process("elastic").expect("find the container");
-    let check = |cpus: usize, expected: &[(&str, &str)], open_files: &str, what: &str| {
+    let check = |cpus: usize, files: &[(&str, &str)], open_files: &str, what: &str| {
         assert_eq!(kernel.process("elastic").expect("find it again"), process, "{what}: it was replaced");
-        // All in one look: each costs an emulated host some processes.
-        let path = |file: &str| match file.strip_prefix("pod ") {
-            Some(file) => format!("{}/{file}", process.pod_cgroup()),
-            None => format!("{}/{file}", process.cgroup),
+        let expected = Held {
+            files: files.iter().map(|(_, value)| (*value).to_owned()).collect(),
+            cpus,
+            open_files: open_files.to_owned(),
         };
-        let files: Vec<_> = expected.iter().map(|(file, _)| path(file)).collect();
-        let (pid, files) = (process.pid, files.join(" "));
-        let script = format!(
-            "cd /sys/fs/cgroup && cat {files} && sed -n 's/^Cpus_allowed_list:\\s*//p' /proc/{pid}/status && \
-             sed -n 's/^Max open files *\\([0-9]*\\) *\\([0-9]*\\).*/\\1 \\2/p' /proc/{pid}/limits"
-        );
-        let said = kernel.guest().run_ok(&script).expect("ask the kernel");
-        let lines: Vec<_> = said.lines().collect();
-        let [values @ .., allowed, limits] = lines.as_slice() else { panic!("{what}: {said:?}") };
-        let ordered: Vec<_> = expected.iter().map(|(_, value)| *value).collect();
-        assert_eq!(values, ordered, "{what}");
-        let set: berth_model::CpuSet = allowed.parse().expect("a list of CPUs");
-        assert_eq!(set.iter().count(), cpus, "{what}: {allowed}");
-        assert_eq!(*limits, open_files, "{what}");
+        assert_eq!(held(&kernel, &process, files.iter().map(|(file, _)| *file)), expected, "{what}");
     };
     let as_small = [
         ("pod memory.max", "134217728"),
@@ -218,9 +233,11 @@ fn a_running_pod_takes_on_other_limits() {
     assert!(shrunk.success(), "{shrunk:?}");
     check(1, &as_small, "1000 2000", "shrunk");
 
-    // A limit that is dropped is none, also once systemd has written everything anew because of another.
+    // A limit that is dropped is none, also once systemd has written everything anew because of another: of the pod's slice,
+    // and of the container's scope.
     for limits in ["{}", "{cpuWeight: 50}"] {
-        let freed = resize(&loaded(1, limits, "ulimits: [{name: nofile, soft: 1000, hard: 2000}]"));
+        let container = format!("limits: {limits}\nulimits: [{{name: nofile, soft: 1000, hard: 2000}}]");
+        let freed = resize(&loaded(1, limits, &container));
         assert!(freed.success(), "{freed:?}");
     }
     let as_free = [
