@@ -7,8 +7,9 @@
 //! [`apply`] writes, [`read_back`] compares, [`Statistics`] and [`Pressure`] are what the kernel counts.
 //!
 //! **Only what is ordered is written.** A limit that is absent from the order is left at what the cgroup has, which
-//! for a new one is the kernel's default; [`plan_change`] puts a limit back that a former order had set, and
-//! [`property_change`] has systemd forget it.
+//! for a new one is the kernel's default; [`plan_change`] puts a limit back that a former order had set
+//! ([`plan_former`]), and [`property_change`] has systemd forget it. One thing is implied: who orders `memory.max` without
+//! `memory.high` orders the latter to be none.
 //!
 //! This crate knows no pods, starts no process, moves no process between cgroups, makes and removes no cgroup, and
 //! speaks no D-Bus. Only version 2 is known to it.
@@ -36,7 +37,7 @@ pub use block_devices::{BlockDevices, DevicesError};
 pub use capabilities::{Capabilities, IoWeightFile};
 pub use device::{BlockDevice, DeviceId, DeviceKind, InvalidDeviceId, NoDevice};
 pub use mountinfo::{Mount, parse_mountinfo};
-pub use plan::{ControlWrite, Ordered, PlanError, plan_change, plan_writes};
+pub use plan::{ControlWrite, Ordered, PlanError, plan_change, plan_former, plan_writes};
 pub use pressure::{Pressure, PressureLine, Resource};
 pub use properties::{PropertyValue, UnitProperties, UnitProperty, property_change, unit_properties};
 pub use room::{Room, RoomError, Shortage, make_room, shortage};

@@ -140,6 +140,40 @@ pub fn plan_writes(
     devices: &BlockDevices,
 ) -> Result<Vec<ControlWrite>, PlanError> {
     ordered.limits.validate()?;
+    let writes = all_writes(ordered, capabilities, devices)?;
+    match writes.iter().find(|write| !capabilities.has(&write.file)) {
+        Some(missing) => Err(PlanError::Unsupported { file: missing.file.clone() }),
+        None => Ok(writes),
+    }
+}
+
+/// Says what former limits were written as, so that [`plan_change`] can put them back. What can no longer be planned, on a
+/// disk that is gone for one, is left out: the rest is put back all the same.
+pub fn plan_former(
+    former: &Limits,
+    capabilities: &Capabilities,
+    devices: &BlockDevices,
+) -> Vec<ControlWrite> {
+    let writes = each(former).flat_map(|limits| {
+        let ordered = Ordered { limits: &limits, cpus: None, mems: None };
+        all_writes(&ordered, capabilities, devices).unwrap_or_default()
+    });
+    writes.filter(|write| capabilities.has(&write.file)).collect()
+}
+
+/// The same limits, so that nothing that can be refused is beside anything else.
+fn each(limits: &Limits) -> impl Iterator<Item = Limits> {
+    let io = limits.io.iter().map(|limit| Limits { io: vec![limit.clone()], ..Limits::default() });
+    let hugetlb = limits.hugetlb.iter().map(|limit| Limits { hugetlb: vec![*limit], ..Limits::default() });
+    let rest = Limits { io: Vec::new(), hugetlb: Vec::new(), ..limits.clone() };
+    std::iter::once(rest).chain(io).chain(hugetlb)
+}
+
+fn all_writes(
+    ordered: &Ordered<'_>,
+    capabilities: &Capabilities,
+    devices: &BlockDevices,
+) -> Result<Vec<ControlWrite>, PlanError> {
     let mut writes = cpuset_writes(ordered)?;
     writes.extend(cpu_writes(ordered.limits));
     writes.extend(memory_writes(ordered.limits, capabilities.page_size()));
@@ -147,20 +181,21 @@ pub fn plan_writes(
     writes.extend(pids.map(|max| ControlWrite::new("pids.max", format::pids(max))));
     writes.extend(io_writes(ordered.limits, capabilities.io_weight(), devices)?);
     writes.extend(hugetlb_writes(ordered.limits, capabilities)?);
-    match writes.iter().find(|write| !capabilities.has(&write.file)) {
-        Some(missing) => Err(PlanError::Unsupported { file: missing.file.clone() }),
-        None => Ok(writes),
-    }
+    Ok(writes)
 }
 
 /// Says what has to be written to bring a cgroup from one plan to another: all of `to`, preceded by the kernel's
 /// defaults for whatever only `from` had set. An empty cpuset means "as the parent" to the kernel.
 pub fn plan_change(from: &[ControlWrite], to: &[ControlWrite]) -> Vec<ControlWrite> {
-    let dropped = from
-        .iter()
-        .filter(|old| !to.iter().any(|new| new.file == old.file && new.key == old.key))
-        .map(|old| ControlWrite { value: old.kernel_default().to_owned(), ..old.clone() });
-    dropped.chain(to.iter().cloned()).collect()
+    let mut writes: Vec<ControlWrite> = Vec::new();
+    for old in from {
+        let same = |other: &&ControlWrite| other.file == old.file && other.key == old.key;
+        if !to.iter().chain(&writes).any(|other| same(&other)) {
+            writes.push(ControlWrite { value: old.kernel_default().to_owned(), ..old.clone() });
+        }
+    }
+    writes.extend_from_slice(to);
+    writes
 }
 
 fn cpuset_writes(ordered: &Ordered<'_>) -> Result<Vec<ControlWrite>, PlanError> {
@@ -185,17 +220,22 @@ fn cpu_writes(limits: &Limits) -> impl Iterator<Item = ControlWrite> {
     weight.into_iter().chain(max)
 }
 
+/// An order of `memory.max` alone says of `memory.high` that it is none, once the wall stands: room is made by it
+/// ([`crate::make_room`]), and whoever was interrupted at that has left it low.
 fn memory_writes(limits: &Limits, page_size: Bytes) -> impl Iterator<Item = ControlWrite> {
     let memory = limits.memory;
+    let text = move |amount: Bytes| format::memory(amount, page_size);
+    let lifted = memory.max.filter(|_| memory.high.is_none()).map(|_| format::MAX.to_owned());
     [
-        ("memory.swap.max", limits.swap_max.map(|swap| swap.0)),
-        ("memory.min", memory.min),
-        ("memory.low", memory.low),
-        ("memory.high", memory.high),
-        ("memory.max", memory.max),
+        ("memory.swap.max", limits.swap_max.map(|swap| text(swap.0))),
+        ("memory.min", memory.min.map(text)),
+        ("memory.low", memory.low.map(text)),
+        ("memory.high", memory.high.map(text)),
+        ("memory.max", memory.max.map(text)),
+        ("memory.high", lifted),
     ]
     .into_iter()
-    .filter_map(move |(file, amount)| Some(ControlWrite::new(file, format::memory(amount?, page_size))))
+    .filter_map(|(file, value)| Some(ControlWrite::new(file, value?)))
 }
 
 fn io_writes(

@@ -7,7 +7,7 @@
 
 use crate::plan::resolve_io;
 use crate::{BlockDevice, BlockDevices, ControlWrite, DeviceKind, Ordered, PlanError};
-use berth_model::{CpuMax, IoLimit};
+use berth_model::{CpuMax, IoLimit, Limits};
 
 /// A property's value; the variant names its D-Bus type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,18 +20,6 @@ pub enum PropertyValue {
     PathU64(Vec<(String, u64)>),
 }
 
-impl PropertyValue {
-    /// Whether this, set after `former`, leaves nothing of it. A number and a mask are replaced, a list is added to.
-    fn replaces(&self, former: &Self) -> bool {
-        match (self, former) {
-            (Self::PathU64(now), Self::PathU64(before)) => {
-                before.iter().all(|(path, _)| now.iter().any(|(other, _)| other == path))
-            }
-            _ => true,
-        }
-    }
-}
-
 /// One property of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitProperty {
@@ -42,25 +30,27 @@ pub struct UnitProperty {
 }
 
 impl UnitProperty {
-    /// The same property without a limit.
-    fn unlimited(&self) -> Self {
-        let value = match &self.value {
-            PropertyValue::U64(_) if matches!(self.name, "MemoryMin" | "MemoryLow") => PropertyValue::U64(0),
-            PropertyValue::U64(_) => PropertyValue::U64(INFINITY),
-            PropertyValue::Bytes(_) => PropertyValue::Bytes(Vec::new()),
-            PropertyValue::PathU64(_) => PropertyValue::PathU64(Vec::new()),
+    /// The property of this name without a limit. A list is emptied.
+    fn unlimited(name: &'static str) -> Self {
+        let value = match name {
+            "MemoryMin" | "MemoryLow" => PropertyValue::U64(0),
+            _ if RATES.iter().any(|(list, _)| *list == name) => PropertyValue::PathU64(Vec::new()),
+            _ => PropertyValue::U64(INFINITY),
         };
-        Self { name: self.name, value }
+        Self { name, value }
     }
 }
 
-/// Says what systemd is told to bring a unit from one set of properties to another: all of `to`, preceded by no limit for
-/// whatever only `from` had. Without it systemd would bring back a limit that was dropped, as soon as it writes
+/// Says what systemd is told to bring a unit from former limits to other properties: all of `to`, preceded by no limit
+/// for whatever only `from` had. Without it systemd would bring back a limit that was dropped, as soon as it writes
 /// the unit's attributes again because of another one.
-pub fn property_change(from: &[UnitProperty], to: &[UnitProperty]) -> Vec<UnitProperty> {
-    let replaced =
-        |old: &UnitProperty| to.iter().any(|new| new.name == old.name && new.value.replaces(&old.value));
-    let dropped = from.iter().filter(|old| !replaced(old)).map(UnitProperty::unlimited);
+///
+/// A number is replaced by a new one, a list is only added to: those that `from` had are emptied, whatever disks they named.
+pub fn property_change(from: &Limits, to: &[UnitProperty]) -> Vec<UnitProperty> {
+    let numbers = numbers(from).into_iter().map(|(name, _)| name);
+    let numbers = numbers.filter(|name| to.iter().all(|new| new.name != *name));
+    let lists = RATES.iter().filter(|(_, rate)| from.io.iter().any(|limit| rate(limit).is_some()));
+    let dropped = numbers.chain(lists.map(|(name, _)| *name)).map(UnitProperty::unlimited);
     dropped.chain(to.iter().cloned()).collect()
 }
 
@@ -109,12 +99,20 @@ fn holds(write: &ControlWrite, ordered: &Ordered<'_>, disks: &[(&IoLimit, BlockD
 }
 
 fn scalar_properties(ordered: &Ordered<'_>) -> Vec<UnitProperty> {
-    let limits = ordered.limits;
-    let memory = limits.memory;
     let sets = [
         ("AllowedMemoryNodes", ordered.mems.map(|mems| bitmask(mems.iter()))),
         ("AllowedCPUs", ordered.cpus.map(|cpus| bitmask(cpus.iter()))),
     ];
+    let sets = sets.into_iter().filter_map(|(name, mask)| Some((name, PropertyValue::Bytes(mask?))));
+    let numbers =
+        numbers(ordered.limits).into_iter().map(|(name, number)| (name, PropertyValue::U64(number)));
+    sets.chain(numbers).map(|(name, value)| UnitProperty { name, value }).collect()
+}
+
+fn numbers(limits: &Limits) -> Vec<(&'static str, u64)> {
+    let memory = limits.memory;
+    // As in `memory.high`.
+    let high = memory.high.map(|amount| amount.0).or_else(|| memory.max.map(|_| INFINITY));
     let numbers = [
         ("CPUWeight", limits.cpu_weight.map(|weight| u64::from(weight.get()))),
         ("CPUQuotaPeriodUSec", limits.cpu_max.map(|max| max.period_us)),
@@ -122,13 +120,11 @@ fn scalar_properties(ordered: &Ordered<'_>) -> Vec<UnitProperty> {
         ("MemorySwapMax", limits.swap_max.map(|swap| swap.0.0)),
         ("MemoryMin", memory.min.map(|amount| amount.0)),
         ("MemoryLow", memory.low.map(|amount| amount.0)),
-        ("MemoryHigh", memory.high.map(|amount| amount.0)),
+        ("MemoryHigh", high),
         ("MemoryMax", memory.max.map(|amount| amount.0)),
         ("TasksMax", limits.pids_max.map(tasks_max)),
     ];
-    let sets = sets.into_iter().filter_map(|(name, mask)| Some((name, PropertyValue::Bytes(mask?))));
-    let numbers = numbers.into_iter().filter_map(|(name, number)| Some((name, PropertyValue::U64(number?))));
-    sets.chain(numbers).map(|(name, value)| UnitProperty { name, value }).collect()
+    numbers.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
 }
 
 /// A limit that the kernel could not take is none; see `pids.max`.
@@ -136,15 +132,18 @@ fn tasks_max(pids_max: u64) -> u64 {
     if crate::format::pids(pids_max) == crate::format::MAX { INFINITY } else { pids_max }
 }
 
+type Rate = fn(&IoLimit) -> Option<u64>;
+
+/// The properties that are lists, with an entry for each disk.
+const RATES: [(&str, Rate); 5] = [
+    ("IODeviceWeight", |limit| limit.weight.map(|weight| u64::from(weight.get()))),
+    ("IOReadBandwidthMax", |limit| limit.read_bytes_per_sec),
+    ("IOWriteBandwidthMax", |limit| limit.write_bytes_per_sec),
+    ("IOReadIOPSMax", |limit| limit.read_ops_per_sec),
+    ("IOWriteIOPSMax", |limit| limit.write_ops_per_sec),
+];
+
 fn io_properties(disks: &[(&IoLimit, BlockDevice)]) -> Vec<UnitProperty> {
-    type Rate = fn(&IoLimit) -> Option<u64>;
-    let rates: [(&'static str, Rate); 5] = [
-        ("IODeviceWeight", |limit| limit.weight.map(|weight| u64::from(weight.get()))),
-        ("IOReadBandwidthMax", |limit| limit.read_bytes_per_sec),
-        ("IOWriteBandwidthMax", |limit| limit.write_bytes_per_sec),
-        ("IOReadIOPSMax", |limit| limit.read_ops_per_sec),
-        ("IOWriteIOPSMax", |limit| limit.write_ops_per_sec),
-    ];
     let of_disks = |rate: Rate| -> Vec<(String, u64)> {
         disks
             .iter()
@@ -152,7 +151,7 @@ fn io_properties(disks: &[(&IoLimit, BlockDevice)]) -> Vec<UnitProperty> {
             .filter_map(|(limit, device)| Some((device.id.node_path(), rate(limit)?)))
             .collect()
     };
-    rates
+    RATES
         .into_iter()
         .map(|(name, rate)| (name, of_disks(rate)))
         .filter(|(_, entries)| !entries.is_empty())

@@ -161,6 +161,19 @@ pub struct IoLimit {
     pub weight: Option<IoWeight>,
 }
 
+impl IoLimit {
+    fn or(self, other: &Self) -> Self {
+        Self {
+            read_bytes_per_sec: self.read_bytes_per_sec.or(other.read_bytes_per_sec),
+            write_bytes_per_sec: self.write_bytes_per_sec.or(other.write_bytes_per_sec),
+            read_ops_per_sec: self.read_ops_per_sec.or(other.read_ops_per_sec),
+            write_ops_per_sec: self.write_ops_per_sec.or(other.write_ops_per_sec),
+            weight: self.weight.or(other.weight),
+            ..self
+        }
+    }
+}
+
 /// Huge pages of one size, as in `hugetlb.<size>.max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HugetlbLimit {
@@ -246,6 +259,36 @@ pub enum InvalidLimits {
 }
 
 impl Limits {
+    /// These, and where they say nothing, what `other` says.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        let memory = self.memory;
+        self.memory = MemoryLimits {
+            min: memory.min.or(other.memory.min),
+            low: memory.low.or(other.memory.low),
+            high: memory.high.or(other.memory.high),
+            max: memory.max.or(other.memory.max),
+        };
+        for theirs in other.io {
+            match self.io.iter_mut().find(|ours| ours.mount_point == theirs.mount_point) {
+                Some(ours) => *ours = ours.clone().or(&theirs),
+                None => self.io.push(theirs),
+            }
+        }
+        for theirs in other.hugetlb {
+            if self.hugetlb.iter().all(|ours| ours.page_size != theirs.page_size) {
+                self.hugetlb.push(theirs);
+            }
+        }
+        Self {
+            cpu_weight: self.cpu_weight.or(other.cpu_weight),
+            cpu_max: self.cpu_max.or(other.cpu_max),
+            swap_max: self.swap_max.or(other.swap_max),
+            pids_max: self.pids_max.or(other.pids_max),
+            ..self
+        }
+    }
+
     /// Checks what no single field can know: order, zero, doubles.
     ///
     /// # Errors

@@ -35,7 +35,8 @@ pub use observed::{
 };
 pub use phase::phase;
 pub use record::{
-    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced, SharedPool,
+    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodLimits, PodRecord, Previous, Replaced,
+    SharedPool,
 };
 pub use step::{Cover, Step, Wait};
 pub use transition::{Concluded, Effect, after, before, booted, conclude, give_up};

@@ -1,10 +1,10 @@
 //! What the ledger knows of a pod: its charter, and the intent that cannot be seen in the world.
 
 use crate::next::may_live;
-use crate::{HostView, Observed};
+use crate::{Controls, HostView, Observed, SliceState};
 use berth_model::{
     Attempt, ContainerName, ContainerRole, CpuSet, Digest, DiskPolicy, EvictDisposition, Failure, Generation,
-    Incarnation, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
+    Incarnation, Limits, MemSet, OrderId, PodId, PodSpec, PodVerb, PoolName, RunState, Seq,
 };
 use std::collections::BTreeMap;
 
@@ -44,8 +44,50 @@ pub struct Charter {
     pub leaving: Option<Leaving>,
     /// What an open Upgrade or Resize goes back to unless it gets there.
     pub previous: Option<Previous>,
+    /// Limits that an Upgrade or a Resize wanted and was taken back from, half-way: they may be on the pod until it has
+    /// settled again.
+    pub abandoned: PodLimits,
     /// Since the host booted, the pod waits for the control plane's word.
     pub held: bool,
+}
+
+/// The limits of a pod and of its containers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodLimits {
+    /// The pod's own.
+    pub pod: Limits,
+    /// Those of its containers that have any.
+    pub containers: BTreeMap<ContainerName, Limits>,
+}
+
+impl PodLimits {
+    /// What a spec orders.
+    pub fn of(spec: &PodSpec) -> Self {
+        let containers = spec.containers.iter().filter(|container| container.limits != Limits::default());
+        Self {
+            pod: spec.limits.clone(),
+            containers: containers.map(|spec| (spec.name.clone(), spec.limits.clone())).collect(),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.pod = std::mem::take(&mut self.pod).or(other.pod);
+        for (name, limits) in other.containers {
+            let ours = self.containers.entry(name).or_default();
+            *ours = std::mem::take(ours).or(limits);
+        }
+    }
+
+    /// Whether `spec` leaves out any of these, of the pod itself or of `container`.
+    pub(crate) fn exceed(&self, spec: &PodSpec, container: Option<&ContainerName>) -> bool {
+        let (ours, ordered) = match container {
+            None => (Some(&self.pod), Some(&spec.limits)),
+            Some(name) => (self.containers.get(name), spec.container(name).map(|spec| &spec.limits)),
+        };
+        let (Some(ours), Some(ordered)) = (ours, ordered) else { return false };
+        let named = |limits: &Limits| limits.clone().or(ours.clone());
+        named(ordered) != *ordered
+    }
 }
 
 /// What a pod was before an open Upgrade or Resize.
@@ -205,6 +247,14 @@ impl PodRecord {
         })
     }
 
+    /// Limits that the pod may still have, whether or not its charter orders them: of the spec that an open Upgrade or Resize
+    /// comes from or wanted, and what was abandoned. What the charter does not order has to be undone.
+    pub fn former_limits(&self) -> PodLimits {
+        let mut former = self.other_spec().map(PodLimits::of).unwrap_or_default();
+        self.charter.iter().for_each(|charter| former.add(charter.abandoned.clone()));
+        former
+    }
+
     fn previous(&self) -> Option<&Previous> {
         self.charter.as_ref()?.previous.as_ref()
     }
@@ -223,6 +273,18 @@ impl PodRecord {
         }
     }
 
+    /// What runs holds what the charter orders, and nothing that was ordered before.
+    pub(crate) fn forget_abandoned(&mut self, observed: &Observed) {
+        let slice_holds = match &observed.slice {
+            SliceState::Absent => true,
+            SliceState::Present { controls, .. } => *controls == Controls::InOrder,
+        };
+        let mut live = observed.containers.iter().filter(|seen| may_live(seen));
+        if self.is_meant_to_run() && slice_holds && live.all(|seen| seen.controls == Controls::InOrder) {
+            self.charter.iter_mut().for_each(|charter| charter.abandoned = PodLimits::default());
+        }
+    }
+
     /// Whether it is meant to run on this node.
     pub(crate) fn is_meant_to_run(&self) -> bool {
         let charter = self.charter.as_ref();
@@ -233,7 +295,8 @@ impl PodRecord {
     pub(crate) fn revert(&mut self) {
         let Some(charter) = &mut self.charter else { return };
         let Some(previous) = charter.previous.take() else { return };
-        charter.spec = *previous.spec;
+        let abandoned = std::mem::replace(&mut charter.spec, *previous.spec);
+        charter.abandoned.add(PodLimits::of(&abandoned));
         for (name, old) in previous.replaced {
             let prepares = charter.spec.container(&name).is_some_and(|spec| spec.role == ContainerRole::Init);
             let known = self.containers.entry(name).or_default();

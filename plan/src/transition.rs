@@ -153,24 +153,27 @@ fn end_grant(record: &mut PodRecord) {
     record.stopped_sandbox = None;
 }
 
-/// What the ledger says once a pod's open order has ended, or has to be undone first.
+/// What the ledger says once a pod's open order has ended, or has to be undone first; or once nothing is left of an order
+/// that had ended half-way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concluded {
     /// The pod's record from now on.
     pub record: PodRecord,
-    /// The order that has ended, and how; none while it is being undone.
+    /// The order that has ended, and how; none while it is being undone, and where none was open.
     pub ended: Option<(OrderId, Outcome)>,
 }
 
-/// What [`Step::Settled`] and [`Step::Refuse`] mean for the open order; none for other steps, or without one.
+/// What [`Step::Settled`] and [`Step::Refuse`] mean for the ledger; none where they change nothing, and for other steps.
 pub fn conclude(record: &PodRecord, observed: &Observed, step: &Step) -> Option<Concluded> {
-    let open = record.open.as_ref()?;
     match step {
         Step::Settled => {
-            let ended = Some((open.id.clone(), outcome(open)));
-            let mut record = PodRecord { open: None, ..record.clone() };
-            record.seen_through(observed);
-            Some(Concluded { record, ended })
+            let mut next = PodRecord { open: None, ..record.clone() };
+            next.forget_abandoned(observed);
+            if record.open.is_some() {
+                next.seen_through(observed);
+            }
+            let ended = record.open.as_ref().map(|open| (open.id.clone(), outcome(open)));
+            (next != *record).then_some(Concluded { record: next, ended })
         }
         Step::Refuse { why } => give_up(record, observed, why.clone()),
         Step::EnsureImage { .. }

@@ -6,7 +6,8 @@ mod world;
 
 use berth_model::{Failure, PodVerb, RunState};
 use berth_plan::{
-    Cover, DiskState, Liveness, Observed, ObservedContainer, PodRecord, Step, TaskState, Wait, next_step,
+    Cover, DiskState, Liveness, Observed, ObservedContainer, PodLimits, PodRecord, Step, TaskState, Wait,
+    next_step,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -22,7 +23,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Spoiled::OldSeq),
     ];
     prop_oneof![
-        6 => (0u8..14, spoiled).prop_map(|(verb, spoiled)| Op::Order { verb, spoiled }),
+        6 => (0u8..15, spoiled).prop_map(|(verb, spoiled)| Op::Order { verb, spoiled }),
         1 => Just(Op::Redeliver),
         2 => (0u32..90_000).prop_map(Op::Pass),
         3 => (any::<u8>(), 0i32..2).prop_map(|(which, code)| Op::Die { which, code }),
@@ -36,6 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Refused),
         3 => (0u8..3).prop_map(Op::Crash),
         1 => Just(Op::Drift),
+        1 => Just(Op::Unlimited),
         8 => (1u8..30).prop_map(Op::Work),
     ]
 }
@@ -493,5 +495,20 @@ fn ignoring_that_the_host_has_changed_is_caught() {
     is_caught(
         |record, observed| next_step(record, &Observed { obstacle: None, ..observed.clone() }),
         "cannot honour",
+    );
+}
+
+#[test]
+fn forgetting_what_an_abandoned_resize_has_written_is_caught() {
+    is_caught(
+        |record, observed| {
+            let abandoned =
+                record.charter.as_ref().is_some_and(|charter| charter.abandoned != PodLimits::default());
+            match next_step(record, observed) {
+                Step::UpdateResources { container: None, .. } if abandoned => Step::Settled,
+                step => step,
+            }
+        },
+        "nobody orders any more",
     );
 }

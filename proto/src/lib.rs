@@ -21,7 +21,7 @@ mod status;
 pub use disk::{access_from, filesystem_from};
 pub use error::InvalidMessage;
 pub use host_path::{shared_from, shared_to_wire};
-pub use limits::{limits_from, ulimits_from};
+pub use limits::{limits_from, limits_of_several_from, ulimits_from};
 pub use order::{Addressed, offer_from};
 pub use pod::{class_from, disk_from, pod_from, recovery_from, restart_from, role_from, run_state_from};
 pub use reason::failure_from;

@@ -8,7 +8,14 @@ use berth_model::{
 
 /// Limits from the wire, checked as a whole.
 pub fn limits_from(wire: v1::Limits) -> Result<Limits> {
-    let limits = Limits {
+    let limits = limits_of_several_from(wire)?;
+    limits.validate().map_err(|error| crate::InvalidMessage::new("", error))?;
+    Ok(limits)
+}
+
+/// Limits from the wire, each checked by itself: those of several orders may contradict one another.
+pub fn limits_of_several_from(wire: v1::Limits) -> Result<Limits> {
+    Ok(Limits {
         cpu_weight: wire.cpu_weight.map(CpuWeight::new).transpose().at("cpu_weight")?,
         cpu_max: wire.cpu_max.map(cpu_max_from),
         memory: MemoryLimits {
@@ -21,9 +28,7 @@ pub fn limits_from(wire: v1::Limits) -> Result<Limits> {
         pids_max: wire.pids_max,
         io: each(wire.io, "io", io_from)?,
         hugetlb: wire.hugetlb.into_iter().map(hugetlb_from).collect(),
-    };
-    limits.validate().map_err(|error| crate::InvalidMessage::new("", error))?;
-    Ok(limits)
+    })
 }
 
 fn cpu_max_from(wire: v1::CpuMax) -> CpuMax {

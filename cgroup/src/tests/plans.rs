@@ -1,7 +1,7 @@
 //! What is written, and what is refused.
 
 use super::orders::{Everything, devices, io, io_of, kernel, only};
-use crate::{ControlWrite, Ordered, RuntimeResources, plan_change, plan_writes};
+use crate::{ControlWrite, Ordered, RuntimeResources, plan_change, plan_former, plan_writes};
 use berth_model::{Bytes, CpuMax, CpuSet, HugetlbLimit, Limits, MemoryLimits, SwapLimit};
 
 fn lines(writes: &[ControlWrite]) -> Vec<String> {
@@ -46,6 +46,9 @@ fn only_what_is_ordered() {
     check(&Limits::default(), &[]);
     let pids = Limits { pids_max: Some(u64::MAX), ..Limits::default() };
     check(&pids, &["pids.max = max"]);
+    // Room beneath a limit is made by memory.high, and nothing of that is to stay.
+    let memory = MemoryLimits { max: Some(Bytes(4_096)), ..MemoryLimits::default() };
+    check(&Limits { memory, ..Limits::default() }, &["memory.max = 4096", "memory.high = max"]);
     let weight_only = Limits {
         io: vec![berth_model::IoLimit { weight: berth_model::IoWeight::new(1).ok(), ..io("/data") }],
         ..Limits::default()
@@ -140,8 +143,30 @@ fn what_is_no_longer_ordered_goes_back_to_the_kernels_default() {
             "cpu.max = 150000 100000",
         ]
     );
+    assert_eq!(plan_change(&[from.clone(), from.clone()].concat(), &[]).len(), from.len());
     assert_eq!(plan_change(&[], &from), from);
     assert_eq!(plan_change(&from, &from), from);
+}
+
+#[test]
+fn what_cannot_be_planned_any_more_keeps_nothing_else_from_being_put_back() {
+    let order = Everything::new();
+    let all = plan_writes(&order.ordered(), &kernel(&[], &[]), &devices()).unwrap();
+    let limits_alone: Vec<_> =
+        all.iter().filter(|write| !write.file.starts_with("cpuset.")).cloned().collect();
+    assert_eq!(plan_former(&order.limits, &kernel(&[], &[]), &devices()), limits_alone);
+
+    let mut limits = order.limits;
+    limits.io.insert(0, io_of("/gone", 1, 1));
+    limits.io.push(io_of("/log", 1, 1));
+    limits.hugetlb.push(HugetlbLimit { page_size: Bytes(32 << 20), max: Bytes(32 << 20) });
+    let here = kernel(&["memory.swap.max"], &[]);
+    let former = plan_former(&limits, &here, &devices());
+    let put_back = plan_change(&former, &[]);
+    let names = |writes: &[ControlWrite]| writes.iter().map(ControlWrite::name).collect::<Vec<_>>();
+    let mut expected = names(&limits_alone);
+    expected.retain(|name| name != "memory.swap.max");
+    assert_eq!(names(&put_back), expected);
 }
 
 #[test]

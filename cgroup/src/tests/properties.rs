@@ -61,16 +61,16 @@ fn what_is_not_ordered_is_not_told() {
 #[test]
 fn what_is_no_longer_ordered_is_forgotten() {
     let order = Everything::new();
-    let from = told(&order.ordered()).properties;
     let limits =
         Limits { io: vec![io_of("/data", 5, 200)], cpu_weight: order.limits.cpu_weight, ..Limits::default() };
     let to = told(&only(&limits)).properties;
+    let mut from = order.limits.clone();
+    from.io = vec![io_of("/gone", 5, 200)];
+    from.io.extend(order.limits.io.clone());
     let none = u64::MAX;
     assert_eq!(
         show(&property_change(&from, &to)),
         [
-            "AllowedMemoryNodes []",
-            "AllowedCPUs []",
             &format!("CPUQuotaPeriodUSec {none}"),
             &format!("CPUQuotaPerSecUSec {none}"),
             &format!("MemorySwapMax {none}"),
@@ -79,7 +79,7 @@ fn what_is_no_longer_ordered_is_forgotten() {
             &format!("MemoryHigh {none}"),
             &format!("MemoryMax {none}"),
             &format!("TasksMax {none}"),
-            // A list is only added to: it is emptied first where a disk has left it.
+            // A list is only added to: it is emptied first, also where its disk is gone.
             "IODeviceWeight ",
             "IOWriteBandwidthMax ",
             "CPUWeight 200",
@@ -87,8 +87,11 @@ fn what_is_no_longer_ordered_is_forgotten() {
             "IOWriteBandwidthMax /dev/block/254:16 5",
         ]
     );
-    assert_eq!(property_change(&[], &from), from);
-    assert_eq!(property_change(&from, &from), from);
+    assert_eq!(property_change(&Limits::default(), &to), to);
+    let same = told(&order.ordered()).properties;
+    let lists = ["IODeviceWeight ", "IOWriteBandwidthMax "].map(str::to_owned).to_vec();
+    let emptied = [lists, show(&same)].concat();
+    assert_eq!(show(&property_change(&order.limits, &same)), emptied);
 }
 
 #[test]

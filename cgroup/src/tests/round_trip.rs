@@ -2,7 +2,7 @@
 
 use super::fake_kernel::FakeKernel;
 use super::orders::{Everything, devices, io, kernel, only};
-use crate::{ControlFiles, Ordered, apply, plan_change, plan_writes, read_back};
+use crate::{ControlFiles, Ordered, apply, plan_change, plan_former, plan_writes, read_back};
 use berth_model::{
     Bytes, ControlValue, CpuMax, CpuSet, CpuWeight, HugetlbLimit, IoLimit, IoWeight, Limits, MemSet,
     MemoryLimits, SwapLimit,
@@ -107,15 +107,16 @@ proptest! {
     #[test]
     fn a_change_leaves_nothing_of_the_former_order(before in orders(), after in orders()) {
         let plan = |order: &Everything| plan_writes(&order.ordered(), &kernel(&[], &[]), &devices()).unwrap();
+        let former = plan_former(&before.limits, &kernel(&[], &[]), &devices());
         let (before, after) = (plan(&before), plan(&after));
         let (changed, fresh) = (FakeKernel::new(4_096, &DISKS), FakeKernel::new(4_096, &DISKS));
         apply(&changed, &before).unwrap();
-        apply(&changed, &plan_change(&before, &after)).unwrap();
+        apply(&changed, &plan_change(&former, &after)).unwrap();
         apply(&fresh, &after).unwrap();
         for write in before.iter().chain(&after) {
             prop_assert_eq!(changed.read(&write.file).unwrap(), fresh.read(&write.file).unwrap());
         }
-        let all = plan_change(&before, &after);
+        let all = plan_change(&former, &after);
         for control in read_back(&changed, &all).controls {
             prop_assert!(control.holds(), "{:?}", control);
         }

@@ -74,20 +74,20 @@ impl Ledger {
         .await?
     }
 
-    /// Ends the open order as the step says; answers whether there was anything to end.
+    /// Ends the open order as the step says; answers whether that changed anything.
     ///
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn conclude(&self, look: &Arc<Look>, now: Moment) -> Result<bool, LedgerError> {
-        if look.record.open.is_none() {
+        let Some(concluded) = berth_plan::conclude(&look.record, &look.observed, &look.step) else {
             return Ok(false);
-        }
+        };
         let look = look.clone();
         self.run(move |desk| {
             if !desk.is_current(&look.record) {
                 return Ok(true);
             }
-            desk.write_end(berth_plan::conclude(&look.record, &look.observed, &look.step), now)
+            desk.write_end(concluded, now).map(|()| true)
         })
         .await?
     }
@@ -103,7 +103,7 @@ impl Ledger {
             let record = desk.read(|book| book.pods.get(&look.record.pod).cloned());
             let record = record.filter(|record| open_id(record) == open_id(&look.record));
             let concluded = record.and_then(|record| berth_plan::give_up(&record, &look.observed, why));
-            desk.write_end(concluded, now)
+            concluded.map_or(Ok(false), |concluded| desk.write_end(concluded, now).map(|()| true))
         })
         .await?
     }
@@ -118,15 +118,13 @@ impl Desk {
         self.read(|book| book.pods.get(&record.pod) == Some(record))
     }
 
-    fn write_end(&mut self, concluded: Option<Concluded>, now: Moment) -> Result<bool, LedgerError> {
-        let Some(Concluded { record, ended }) = concluded else {
-            return Ok(false);
-        };
+    fn write_end(&mut self, concluded: Concluded, now: Moment) -> Result<(), LedgerError> {
+        let Concluded { record, ended } = concluded;
         let mut writes = vec![Write::Pod(Box::new(record))];
         if let Some((id, outcome)) = ended {
             let entry = self.read(|book| book.orders.get(&id).cloned());
             writes.extend(entry.map(|entry| end(entry, outcome, now)));
         }
-        self.commit(Deed::NoteConclusion, writes).map(|()| true)
+        self.commit(Deed::NoteConclusion, writes)
     }
 }

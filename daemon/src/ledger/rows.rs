@@ -6,9 +6,12 @@ use berth_model::{
     PodSpec, PodVerb, Seq, Target,
 };
 use berth_plan::{
-    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced, SharedPool,
+    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodLimits, PodRecord, Previous, Replaced,
+    SharedPool,
 };
-use berth_proto::{Addressed, InvalidMessage, failure_from, offer_from, pod_from, run_state_from, v1};
+use berth_proto::{
+    Addressed, InvalidMessage, failure_from, limits_of_several_from, offer_from, pod_from, run_state_from, v1,
+};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -87,6 +90,7 @@ fn charter_row(charter: &Charter) -> v1::LedgerCharter {
         }),
         previous: charter.previous.as_ref().map(previous_row),
         held: charter.held,
+        abandoned: (charter.abandoned != PodLimits::default()).then(|| limits_row(&charter.abandoned)),
     }
 }
 
@@ -98,6 +102,11 @@ fn previous_row(previous: &Previous) -> v1::LedgerPrevious {
         disk: old.disk.clone(),
     });
     v1::LedgerPrevious { spec: Some(previous.spec.as_ref().into()), replaced: replaced.collect() }
+}
+
+fn limits_row(limits: &PodLimits) -> v1::LedgerLimits {
+    let containers = limits.containers.iter().map(|(name, limits)| (name.to_string(), limits.into()));
+    v1::LedgerLimits { pod: Some((&limits.pod).into()), containers: containers.collect() }
 }
 
 fn container_row((name, known): (&ContainerName, &ContainerRecord)) -> v1::LedgerContainer {
@@ -158,6 +167,7 @@ fn charter_from(row: v1::LedgerCharter) -> Result<Charter, BadRow> {
             },
         }),
         previous: row.previous.map(previous_from).transpose()?,
+        abandoned: row.abandoned.map(limits_row_from).transpose()?.unwrap_or_default(),
         held: row.held,
     })
 }
@@ -175,6 +185,18 @@ fn previous_from(row: v1::LedgerPrevious) -> Result<Previous, BadRow> {
         Ok((at("charter.previous.name", old.name.parse())?, known))
     });
     Ok(Previous { spec: Box::new(spec), replaced: by_name("replaced container", replaced)? })
+}
+
+fn limits_row_from(row: v1::LedgerLimits) -> Result<PodLimits, BadRow> {
+    let limits = |wire| limits_of_several_from(wire).map_err(|error| error.within("charter.abandoned"));
+    let containers = row
+        .containers
+        .into_iter()
+        .map(|(name, wire)| Ok::<_, BadRow>((at("charter.abandoned.name", name.parse())?, limits(wire)?)));
+    Ok(PodLimits {
+        pod: row.pod.map(limits).transpose()?.unwrap_or_default(),
+        containers: containers.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Each under its own name.

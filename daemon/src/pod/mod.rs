@@ -280,7 +280,16 @@ pub fn ordered(ledger: &Ledger, record: &PodRecord) -> Option<Ordered> {
     let spec = record.charter.as_ref()?.spec.clone();
     let (cpus, mems) = ledger.read(|book| book.cpus_of(record))?;
     let other = record.other_spec().cloned().map(Box::new);
-    Some(Ordered { pod: record.pod.clone(), incarnation: record.incarnation, spec, cpus, mems, other })
+    let former = record.former_limits();
+    Some(Ordered {
+        pod: record.pod.clone(),
+        incarnation: record.incarnation,
+        spec,
+        cpus,
+        mems,
+        other,
+        former,
+    })
 }
 
 /// Whether there is anything to do or to look after.

@@ -7,7 +7,7 @@ use crate::reports::{Report, Sight};
 use crate::runtime::{Runtime, RuntimeError, UNSAID};
 use berth_model::{
     ContainerName, ContainerPhase, ContainerRole, ContainerSpec, ContainerStatus, Failure, PodId, PodPhase,
-    PodStatus, ProbeAnswer,
+    PodStatus, ProbeAnswer, Seq,
 };
 use berth_plan::{Effect, Liveness, Observed, PodRecord, Shutdown, Step, check, is_ordered, next_step};
 use std::collections::BTreeSet;
@@ -128,7 +128,7 @@ async fn round<R: Runtime>(
     handle: &Handle,
     mut trouble: Option<&str>,
 ) -> Round {
-    let mut rewritten = BTreeSet::new();
+    let mut rewritten = Rewritten::default();
     for _ in 0..MAX_STEPS {
         let ended = |rest| Round { rest, at: None };
         if pods.is_draining() {
@@ -137,7 +137,7 @@ async fn round<R: Runtime>(
         let Some(record) = pods.ledger.pod(pod) else {
             return ended(Rest::Usual);
         };
-        let observed = match look(pods, &record, &rewritten).await {
+        let observed = match look(pods, &record, rewritten.of(&record)).await {
             Ok(observed) => observed,
             Err(error) => return ended(unseen(pods, &record, &error)),
         };
@@ -151,7 +151,7 @@ async fn round<R: Runtime>(
             Turn::Again => {
                 // What went wrong before is overcome.
                 trouble = None;
-                note_rewritten(&mut rewritten, &look.step);
+                rewritten.note(&look.step);
             }
             Turn::Rest(rest) => {
                 // All that is left to do while the host shuts down is to wait for its end.
@@ -178,10 +178,29 @@ fn is_effect(step: &Step) -> bool {
     !matches!(step, Step::Settled | Step::Wait(_) | Step::Refuse { .. })
 }
 
-/// Controls are written once a look; what still differs then is reported.
-fn note_rewritten(rewritten: &mut BTreeSet<String>, step: &Step) {
-    if let Step::UpdateResources { id, .. } = step {
-        rewritten.insert(id.clone());
+/// Controls are written once for each order of a round, and once more where it is taken back; what still differs then is
+/// reported.
+#[derive(Default)]
+struct Rewritten {
+    ids: BTreeSet<String>,
+    /// The newest order, whether it is open, and whether it is taken back.
+    under: Option<(Seq, Option<bool>)>,
+}
+
+impl Rewritten {
+    /// What was written since the record began to say what it says.
+    fn of(&mut self, record: &PodRecord) -> &BTreeSet<String> {
+        let under = (record.seq, record.open.as_ref().map(|open| open.failure.is_some()));
+        if self.under.replace(under) != Some(under) {
+            self.ids.clear();
+        }
+        &self.ids
+    }
+
+    fn note(&mut self, step: &Step) {
+        if let Step::UpdateResources { id, .. } = step {
+            self.ids.insert(id.clone());
+        }
     }
 }
 

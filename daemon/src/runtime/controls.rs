@@ -8,10 +8,10 @@ use super::{Ordered, RuntimeError};
 use crate::crash_point::Deed;
 use berth_cgroup::{
     BlockDevices, Capabilities, Cgroup, CgroupError, CgroupPath, ControlWrite, Room, RuntimeResources,
-    UnitProperties, apply, make_room, plan_change, plan_writes, property_change, read_back, shortage,
-    unit_properties,
+    UnitProperties, apply, make_room, plan_change, plan_former, plan_writes, property_change, read_back,
+    shortage, unit_properties,
 };
-use berth_model::{Applied, Bytes, ContainerSpec, CpuSet, Limits, MemSet, PodSpec};
+use berth_model::{Applied, Bytes, ContainerSpec, CpuSet, Limits, MemSet};
 use berth_plan::Controls;
 use k8s_cri::v1::LinuxContainerResources;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) struct Target {
     path: String,
     limits: Limits,
     /// What was ordered before, or would have been: what only this has is put back to the kernel's default.
-    other: Option<Limits>,
+    former: Limits,
     /// CPUs and memory nodes; none for the slice of all pods, each of which has its own.
     on: Option<(CpuSet, MemSet)>,
 }
@@ -33,21 +33,19 @@ pub(super) struct Target {
 impl Target {
     /// The pod's slice. Its CPU weight is that of the application's class where the order names none.
     pub(super) fn pod(ordered: &Ordered) -> Self {
-        let limits = |spec: &PodSpec| {
-            let weight = spec.limits.cpu_weight.or(Some(spec.class.cpu_weight()));
-            Limits { cpu_weight: weight, ..spec.limits.clone() }
-        };
+        let spec = &ordered.spec;
+        let weight = spec.limits.cpu_weight.or(Some(spec.class.cpu_weight()));
         Self {
             path: text(&slice_path(&ordered.pod)),
-            limits: limits(&ordered.spec),
-            other: ordered.other.as_deref().map(limits),
+            limits: Limits { cpu_weight: weight, ..spec.limits.clone() },
+            former: ordered.former.pod.clone(),
             on: Some((ordered.cpus.clone(), ordered.mems.clone())),
         }
     }
 
     /// The slice of all pods.
     fn all(limits: Limits) -> Self {
-        Self { path: ROOT_SLICE.to_owned(), limits, other: None, on: None }
+        Self { path: ROOT_SLICE.to_owned(), limits, former: Limits::default(), on: None }
     }
 
     /// A container's scope. It has the pod's CPUs where the order gives it none of its own, and the pod's memory nodes.
@@ -55,7 +53,7 @@ impl Target {
         Self {
             path: text(&scope_path(&ordered.pod, id)),
             limits: spec.limits.clone(),
-            other: ordered.other.as_ref().and_then(|other| Some(other.container(&spec.name)?.limits.clone())),
+            former: ordered.former.containers.get(&spec.name).cloned().unwrap_or_default(),
             on: Some((spec.cpus.clone().unwrap_or_else(|| ordered.cpus.clone()), ordered.mems.clone())),
         }
     }
@@ -75,26 +73,17 @@ impl Target {
         let devices = self.devices(roots)?;
         let hopeless =
             |error: berth_cgroup::PlanError| permanent(self.what("plan the limits"), chain(&error));
-        let mut writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
-        let other = self.other.as_ref().map(|limits| berth_cgroup::Ordered { limits, ..self.ordered() });
-        if let Some(other) = &other {
-            // Of one that cannot be planned here any more nothing is put back.
-            let former = plan_writes(other, &capabilities, &devices).unwrap_or_default();
-            writes = plan_change(&former, &writes);
-        }
-        let UnitProperties { mut properties, bare } =
+        let writes = plan_writes(&self.ordered(), &capabilities, &devices).map_err(hopeless)?;
+        let writes = plan_change(&plan_former(&self.former, &capabilities, &devices), &writes);
+        let UnitProperties { properties, bare } =
             unit_properties(&self.ordered(), &writes, &devices).map_err(hopeless)?;
-        if let Some(other) = &other {
-            let former = unit_properties(other, &[], &devices).map(|former| former.properties);
-            properties = property_change(&former.unwrap_or_default(), &properties);
-        }
-        Ok(Plan { writes, properties, bare })
+        Ok(Plan { writes, properties: property_change(&self.former, &properties), bare })
     }
 
     /// The disks beneath mount points. To look at all of them takes longer than everything else, and only limits on I/O
     /// name any.
     fn devices(&self, roots: &KernelRoots) -> Result<BlockDevices, RuntimeError> {
-        if std::iter::once(&self.limits).chain(&self.other).all(|limits| limits.io.is_empty()) {
+        if self.limits.io.is_empty() && self.former.io.is_empty() {
             return Ok(BlockDevices::default());
         }
         BlockDevices::read(&roots.proc.join("1/mountinfo"), &roots.sys)

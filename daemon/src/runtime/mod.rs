@@ -60,7 +60,7 @@ use berth_model::{
     Attempt, ContainerName, CpuSet, Digest, DiskName, Generation, ImageName, Incarnation, MemSet, PodId,
     PodSpec, PodStatus, Probe, ProbeAnswer,
 };
-use berth_plan::{Observed, PodRecord};
+use berth_plan::{Observed, PodLimits, PodRecord};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
@@ -78,8 +78,10 @@ pub struct Ordered {
     pub cpus: CpuSet,
     /// Likewise.
     pub mems: MemSet,
-    /// The spec that an open Upgrade or Resize comes from, or that it had wanted: what only that one orders is undone.
+    /// The spec that an open Upgrade or Resize comes from, or that it had wanted: ulimits that it had otherwise are changed.
     pub other: Option<Box<PodSpec>>,
+    /// As [`PodRecord::former_limits`]: those that the spec does not order are undone.
+    pub former: PodLimits,
 }
 
 /// Which container of its name is made.

@@ -2,7 +2,9 @@
 
 use super::change::{Difference, Reach, differences, differs};
 use super::{Accepted, Change, HostView, LedgerView, conflict, host};
-use crate::{Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodRecord, Previous, Replaced};
+use crate::{
+    Charter, ContainerRecord, KeptDisk, Leaving, OpenOrder, PodLimits, PodRecord, Previous, Replaced,
+};
 use berth_model::{
     Attempt, ContainerName, ContainerRole, ContainerSpec, CpuBinding, CpuSet, DataDisk, DeviceId, Disk,
     DiskPolicy, DiskSource, Generation, PodId, PodNetwork, PodOrder, PodSpec, PodVerb, Refusal, RunState,
@@ -80,6 +82,7 @@ fn run(
             run_state: RunState::Running,
             leaving: None,
             previous: None,
+            abandoned: PodLimits::default(),
             held: false,
         }),
         sandbox_attempt: Attempt(0),

@@ -258,6 +258,9 @@ fn settle(
     observed: &Observed,
     needs: &[(&ContainerSpec, Need)],
 ) -> Step {
+    if let Some(step) = untold(record, charter, observed) {
+        return step;
+    }
     if let Some(open) = &record.open {
         if let Some(wait) = unstarted(record, charter, open, observed, needs) {
             return wait.into();
@@ -287,6 +290,24 @@ fn settle(
         Some(soonest) => Step::Wait(soonest.clone()),
         None => Step::Settled,
     }
+}
+
+/// A limit that was dropped, and of which systemd may not have heard: it was told what the charter orders only where the
+/// kernel said something else.
+fn untold(record: &PodRecord, charter: &Charter, observed: &Observed) -> Option<Step> {
+    let former = record.former_limits();
+    let slice_is_there = !matches!(observed.slice, SliceState::Absent);
+    if slice_is_there && former.exceed(&charter.spec, None) && !observed.rewritten.contains("") {
+        return Some(Step::UpdateResources { container: None, id: String::new() });
+    }
+    charter.spec.containers.iter().find_map(|spec| {
+        let seen = current(record, observed, &spec.name)?;
+        let name = Some(spec.name.clone());
+        let is_untold = seen.liveness == Liveness::Live
+            && former.exceed(&charter.spec, name.as_ref())
+            && !observed.rewritten.contains(&seen.id);
+        is_untold.then(|| Step::UpdateResources { container: name, id: seen.id.clone() })
+    })
 }
 
 /// An order by which containers are to run is not done while one of them could not be started yet.

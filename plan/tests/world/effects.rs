@@ -55,7 +55,7 @@ impl World {
                 self.judge_cover(record, cover)?;
                 let all: Vec<_> = self.containers.keys().cloned().collect();
                 all.iter().try_for_each(|id| self.judge_end(record, id, "RemoveSlice"))?;
-                self.slice = None;
+                (self.slice, self.told) = (None, Written::new());
             }
             Step::ReleaseDisks { keys, data, .. } => {
                 keys.iter().try_for_each(|key| self.lose(record, key))?;
@@ -323,7 +323,12 @@ impl World {
     }
 
     pub(super) fn write_slice(&mut self) {
-        let limit = self.ordered_limit();
-        self.slice = Some(if limit == REFUSED_LIMIT { DRIFTED } else { limit });
+        let (ordered, former) = (self.ordered_limits(), self.former_limits());
+        self.told.retain(|file, _| !former.contains_key(file));
+        self.told.extend(ordered.clone());
+        let written = self.slice.get_or_insert_default();
+        written.retain(|file, _| !former.contains_key(file));
+        let kept = |limit| if limit == REFUSED_LIMIT { DRIFTED } else { limit };
+        written.extend(ordered.into_iter().map(|(file, limit)| (file, kept(limit))));
     }
 }

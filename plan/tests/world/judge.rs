@@ -19,6 +19,9 @@ impl World {
             Some(charter) if Some(&charter.spec) != self.books.committed.as_ref() => {
                 Err("the charter is not what the last order that got there said".to_owned())
             }
+            Some(charter) if charter.run_state == RunState::Running && self.has_unordered_limit() => {
+                Err("a limit is left that nobody orders any more".to_owned())
+            }
             Some(charter) => charter.spec.containers.iter().try_for_each(|spec| {
                 let made_otherwise =
                     |c: &Container| c.live && c.name == spec.name && !same_making(&c.made_by, spec);
@@ -139,6 +142,11 @@ impl World {
             true => Err(format!("container {id} was stopped before what it serves")),
             false => Ok(()),
         }
+    }
+
+    fn has_unordered_limit(&self) -> bool {
+        let ordered = self.ordered_limits();
+        self.slice.iter().chain([&self.told]).flat_map(BTreeMap::keys).any(|file| !ordered.contains_key(file))
     }
 
     pub(super) fn has_scratch(&self) -> bool {

@@ -13,8 +13,8 @@ mod orders;
 mod sight;
 
 use berth_model::{
-    Attempt, ContainerName, ContainerRole, ContainerSpec, Digest, Disk, DiskName, DiskPolicy, EnvVar,
-    EvictDisposition, Failure, Generation, ImageName, Incarnation, Order, OrderId, Outcome, PodOrder,
+    Attempt, Bytes, ContainerName, ContainerRole, ContainerSpec, Digest, Disk, DiskName, DiskPolicy, EnvVar,
+    EvictDisposition, Failure, Generation, ImageName, Incarnation, Limits, Order, OrderId, Outcome, PodOrder,
     PodSpec, PodVerb, RecoveryPolicy, RestartPolicy, RunState, Seq, Target, Term,
 };
 use berth_plan::{
@@ -57,6 +57,8 @@ pub(crate) enum Op {
     Crash(u8),
     /// Something overwrites a control.
     Drift,
+    /// Something takes the limits off that a resize sets, in the kernel alone.
+    Unlimited,
     /// The daemon works so many steps.
     Work(u8),
 }
@@ -137,8 +139,10 @@ pub(crate) struct World {
     sandboxes: BTreeMap<String, Sandbox>,
     snapshots: BTreeSet<String>,
     data: BTreeMap<DiskName, Data>,
-    /// The one limit that the slice has.
-    slice: Option<u64>,
+    /// The limits that the slice has in the kernel.
+    slice: Option<Written>,
+    /// The limits that systemd holds for it.
+    told: Written,
     images: BTreeMap<ContainerName, ImageName>,
     blind: u8,
     /// What was rewritten since the world last changed otherwise.
@@ -195,6 +199,9 @@ struct OwnEnd {
 
 type Judged = Result<(), String>;
 
+/// What is written to the files of a cgroup.
+type Written = BTreeMap<&'static str, u64>;
+
 impl World {
     pub(crate) fn new(next: Next, checked: bool, seed: u8) -> Self {
         let policy = if seed.is_multiple_of(3) { DiskPolicy::Rebuild } else { DiskPolicy::Reuse };
@@ -214,6 +221,7 @@ impl World {
             snapshots: BTreeSet::new(),
             data: BTreeMap::new(),
             slice: None,
+            told: Written::new(),
             images: BTreeMap::new(),
             blind: 0,
             rewritten: BTreeSet::new(),
@@ -292,8 +300,15 @@ impl World {
                 Ok(())
             }
             Op::Drift => {
-                self.slice = self.slice.map(|_| DRIFTED);
+                self.slice
+                    .iter_mut()
+                    .flat_map(|written| written.values_mut())
+                    .for_each(|value| *value = DRIFTED);
                 self.containers.values_mut().filter(|c| c.live).for_each(|c| c.in_order = false);
+                Ok(())
+            }
+            Op::Unlimited => {
+                self.slice.iter_mut().for_each(|written| written.retain(|file, _| *file == "cpu.weight"));
                 Ok(())
             }
             Op::Work(steps) => (0..*steps).try_for_each(|_| self.step().map(drop)),
@@ -334,7 +349,7 @@ impl World {
             (c.live, c.ended_at_ms) = (false, now_ms);
             c.state = TaskState::Interrupted { ago_ms: 0 };
         });
-        self.slice = None;
+        (self.slice, self.told) = (None, Written::new());
         (self.fail, self.crash, self.shutdown) = (None, None, false);
         if let Some(record) = &mut self.record {
             let confirmed = record.charter.as_ref().is_some_and(|charter| {
@@ -397,6 +412,8 @@ impl World {
         }
         if let Some(concluded) = conclude(&record, &observed, &step) {
             self.note_concluded(&record, concluded)?;
+            // Something else is ordered now.
+            self.rewritten.clear();
             return Ok(Some(step));
         }
         if let Some(next) = before(&record, &observed, &step) {

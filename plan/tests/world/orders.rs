@@ -55,7 +55,8 @@ impl World {
 
     /// Verbs by number: 0 Run, 1 Stop, 2 Start, 3 Evict and keep, 4 Evict and release, 5 Release, 6 Run with kept disks,
     /// 7 Restart, 8 Restart and rebuild, 9 Upgrade to another image, 10 to another environment, 11 to one that ends at
-    /// once, 12 Resize, 13 Resize to what the kernel does not keep.
+    /// once, 12 Resize, 13 Resize to what the kernel does not keep, 14 Resize
+    /// to one limit in place of another.
     pub(super) fn verb(&self, number: u8, known: Option<&PodRecord>) -> (PodVerb, Generation) {
         let kept = known.and_then(|record| record.kept.first()).map(|kept| kept.incarnation);
         let generation = known.map_or(Generation(1), |record| record.generation);
@@ -91,6 +92,12 @@ impl World {
             }
             12 | 13 => {
                 now.limits.pids_max = Some(if number == 12 { serial } else { REFUSED_LIMIT });
+                PodVerb::Resize { spec: Box::new(now) }
+            }
+            14 => {
+                let memory = now.limits.memory.max.is_none().then_some(Bytes(serial));
+                now.limits.pids_max = memory.is_none().then_some(serial);
+                now.limits.memory.max = memory;
                 PodVerb::Resize { spec: Box::new(now) }
             }
             _ => unreachable!("there is no such verb"),
@@ -301,6 +308,7 @@ impl World {
                     return Err("a pod's order changed no pod".to_owned());
                 };
                 self.record = Some(*record);
+                self.rewritten.clear();
                 self.orders.insert(order.id.clone(), (order.clone(), None));
                 self.last = Some(order.clone());
                 if let Some((_, outcome)) = accepted.superseded.and_then(|id| self.orders.get_mut(&id)) {

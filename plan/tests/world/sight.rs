@@ -50,10 +50,12 @@ impl World {
                 .collect(),
             disks: self.data_states(),
             scratch: self.data.keys().filter(|name| name.as_str() == SCRATCH).cloned().collect(),
-            slice: match self.slice {
+            slice: match &self.slice {
                 None => SliceState::Absent,
-                Some(limit) => {
-                    let in_order = limit == self.ordered_limit();
+                Some(written) => {
+                    let (ordered, former) = (self.ordered_limits(), self.former_limits());
+                    let mut files = ordered.keys().chain(former.keys());
+                    let in_order = files.all(|file| written.get(file) == ordered.get(file));
                     SliceState::Present { controls: controls(in_order), liveness: liveness(live) }
                 }
             },
@@ -87,8 +89,20 @@ impl World {
         ordered.chain(self.data.keys()).map(|name| (name.clone(), state(name))).collect()
     }
 
-    pub(super) fn ordered_limit(&self) -> u64 {
+    pub(super) fn ordered_limits(&self) -> Written {
         let charter = self.record.as_ref().and_then(|record| record.charter.as_ref());
-        charter.and_then(|charter| charter.spec.limits.pids_max).unwrap_or_default()
+        let Some(charter) = charter else { return Written::new() };
+        let mut written = files_of(&charter.spec.limits);
+        written.insert("cpu.weight", charter.spec.class.cpu_weight().get().into());
+        written
     }
+
+    pub(super) fn former_limits(&self) -> Written {
+        self.record.iter().flat_map(|record| files_of(&record.former_limits().pod)).collect()
+    }
+}
+
+fn files_of(limits: &Limits) -> Written {
+    let limits = [("pids.max", limits.pids_max), ("memory.max", limits.memory.max.map(|max| max.0))];
+    limits.into_iter().filter_map(|(file, limit)| Some((file, limit?))).collect()
 }

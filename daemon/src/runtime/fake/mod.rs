@@ -339,6 +339,7 @@ pub fn ordered(pod: &PodId, spec: PodSpec) -> super::Ordered {
         cpus: CpuSet::try_from_iter([0]).expect("CPU 0 is a CPU"),
         mems: MemSet::try_from_iter([0]).expect("node 0 is a node"),
         other: None,
+        former: berth_plan::PodLimits::default(),
     }
 }
 

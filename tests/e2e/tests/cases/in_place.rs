@@ -2,6 +2,8 @@
 
 use crate::{discard, fleet, indent};
 use berth_e2e::{Kernel, PodProcess, image};
+use berth_lab::wait_until;
+use std::time::Duration;
 
 /// The largest part of the gap of evicting and running anew that an upgrade in place may have.
 const GAP_RATIO: f64 = 0.4;
@@ -147,6 +149,9 @@ fn loaded(cpus: u32, limits: &str, container: &str) -> String {
     )
 }
 
+/// So long it may take until a resize has begun.
+const RESIZE_LIMIT: Duration = Duration::from_secs(60);
+
 /// What a process is held to.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
@@ -232,6 +237,8 @@ fn a_running_pod_takes_on_other_limits() {
     let shrunk = resize(&small);
     assert!(shrunk.success(), "{shrunk:?}");
     check(1, &as_small, "1000 2000", "shrunk");
+    kernel.guest().run_ok("systemctl daemon-reload").expect("reload");
+    check(1, &as_small, "1000 2000", "shrunk, once systemd has read everything anew");
 
     // A limit that is dropped is none, also once systemd has written everything anew because of another: of the pod's slice,
     // and of the container's scope.
@@ -250,5 +257,36 @@ fn a_running_pod_takes_on_other_limits() {
     ];
     check(1, &as_free, "1000 2000", "freed");
     assert_eq!(kernel.control(process.pod_cgroup(), "io.max").expect("read the limits on I/O"), "");
+    discard("case/elastic");
+}
+
+#[test]
+fn what_an_abandoned_resize_has_written_is_put_back() {
+    let kernel = fleet().kernel(0);
+    let free = |limits: &str| loaded(1, limits, "limits: {}");
+    fleet().apply(&free("{}"), &["--wait"]).expect("run the pod");
+    let process = kernel.process("elastic").expect("find the container");
+    let resize = |manifest: &str, wait: &[&str]| {
+        let done = fleet().change("resize", manifest, wait).expect("run berth resize");
+        assert!(done.success(), "{done:?}");
+    };
+
+    // The pod's slice comes first. 48 MiB are held, so the container never gets to what it is to have.
+    let hopeless =
+        loaded(1, "{memory: {high: 192Mi}, pidsMax: 70}", "limits: {memory: {max: 20Mi}, pidsMax: 60}");
+    resize(&hopeless, &["--within", "10m"]);
+    let written = || {
+        let pids = kernel.control(process.pod_cgroup(), "pids.max")?;
+        Ok((pids.trim() == "70").then_some(()))
+    };
+    wait_until("the pod's slice to be written", RESIZE_LIMIT, written).expect("the resize begins");
+
+    // The same pod as at first; then another limit, with which systemd writes all of them anew.
+    for limits in ["{}", "{cpuWeight: 50}"] {
+        resize(&free(limits), &["--wait"]);
+        let files = ["pod pids.max", "pod memory.high", "pids.max", "memory.max", "memory.high"];
+        assert_eq!(held(&kernel, &process, files.into_iter()).files, ["max"; 5], "{limits}");
+    }
+    assert_eq!(kernel.process("elastic").expect("find it again"), process);
     discard("case/elastic");
 }
