@@ -28,6 +28,7 @@ mod kernel;
 mod listed;
 mod liveness;
 mod logs;
+mod lost_leases;
 mod lost_shims;
 mod observe;
 mod pause;

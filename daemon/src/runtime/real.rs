@@ -19,6 +19,7 @@ use super::identity::{
 };
 use super::kernel::{KernelRoots, cgroup_fact};
 use super::liveness::CgroupFact;
+use super::lost_leases;
 use super::lost_shims::LostShims;
 use super::observe::{Observer, expect_owner};
 use super::probe;
@@ -113,6 +114,7 @@ impl ContainerdRuntime {
         // What a crash, or a power cut, left in the trash.
         self.sweep_disks();
         controls::ensure_root(&self.inner.systemd, self.roots()).await?;
+        lost_leases::end(self.client(), &self.roots().proc).await?;
         pause::import(self.client(), pause_archive).await
     }
 

@@ -4,9 +4,7 @@ use crate::crash_point::Deed;
 use crate::runtime::RuntimeError;
 use crate::runtime::client::{Attempted, Client, RECORD_TIMEOUT, in_namespace};
 use crate::runtime::error::{Call, refused, transient};
-use containerd_client::services::v1::{
-    CreateRequest, DeleteRequest, Info, UpdateRequest, WriteAction, WriteContentRequest,
-};
+use containerd_client::services::v1::{Info, UpdateRequest, WriteAction, WriteContentRequest};
 use prost_types::FieldMask;
 use std::collections::HashMap;
 use tonic::metadata::MetadataValue;
@@ -14,8 +12,6 @@ use tonic::{Code, Request, Status};
 
 /// How much of a blob goes into one message; gRPC's default limit is 4 MiB.
 const CHUNK_BYTES: usize = 1 << 20;
-/// A lease that was never given back ends by itself, so that a crash leaves no blob for ever.
-const LEASE_EXPIRY: &str = "containerd.io/gc.expire";
 
 /// A blob to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,25 +56,6 @@ impl Blob {
 }
 
 impl Client {
-    /// Takes a lease that ends by itself at `expiry`, an RFC 3339 time.
-    pub(in crate::runtime) async fn take_lease(&self, id: &str, expiry: String) -> Result<(), RuntimeError> {
-        let labels = HashMap::from([(LEASE_EXPIRY.to_owned(), expiry)]);
-        let request = in_namespace(CreateRequest { id: id.to_owned(), labels });
-        Attempted::record(Deed::TakeLease, format!("take lease {id}"))
-            .run(self.leases().create(request))
-            .await
-            .map(drop)
-    }
-
-    /// Gives a lease back; one that has ended is given back.
-    pub(in crate::runtime) async fn end_lease(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = in_namespace(DeleteRequest { id: id.to_owned(), sync: false });
-        Attempted::record(Deed::EndLease, format!("end lease {id}"))
-            .find(self.leases().delete(request))
-            .await
-            .map(drop)
-    }
-
     /// Writes a blob under a lease; one that is there already is written.
     pub(in crate::runtime) async fn write_blob(&self, lease: &str, blob: &Blob) -> Result<(), RuntimeError> {
         let what = format!("write blob {}", blob.digest);

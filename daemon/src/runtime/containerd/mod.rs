@@ -3,11 +3,13 @@
 mod containers;
 mod content;
 mod images;
+mod leases;
 mod snapshots;
 mod tasks;
 
 pub(super) use containers::Record;
 pub(super) use content::Blob;
 pub(super) use images::Image;
+pub(super) use leases::TemporaryLease;
 pub(super) use snapshots::SnapshotMount;
 pub(super) use tasks::TaskStatus;

@@ -54,8 +54,17 @@ fn a_host_that_lost_a_memory_node_refuses_its_pod_by_name_and_starts_the_others(
     ];
     let manifests = pods.map(|(name, spec)| idle_pod(name, spec, ""));
     fleet().apply(&manifests.join("---\n"), &["--wait", "--timeout", "10m"]).expect("run the pods");
+    // As it is left when the power is cut while a container is made: it would hold what was made for a day.
+    kernel
+        .guest()
+        .run_ok("ctr -n k8s.io leases create --id interrupted --expires 24h")
+        .expect("take a lease");
 
     boot(&kernel, Topology::WithoutNode1);
+    kernel
+        .guest()
+        .wait_until("! ctr -n k8s.io leases ls | grep interrupted", RETURN_LIMIT)
+        .expect("it is ended");
     // What the control plane had heard before the boot is no sign: the processes are.
     for name in ["keeps-1", "sharer"] {
         await_process(&kernel, name);
