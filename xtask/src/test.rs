@@ -11,21 +11,15 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
     prereqs::ensure(prereqs::BUILD)?;
     stage("format", || succeed(cargo(root).args(["fmt", "--all", "--check"]), "check the format"))?;
     stage("layers", || layers::run(root))?;
-    stage("lints", || {
-        lint(root, &["--all-targets"])?;
-        // What is tested by name only.
-        lint(root, &["--test", "cases"])?;
-        // What only the cases' own programs are made of.
-        let of_the_cases = ["--bin", "berthd", "--example", "runtime_cases", "--example", "many_pods"];
-        lint(root, &[&of_the_cases[..], &["--features", "berthd/crash-points,berthd/fake"]].concat())
-    })?;
     if fast {
+        lints(root)?;
         unit_tests(root, long)?;
     } else {
         prereqs::ensure(prereqs::LAB)?;
         reference::host_local()?;
         // Much of both is waiting: the one for timers and for single threads, the other for hosts to boot.
         let tests = || {
+            lints(root)?;
             unit_tests(root, long)?;
             stage("programs for the cases", || e2e::build_test_programs(root))
         };
@@ -44,6 +38,17 @@ pub(crate) fn run(root: &Path, long: bool, fast: bool) -> Result<()> {
         e2e::other_suites(root)?;
     }
     Ok(())
+}
+
+fn lints(root: &Path) -> Result<()> {
+    stage("lints", || {
+        lint(root, &["--all-targets"])?;
+        // What is tested by name only.
+        lint(root, &["--test", "cases"])?;
+        // What only the cases' own programs are made of.
+        let of_the_cases = ["--bin", "berthd", "--example", "runtime_cases", "--example", "many_pods"];
+        lint(root, &[&of_the_cases[..], &["--features", "berthd/crash-points,berthd/fake"]].concat())
+    })
 }
 
 fn unit_tests(root: &Path, long: bool) -> Result<()> {
