@@ -17,6 +17,7 @@ Examples:
   berthctl logs shop/web -f --tail 20
   berthctl events -f                   what happens, as it happens
   berthctl doctor                      what is wrong here, and what to do about it
+  berthctl doctor --fix 'pause image'  mend that, as root
 
 Exit codes:
   0  done
@@ -24,7 +25,7 @@ Exit codes:
   2  asked wrongly
   3  berthd cannot be reached
 
-berthctl only looks: whatever changes a pod is ordered by the control plane.";
+berthctl changes no pod: that is ordered by the control plane. `doctor --fix` changes the host.";
 
 const LOGS_EXAMPLES: &str = "\
 Examples:
@@ -33,7 +34,7 @@ Examples:
 
 /// Look at this node as its daemon sees it.
 ///
-/// berthctl asks berthd over its Unix socket. It works without the control plane, and it changes nothing.
+/// berthctl asks berthd over its Unix socket. It works without the control plane, and it changes no pod.
 #[derive(Debug, Parser)]
 #[command(name = "berthctl", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
@@ -82,13 +83,20 @@ pub(crate) enum Command {
     Images,
     Logs(Logs),
     Events(Events),
-    /// Look for what is wrong here, and say what to do about it
-    ///
-    /// Exits with 1 when a finding is an error.
-    Doctor,
+    Doctor(Doctor),
     /// Write manual pages and completions, for packages
     #[command(hide = true, subcommand)]
     Generate(Generate),
+}
+
+/// Look for what is wrong here, and say what to do about it
+///
+/// Exits with 1 when a finding is an error, or is not mended.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Mend what this check found, or `all` that can be; needs root, and says what it runs. Pods keep running
+    #[arg(long, value_name = "CHECK")]
+    pub fix: Vec<String>,
 }
 
 /// A pod.

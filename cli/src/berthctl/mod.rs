@@ -1,6 +1,7 @@
-//! `berthctl`: what a person debugs one node by. It only looks. Start with [`main`].
+//! `berthctl`: what a person debugs one node by. Start with [`main`].
 
 mod args;
+mod doctor;
 pub(crate) mod top;
 mod why;
 
@@ -10,7 +11,7 @@ use crate::failure::{Failure, Result};
 use crate::output::{Output, now_ms, write_bytes};
 use crate::program::{self, ask, request};
 use crate::table;
-use args::{Cli, Command, Events, Leases, Logs, Top};
+use args::{Cli, Command, Doctor, Events, Leases, Logs, Top};
 use berth_model::{OrderId, PodId};
 use berth_proto::v1;
 use clap::CommandFactory;
@@ -27,6 +28,10 @@ use why::Why;
 
 /// Largest answer: five hundred pods with all their controls.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// So long what was mended may take to be well, and how often it is looked at.
+const MEND_TIME: Duration = Duration::from_secs(30);
+const MEND_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs `berthctl` with these arguments, the program's name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -56,7 +61,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Images => node.images().await,
         Command::Logs(logs) => node.logs(&logs).await,
         Command::Events(events) => node.events(&events).await,
-        Command::Doctor => node.doctor().await,
+        Command::Doctor(asked) => node.doctor(&asked).await,
         Command::Generate(generate) => generate.run(Cli::command()),
     }
 }
@@ -99,7 +104,7 @@ impl Node {
         let orders = ask("list orders", call).await?.orders;
         let question = v1::WatchLocalEventsRequest { pod: Some(id.into()), follow: false };
         let happened = events::all(ask("watch events", self.client.watch_events(question)).await?).await?;
-        let findings = ask("diagnose", self.client.diagnose(request(v1::DiagnoseRequest {}))).await?.findings;
+        let findings = self.diagnose().await?;
         let why = Why::new(pod, orders, happened, findings);
         self.output.value(&why.to_json(), |style| why.text(style))
     }
@@ -206,9 +211,28 @@ impl Node {
         }
     }
 
-    async fn doctor(&mut self) -> Result<()> {
-        let findings = ask("diagnose", self.client.diagnose(request(v1::DiagnoseRequest {}))).await?.findings;
+    async fn diagnose(&mut self) -> Result<Vec<v1::Finding>> {
+        let call = self.client.diagnose(request(v1::DiagnoseRequest {}));
+        Ok(ask("diagnose", call).await?.findings)
+    }
+
+    async fn doctor(&mut self, asked: &Doctor) -> Result<()> {
+        let mut findings = self.diagnose().await?;
+        let chosen = doctor::chosen(&findings, &asked.fix)?;
+        let checks: Vec<_> = chosen.iter().map(|finding| finding.check.clone()).collect();
+        doctor::mend(&chosen)?;
+        let deadline = Instant::now() + MEND_TIME;
+        while !doctor::unmended(&findings, &checks).is_empty() && Instant::now() < deadline {
+            sleep(MEND_LOOK).await;
+            // Nobody answers while the daemon starts.
+            findings = self.diagnose().await.unwrap_or(findings);
+        }
         self.output.list(&findings, |style| table::findings(&findings, style))?;
+        let unmended = doctor::unmended(&findings, &checks);
+        if !unmended.is_empty() {
+            let what = format!("still wrong after {} s: {}", MEND_TIME.as_secs(), unmended.join(", "));
+            return Err(Failure::refused("NotMended", what).remedy("journalctl -u berthd -u containerd"));
+        }
         let errors = findings.iter().filter(|finding| finding.level == i32::from(Level::Error)).count();
         match errors {
             0 => Ok(()),

@@ -394,6 +394,7 @@ fn the_worst_finding_comes_first() {
         level: level.into(),
         found: found.to_owned(),
         remedy: remedy.to_owned(),
+        ..v1::Finding::default()
     };
     let found = [
         finding("containerd", Level::Ok, "1.7.24", ""),

@@ -270,6 +270,7 @@ impl Node for Service {
             level: level.into(),
             found: "as it is".to_owned(),
             remedy: remedy.to_owned(),
+            ..v1::Finding::default()
         };
         let findings = vec![
             finding("containerd", Level::Ok, ""),

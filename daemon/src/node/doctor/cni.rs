@@ -1,6 +1,6 @@
 //! Whether pods get a network: the list that containerd takes, and the plugins that it names.
 
-use super::{Check, Finding};
+use super::{CNI_LISTS, Check, Finding, Mend};
 use crate::network::{IPAM, first_list, plugins};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ pub(super) fn network(lists: &Path, folders: &[PathBuf]) -> Vec<Finding> {
     let wrong = |found: String| vec![Finding::error(Check::CniConfiguration, found, remedy)];
     let first = match first_list(lists) {
         Ok(Some(path)) => path,
-        Ok(None) => return wrong(format!("{} holds no network list", lists.display())),
+        Ok(None) => return vec![no_list(lists, remedy)],
         Err(error) => return wrong(format!("read {}: {error}", lists.display())),
     };
     let named = match std::fs::read(&first).and_then(|text| Ok(named(&serde_json::from_slice(&text)?))) {
@@ -26,6 +26,16 @@ pub(super) fn network(lists: &Path, folders: &[PathBuf]) -> Vec<Finding> {
         return wrong(format!("{} comes first and does not name {IPAM}", first.display()));
     }
     vec![Finding::ok(Check::CniConfiguration, first.display().to_string()), installed(&named, folders)]
+}
+
+/// Another one than ours is somebody's will; where there is none, and nobody moved the folder, ours is missing.
+fn no_list(lists: &Path, remedy: &str) -> Finding {
+    let found = format!("{} holds no network list", lists.display());
+    let finding = Finding::error(Check::CniConfiguration, found, remedy);
+    match lists == Path::new(CNI_LISTS) {
+        true => finding.mended_by(Mend::InstallNetworkList),
+        false => finding,
+    }
 }
 
 /// The programs that a list, or a single network, has run.

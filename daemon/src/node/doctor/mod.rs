@@ -74,6 +74,21 @@ impl Check {
     }
 }
 
+/// What a program can do about a finding, at the word of whoever administers the host; pods keep running over all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mend {
+    /// berthd is started again.
+    RestartAgent,
+    /// containerd is started again.
+    RestartRuntime,
+    /// containerd is given the configuration that Berth needs.
+    ConfigureRuntime,
+    /// The clock is set, and kept, by NTP.
+    SynchronizeClock,
+    /// The network list of the package is put where containerd looks.
+    InstallNetworkList,
+}
+
 /// One check's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -85,19 +100,25 @@ pub struct Finding {
     pub found: String,
     /// What to do; empty if nothing.
     pub remedy: String,
+    /// What of it a program can do.
+    pub mend: Option<Mend>,
 }
 
 impl Finding {
     pub(crate) fn ok(check: Check, found: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, found: found.into(), remedy: String::new() }
+        Self { check, level: Level::Ok, found: found.into(), remedy: String::new(), mend: None }
     }
 
     pub(crate) fn error(check: Check, found: impl Into<String>, remedy: &str) -> Self {
-        Self { check, level: Level::Error, found: found.into(), remedy: remedy.to_owned() }
+        Self { level: Level::Error, remedy: remedy.to_owned(), ..Self::ok(check, found) }
     }
 
     pub(crate) fn warning(check: Check, found: impl Into<String>, remedy: &str) -> Self {
         Self { level: Level::Warning, ..Self::error(check, found, remedy) }
+    }
+
+    pub(crate) fn mended_by(self, mend: Mend) -> Self {
+        Self { mend: Some(mend), ..self }
     }
 }
 
@@ -108,9 +129,17 @@ impl From<Finding> for v1::Finding {
             Level::Warning => v1::finding::Level::Warning,
             Level::Error => v1::finding::Level::Error,
         };
+        let mend = finding.mend.map_or(v1::finding::Mend::Unspecified, |mend| match mend {
+            Mend::RestartAgent => v1::finding::Mend::RestartAgent,
+            Mend::RestartRuntime => v1::finding::Mend::RestartRuntime,
+            Mend::ConfigureRuntime => v1::finding::Mend::ConfigureRuntime,
+            Mend::SynchronizeClock => v1::finding::Mend::SynchronizeClock,
+            Mend::InstallNetworkList => v1::finding::Mend::InstallNetworkList,
+        });
         Self {
             check: finding.check.name().to_owned(),
             level: level.into(),
+            mend: mend.into(),
             found: finding.found,
             remedy: finding.remedy,
         }
@@ -185,7 +214,8 @@ fn clock() -> Finding {
             Check::Clock,
             format!("{} s after the epoch, years ago", now.as_secs()),
             "set the clock (timedatectl set-ntp true): certificates are not valid yet",
-        ),
+        )
+        .mended_by(Mend::SynchronizeClock),
     }
 }
 
@@ -198,7 +228,8 @@ async fn runtime_findings(
         Err(error) => {
             let remedy =
                 "systemctl status containerd; berthd needs containerd 1.6 or newer, with its CRI plugin";
-            return vec![Finding::error(Check::Runtime, error.to_string(), remedy)];
+            let unreachable = Finding::error(Check::Runtime, error.to_string(), remedy);
+            return vec![unreachable.mended_by(Mend::RestartRuntime)];
         }
     };
     let mut findings = vec![version, pause_image(runtime).await];
@@ -242,7 +273,9 @@ fn cgroup_driver(account: &Account) -> Finding {
                   as the package does, and restart containerd";
     match account.systemd_cgroups {
         Some(true) => Finding::ok(Check::SystemdCgroup, "systemd"),
-        Some(false) => Finding::error(Check::SystemdCgroup, "cgroupfs", remedy),
+        Some(false) => {
+            Finding::error(Check::SystemdCgroup, "cgroupfs", remedy).mended_by(Mend::ConfigureRuntime)
+        }
         None => Finding::warning(Check::SystemdCgroup, "containerd does not say", remedy),
     }
 }
@@ -251,7 +284,8 @@ async fn pause_image(runtime: &ContainerdRuntime) -> Finding {
     let remedy = "restart berthd, which imports it from /usr/share/berth/pause.tar";
     match runtime.has_image(PAUSE_IMAGE).await {
         Ok(true) => Finding::ok(Check::PauseImage, PAUSE_IMAGE),
-        Ok(false) => Finding::error(Check::PauseImage, format!("containerd has no {PAUSE_IMAGE}"), remedy),
+        Ok(false) => Finding::error(Check::PauseImage, format!("containerd has no {PAUSE_IMAGE}"), remedy)
+            .mended_by(Mend::RestartAgent),
         Err(error) => Finding::warning(Check::PauseImage, error.to_string(), remedy),
     }
 }
@@ -324,7 +358,8 @@ fn socket(path: &Path) -> Finding {
             Check::Sockets,
             format!("connect to {}: {error}", path.display()),
             "systemctl restart berthd; pods keep running",
-        ),
+        )
+        .mended_by(Mend::RestartAgent),
     }
 }
 

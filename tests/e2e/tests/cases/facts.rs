@@ -41,6 +41,8 @@ fn a_node_tells_what_is_on_its_bus() {
 /// Until the agent notices that its link has broken, or that a shim is lost.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 const PARSER: &str = "/usr/sbin/apparmor_parser";
+const PAUSE: &str = "berth.local/pause:1";
+const LIST: &str = "/etc/cni/net.d/10-berth.conflist";
 
 /// What `berthctl doctor` finds, by check: how bad it is, and in which words.
 fn findings(guest: &Guest) -> BTreeMap<String, (String, String)> {
@@ -76,6 +78,29 @@ fn a_doctor_says_what_is_missing() {
     fleet().run_control().expect("run the control plane");
     cut.expect("the cut is noticed");
     fleet().wait_connected(&guest).expect("the node is back");
+}
+
+#[test]
+fn a_doctor_mends_what_it_is_asked_to() {
+    let guest = fleet().lab().guest(0);
+    let wrong = |check: &str| {
+        let said = guest.run_ok("berthctl doctor -o json || true").expect("ask the doctor");
+        let findings: Vec<Value> = serde_json::from_str(&said).expect("JSON");
+        findings.iter().any(|finding| finding["check"] == check && finding["level"] != "Ok")
+    };
+    guest
+        .run_ok(&format!("ctr -n k8s.io images rm --sync {PAUSE} && mv {LIST} /root/list"))
+        .expect("break both");
+    assert!(wrong("pause image") && wrong("CNI configuration"));
+
+    let one = guest.run_ok("berthctl doctor --fix 'pause image' || true; berthctl pods > /dev/null");
+    one.expect("the agent is back");
+    assert!(!wrong("pause image") && wrong("CNI configuration"), "no more than it was asked to");
+    guest
+        .run_ok(&format!("berthctl doctor --fix all || true; cmp /root/list {LIST}"))
+        .expect("mend the list");
+    guest.wait_until("berthctl doctor", LOOK_LIMIT).expect("containerd has seen the list");
+    guest.run_ok("berthctl doctor --fix clocks; test $? = 2").expect("there is no such check");
 }
 
 /// Starts a shim as containerd does, and forgets it as containerd does that is killed in the middle of that.
