@@ -8,7 +8,10 @@ use crate::report::chain;
 use crate::testing::{
     NOW, boot, evict_order, host_view, node, open, order_id, pod, pod_order, pool, pool_order, run_order,
 };
-use berth_model::{Attempt, EvictDisposition, Failure, NodeName, Outcome, PodVerb, Refusal, Term};
+use berth_model::{
+    Attempt, Bytes, EvictDisposition, Failure, Limits, MemoryLimits, NodeName, Outcome, PodVerb, Refusal,
+    Term,
+};
 use berth_plan::{Effect, Observed, Step};
 use berth_proto::Addressed;
 use std::collections::BTreeSet;
@@ -379,4 +382,19 @@ async fn history_is_durable_and_bounded() {
     drop(ledger);
     let again = Ledger::open(&folder.path().join("ledger.db"), &boot(), NOW).unwrap();
     assert_eq!(kept(&again), expected);
+}
+
+/// Together they need not be an order that anybody would accept.
+#[tokio::test]
+async fn limits_of_several_abandoned_orders_are_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = with_pod(folder.path()).await;
+    let mut record = ledger.pod(&pod()).unwrap();
+    let memory = MemoryLimits { min: Some(Bytes(2)), max: Some(Bytes(1)), ..MemoryLimits::default() };
+    let limits = Limits { memory, pids_max: Some(7), ..Limits::default() };
+    let abandoned = &mut record.charter.as_mut().unwrap().abandoned;
+    abandoned.pod = limits.clone();
+    abandoned.containers.insert("main".parse().unwrap(), limits);
+    let orders = ledger.read(|book| book.orders.clone());
+    assert_eq!(rows::decode_pod(&rows::encode_pod(&record), &orders).unwrap(), record);
 }
