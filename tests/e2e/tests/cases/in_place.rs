@@ -281,12 +281,17 @@ fn what_an_abandoned_resize_has_written_is_put_back() {
     };
     wait_until("the pod's slice to be written", RESIZE_LIMIT, written).expect("the resize begins");
 
-    // The same pod as at first; then another limit, with which systemd writes all of them anew.
-    for limits in ["{}", "{cpuWeight: 50}"] {
-        resize(&free(limits), &["--wait"]);
+    // A Stop is what takes its place. The same slice has other containers then; and with another limit systemd writes all of
+    // them anew.
+    let check = |what: &str| {
+        let process = kernel.process("elastic").expect("find the container");
         let files = ["pod pids.max", "pod memory.high", "pids.max", "memory.max", "memory.high"];
-        assert_eq!(held(&kernel, &process, files.into_iter()).files, ["max"; 5], "{limits}");
-    }
-    assert_eq!(kernel.process("elastic").expect("find it again"), process);
+        assert_eq!(held(&kernel, &process, files.into_iter()).files, ["max"; 5], "{what}");
+    };
+    fleet().berth_ok(&["stop", "case/elastic", "--wait"]).expect("stop the pod");
+    fleet().berth_ok(&["start", "case/elastic", "--wait"]).expect("start the pod");
+    check("started again");
+    resize(&free("{cpuWeight: 50}"), &["--wait"]);
+    check("resized again");
     discard("case/elastic");
 }
